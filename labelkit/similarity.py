@@ -1,0 +1,214 @@
+"""Similarities: how well a prior fits a ground truth, one number a pair. One formula, one place.
+
+Every function is elementwise: it takes `(..., 4)` and `(..., 4)` boxes in `xyxy` pixels, broadcasts them, and
+returns `(...)`. The prior stands first, the ground truth second. Dense tables (`boxes[:, None]` against
+`boxes[None]`), sparse pairs, suppression and losses all call the same function, so a value computed in one
+place equals the same value in another bit for bit. Identical boxes of positive size score exactly 1.
+
+Scale constants (`constant`, `m`, `n`) are in pixels of the network's input and have no default: they belong to
+a data set. `nwd_constant`, `dotd_constant` and `simd_constants` estimate them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelkit.boxes import as_float, check_boxes
+
+_TINY = 1e-12  # keeps a division by a zero size finite; far below any square pixel
+
+
+def _corners(a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    return as_float(a).unbind(-1), as_float(b).unbind(-1)
+
+
+def _intersection_and_areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
+    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
+    area_a = (ax2 - ax1).clamp(min=0) * (ay2 - ay1).clamp(min=0)
+    area_b = (bx2 - bx1).clamp(min=0) * (by2 - by1).clamp(min=0)
+    return width * height, area_a, area_b
+
+
+def _iou_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    intersection, area_a, area_b = _intersection_and_areas(a, b)
+    union = area_a + area_b - intersection
+    # Two boxes without area have no intersection either: 0 / tiny is the 0 that is promised.
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny), union
+
+
+def iou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Intersection over union, in [0, 1]; 0 for degenerate boxes, never NaN."""
+    return _iou_and_union(a, b)[0]
+
+
+def iof(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Intersection over the area of the first box ("foreground"), in [0, 1]; 0 where that area is 0."""
+    intersection, area_a, _ = _intersection_and_areas(a, b)
+    return intersection / area_a.clamp(min=torch.finfo(area_a.dtype).tiny)
+
+
+def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    return torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1), torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
+
+
+def giou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Generalised IoU, in (-1, 1]: IoU minus the empty share of the enclosing box (Rezatofighi 2019, algorithm 1)."""
+    overlap, union = _iou_and_union(a, b)
+    width, height = _enclosing_sides(a, b)
+    hull = width * height
+    return overlap - (hull - union) / hull.clamp(min=torch.finfo(hull.dtype).tiny)
+
+
+def _center_and_size_differences(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    dx = (ax1 + ax2) / 2 - (bx1 + bx2) / 2
+    dy = (ay1 + ay2) / 2 - (by1 + by2) / 2
+    return dx, dy, (ax2 - ax1) - (bx2 - bx1), (ay2 - ay1) - (by2 - by1)
+
+
+def diou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Distance IoU, in (-1, 1]: IoU minus squared centre distance over squared hull diagonal (Zheng 2020, eq. 7)."""
+    dx, dy, _, _ = _center_and_size_differences(a, b)
+    width, height = _enclosing_sides(a, b)
+    diagonal = width * width + height * height
+    return iou(a, b) - (dx * dx + dy * dy) / diagonal.clamp(min=torch.finfo(diagonal.dtype).tiny)
+
+
+def ciou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Complete IoU: DIoU minus alpha * v, v the difference in aspect ratio (Zheng 2020, eqs. 8 to 11).
+
+    alpha = v / (1 - IoU + v) counts as a constant in the gradient, as in the paper.
+    """
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    angle = torch.atan2(bx2 - bx1, by2 - by1) - torch.atan2(ax2 - ax1, ay2 - ay1)
+    v = (4 / math.pi**2) * angle * angle
+    with torch.no_grad():
+        alpha = v / (1 - iou(a, b) + v).clamp(min=_TINY)
+    return diou(a, b) - alpha * v
+
+
+def _safe_sqrt(x: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0 instead of infinite (the value is untouched)."""
+    positive = x > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, x, 1)), 0)
+
+
+def wasserstein_squared(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Squared 2-Wasserstein distance of the boxes' Gaussians N(centre, diag(w^2/4, h^2/4)), in square pixels."""
+    dx, dy, dw, dh = _center_and_size_differences(a, b)
+    return dx * dx + dy * dy + (dw * dw + dh * dh) / 4
+
+
+def nwd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], constant: float) -> Float[Tensor, "*n"]:
+    """Normalised Wasserstein distance exp(-W2 / constant), in (0, 1] (Wang 2021, arXiv 2110.13389, eq. 8).
+
+    Symmetric; in pixels, so not scale invariant. The authors' code adds 1e-6 inside and gives 0.99992 for
+    identical boxes; here it is 1. `constant`: the mean of sqrt(w * h) over the data set, see `nwd_constant`.
+    """
+    return torch.exp(-_safe_sqrt(wasserstein_squared(a, b)) / constant)
+
+
+def dotd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], constant: float) -> Float[Tensor, "*n"]:
+    """Dot distance exp(-D / constant), D the distance of the centres in pixels (Xu 2021, CVPRW).
+
+    Sizes play no part: all shapes at one place tie. `constant`: see `dotd_constant`.
+    """
+    dx, dy, _, _ = _center_and_size_differences(a, b)
+    return torch.exp(-_safe_sqrt(dx * dx + dy * dy) / constant)
+
+
+def rfd(prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"], kind: str = "kl") -> Float[Tensor, "*n"]:
+    """Receptive field distance of RFLA (Xu 2022, arXiv 2208.08738, section 3.2), in (0, 1]. Not symmetric.
+
+    `kind="kl"`: 1 / (1 + KL(N_prior || N_gt)), the ground truth's sizes in the denominators, scale invariant.
+    `kind="wasserstein"`: 1 / (1 + W2^2), in square pixels. A ground truth needs a positive size.
+    """
+    if kind == "wasserstein":
+        return 1 / (1 + wasserstein_squared(prior, gt))
+    if kind != "kl":
+        raise ValueError(f"kind must be 'kl' or 'wasserstein', got {kind!r}")
+    dx, dy, _, _ = _center_and_size_differences(prior, gt)
+    (px1, py1, px2, py2), (gx1, gy1, gx2, gy2) = _corners(prior, gt)
+    gt_width, gt_height = (gx2 - gx1).clamp(min=_TINY), (gy2 - gy1).clamp(min=_TINY)
+    width_ratio = ((px2 - px1) / gt_width) ** 2
+    height_ratio = ((py2 - py1) / gt_height) ** 2
+    shift = 4 * (dx / gt_width) ** 2 + 4 * (dy / gt_height) ** 2
+    shape = width_ratio - torch.log(width_ratio) + height_ratio - torch.log(height_ratio) - 2
+    return 1 / (1 + (shift + shape.clamp(min=0)) / 2)
+
+
+def simd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], m: float, n: float) -> Float[Tensor, "*n"]:
+    """Similarity distance exp(-(location + shape)), in (0, 1] (Shi 2024, arXiv 2407.02394, eqs. 1 to 3).
+
+    location = sqrt((m dx / (w + w'))^2 + (n dy / (h + h'))^2), shape the same with the size differences.
+    `m` and `n` multiply, as in the paper and its code (6.13 and 4.59 there); see `simd_constants`.
+    """
+    dx, dy, dw, dh = _center_and_size_differences(a, b)
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    across = m / ((ax2 - ax1) + (bx2 - bx1)).clamp(min=_TINY)
+    down = n / ((ay2 - ay1) + (by2 - by1)).clamp(min=_TINY)
+    location = _safe_sqrt((dx * across) ** 2 + (dy * down) ** 2)
+    shape = _safe_sqrt((dw * across) ** 2 + (dh * down) ** 2)
+    return torch.exp(-(location + shape))
+
+
+def gcd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Gaussian combined distance exp(-sqrt(D)), in [0, 1], symmetric and scale invariant (GRSL 2025).
+
+    D is the mean over both orders of the boxes of (dx/w)^2 + (dy/h)^2 + (dw/w')^2 / 4 + (dh/h')^2 / 4, with
+    w, h the one box's own size and w', h' the other's.
+    """
+    dx, dy, dw, dh = _center_and_size_differences(a, b)
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    wa, wb = (ax2 - ax1).clamp(min=_TINY), (bx2 - bx1).clamp(min=_TINY)
+    ha, hb = (ay2 - ay1).clamp(min=_TINY), (by2 - by1).clamp(min=_TINY)
+    across = (dx / wa) ** 2 + (dx / wb) ** 2 + ((dw / wa) ** 2 + (dw / wb) ** 2) / 4
+    down = (dy / ha) ** 2 + (dy / hb) ** 2 + ((dh / ha) ** 2 + (dh / hb) ** 2) / 4
+    return torch.exp(-_safe_sqrt((across + down) / 2))
+
+
+def nwd_constant(boxes: Float[Tensor, "N 4"]) -> float:
+    """NWD's constant: the mean of sqrt(w * h) over all ground truths, in pixels of the network's input."""
+    size = _known_sizes(boxes)
+    return float(torch.sqrt(size[:, 0] * size[:, 1]).mean())
+
+
+def dotd_constant(boxes: Float[Tensor, "N 4"]) -> float:
+    """DotD's constant: the root of the mean of w * h over all ground truths. Never below `nwd_constant`."""
+    size = _known_sizes(boxes)
+    return float(torch.sqrt((size[:, 0] * size[:, 1]).mean()))
+
+
+def _known_sizes(boxes: Tensor) -> Tensor:
+    boxes = check_boxes(boxes, "boxes").double()
+    if boxes.shape[0] == 0:
+        raise ValueError("boxes must hold at least one box to estimate a constant from, got 0")
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def simd_constants(priors: Float[Tensor, "P 4"], gts: Iterable[Float[Tensor, "G 4"]]) -> tuple[float, float]:
+    """SimD's (m, n): the means of |dx| / (w + w') and |dy| / (h + h') over all prior x ground-truth pairs.
+
+    `gts`: the ground truths of one training image after another; all images share `priors` (Shi 2024, eqs. 4, 5).
+    Memory is one row of priors a ground truth.
+    """
+    priors = check_boxes(priors, "priors").double()
+    size, center = priors[:, 2:] - priors[:, :2], (priors[:, :2] + priors[:, 2:]) / 2
+    total, count = priors.new_zeros(2), 0
+    for image, boxes in enumerate(gts):
+        for box in check_boxes(boxes, f"gts[{image}]").double():
+            distance = (center - (box[:2] + box[2:]) / 2).abs()
+            total += (distance / (size + (box[2:] - box[:2]))).sum(dim=0)
+            count += len(priors)
+    if count == 0:
+        raise ValueError("priors and gts must hold at least one pair to estimate m and n from, got none")
+    m, n = (total / count).tolist()
+    return m, n
