@@ -1,0 +1,294 @@
+"""The one picture language of the course: boxes and points by role, scenes, curves, and `show`.
+
+A role always looks the same, in every chapter: colour (Okabe and Ito's set, which colour-blind readers can tell
+apart), line style and marker together, so that a figure also reads in grey. Figures have an opaque light ground,
+and hold on a dark theme as well. They are plain matplotlib `Figure`s without pyplot: nothing global to set or close.
+
+Tensors of any device go in; nothing is changed in place.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Rectangle
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+GROUND, INK, FAINT = "#fdfdfb", "#222222", "#d9d9d4"
+BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
+VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#8a8a8a"
+CYCLE = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (INK, ":"))
+
+
+@dataclass(frozen=True)
+class Role:
+    """How one kind of thing is drawn; `rank` decides what lies on top."""
+
+    color: str
+    line: str
+    width: float
+    marker: str
+    size: float
+    rank: int
+    hollow: bool = False
+
+
+ROLES = {
+    "gt": Role(VERMILLION, "-", 2.4, "s", 36, 5),
+    "positive": Role(BLUE, "-", 1.6, "o", 26, 4),
+    "ignored": Role(ORANGE, (0, (4, 2)), 1.5, "D", 22, 3, hollow=True),
+    "negative": Role(GREY, (0, (1, 1.5)), 1.0, ".", 9, 2),
+    "prior": Role(INK, "-", 1.1, "+", 26, 2),
+    "prediction": Role(PURPLE, (0, (5, 1.5, 1, 1.5)), 1.8, "^", 30, 4),
+    "good": Role(GREEN, "-", 2.0, "o", 26, 4),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A fixed small picture: `size` is (height, width) in pixels, `boxes` its ground truths, xyxy."""
+
+    title: str
+    boxes: Float[Tensor, "G 4"]
+    size: tuple[int, int] = (128, 128)
+    labels: Tensor = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", torch.zeros(len(self.boxes), dtype=torch.int64))
+
+    @property
+    def target(self) -> dict[str, Tensor]:
+        """The ground truths as an assigner takes them; copies, so a chapter may change them."""
+        return {"boxes": self.boxes.clone(), "labels": self.labels.clone()}
+
+
+def _crowd() -> Tensor:
+    """Fifteen objects of 9 to 13 px in three rows, shoulder to shoulder."""
+    sides = torch.tensor([12.0, 10, 13, 9, 11, 10, 13, 11, 12, 9, 13, 11, 9, 12, 10])
+    column, row = torch.arange(15) % 5, torch.arange(15) // 5
+    x, y = 39 + 11.5 * column + 2.0 * (row % 2), 48 + 15.0 * row
+    return torch.stack([x - sides / 2, y - sides / 2, x + sides / 2, y + sides / 2], dim=1)
+
+
+SCENES = {
+    "one big": Scene("one big object", torch.tensor([[26.0, 18, 106, 114]])),
+    "tiny between cells": Scene("a tiny object between the cells", torch.tensor([[61.0, 61, 67, 67]])),
+    "two overlapping": Scene("two objects that overlap", torch.tensor([[14.0, 30, 90, 102], [58.0, 50, 112, 116]])),
+    "crowd": Scene("a crowd of small objects", _crowd()),
+    "thin": Scene("a long and thin object", torch.tensor([[12.0, 57, 116, 73]])),
+    "four sizes": Scene(
+        "8, 16, 32 and 64 px",
+        torch.tensor([[9.0, 13, 17, 21], [27.0, 37, 43, 53], [81.0, 9, 113, 41], [50.0, 57, 114, 121]]),
+    ),
+}
+
+
+def _numbers(values):
+    """A detached float64 numpy copy of a tensor (any device, any dtype), a list or a number."""
+    return torch.as_tensor(values).detach().cpu().double().numpy().copy()
+
+
+def _role(role: str) -> Role:
+    if role not in ROLES:
+        raise ValueError(f"role: {role!r} is none of {', '.join(ROLES)}")
+    return ROLES[role]
+
+
+def _text(ax: Axes, x: float, y: float, text: str, color: str, **options):
+    """Text with a light halo, readable on a photograph as well as on the plain ground."""
+    halo = [patheffects.withStroke(linewidth=2.5, foreground=GROUND)]
+    return ax.text(x, y, text, color=color, fontsize=9, path_effects=halo, zorder=9, **options)
+
+
+def figure(columns: int = 1, rows: int = 1, *, width: float = 4.0, height: float = 4.0):
+    """A new figure of `rows` x `columns` panels, each `width` x `height` inches: `(figure, [axes, ...])`."""
+    fig = Figure(figsize=(columns * width, rows * height), dpi=100, layout="constrained", facecolor=GROUND)
+    FigureCanvasAgg(fig)
+    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes:
+        ax.set_facecolor(GROUND)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=9, colors=INK)
+        ax.title.set_size(11)
+    return fig, axes
+
+
+def scene(ax: Axes, where, gt_boxes=None, *, labels: Sequence[str] | None = None, title: str | None = None) -> None:
+    """The picture and its ground truths, in pixels, y downwards: where every other drawing starts.
+
+    `where` is a `Scene`, an image ([3, H, W] or [H, W]; uint8, or floats in 0..1), or an empty `(height, width)`.
+    """
+    if isinstance(where, Scene):
+        height, width = where.size
+        gt_boxes = where.boxes if gt_boxes is None else gt_boxes
+        title = where.title if title is None else title
+        for x1, y1, x2, y2 in _numbers(where.boxes):
+            ax.add_patch(Ellipse(((x1 + x2) / 2, (y1 + y2) / 2), x2 - x1, y2 - y1, color="#efd2bd", lw=0, zorder=0))
+    elif isinstance(where, Tensor):
+        pixels = where.detach().cpu()
+        pixels = pixels.movedim(0, -1).expand(*pixels.shape[1:], 3) if pixels.ndim == 3 else pixels
+        height, width = pixels.shape[:2]
+        top = 255 if pixels.dtype == torch.uint8 else 1
+        ax.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=top, extent=(0, width, height, 0), interpolation="nearest")
+    else:
+        height, width = where
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    ax.spines[["top", "right"]].set_visible(True)
+    if title:
+        ax.set_title(title)
+    if gt_boxes is not None:
+        boxes(ax, gt_boxes, "gt", labels=labels)
+
+
+def boxes(ax: Axes, boxes, role: str = "positive", *, labels: Sequence[str] | None = None, fill: bool = False) -> None:
+    """Boxes, xyxy, in the look of `role`; `labels` are written at their upper left corners."""
+    look = _role(role)
+    corners = _numbers(boxes).reshape(-1, 4)
+    for index, (x1, y1, x2, y2) in enumerate(corners):
+        paint = {"facecolor": look.color + "38", "fill": True} if fill else {"fill": False}
+        ax.add_patch(
+            Rectangle((x1, y1), x2 - x1, y2 - y1, ec=look.color, ls=look.line, lw=look.width, zorder=look.rank, **paint)
+        )
+        if labels is not None:
+            _text(ax, x1, y1, labels[index], look.color, va="bottom", ha="left", fontweight="bold")
+
+
+def points(ax: Axes, points, role: str = "positive") -> None:
+    """Points (x, y) in the look of `role`."""
+    look = _role(role)
+    x, y = _numbers(points).reshape(-1, 2).T
+    paint = {"c": look.color}
+    if look.hollow:
+        paint = {"facecolors": GROUND, "edgecolors": look.color, "linewidths": 1.4}
+    ax.scatter(x, y, s=look.size, marker=look.marker, zorder=look.rank + 0.5, **paint)
+
+
+def assignment(ax: Axes, priors, assignment, gt_boxes=None, *, level: int | None = None) -> None:
+    """What an assigner decided for one image: each prior at its centre in the look of its label.
+
+    Positives also show their box (anchors) and a thin line to the ground truth they serve. The panel's title gains
+    the counts. `level` keeps the priors of one pyramid level.
+    """
+    centers, corners = _numbers(priors.centers), _numbers(priors.boxes)
+    gt = _numbers(assignment.gt).astype(int)
+    chosen = torch.ones(len(centers), dtype=torch.bool).numpy()
+    if level is not None:
+        chosen = (priors.levels == level).cpu().numpy()
+    counts = []
+    for role in ("negative", "ignored", "positive"):
+        mask = getattr(assignment, role).cpu().numpy() & chosen
+        counts.append(f"{mask.sum()} {role}")
+        points(ax, centers[mask], role)
+    mask = assignment.positive.cpu().numpy() & chosen
+    if gt_boxes is not None:
+        targets = _numbers(gt_boxes).reshape(-1, 4)
+        boxes(ax, targets, "gt")
+        middles = (targets[:, :2] + targets[:, 2:]) / 2
+        for (x, y), (u, v) in zip(centers[mask], middles[gt[mask]], strict=True):
+            ax.plot([x, u], [y, v], color=BLUE, lw=0.5, alpha=0.45, zorder=3)
+    for x1, y1, x2, y2 in corners[mask]:
+        if x2 > x1 and y2 > y1:
+            ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BLUE, lw=0.8, alpha=0.55, zorder=3))
+    heading = [ax.get_title()] if ax.get_title() else []
+    ax.set_title("\n".join([*heading, " · ".join(reversed(counts))]), fontsize=10)
+
+
+def dimension(ax: Axes, start, end, text: str, *, color: str = INK) -> None:
+    """A double arrow from `start` to `end`, both (x, y), with its measure written beside the middle."""
+    (x1, y1), (x2, y2) = _numbers(start), _numbers(end)
+    ax.annotate("", (x2, y2), (x1, y1), arrowprops={"arrowstyle": "<->", "color": color, "lw": 1.2}, zorder=8)
+    upright = abs(x2 - x1) < abs(y2 - y1)
+    place = {"ha": "left", "va": "center"} if upright else {"ha": "center", "va": "bottom"}
+    _text(ax, (x1 + x2) / 2, (y1 + y2) / 2, f" {text} " if upright else text, color, **place)
+
+
+def similarity_map(ax: Axes, values, xs, ys, *, label: str = "IoU", limits: tuple | None = None) -> None:
+    """A similarity as a heat map: `values[row, column]` belongs to the position `(xs[column], ys[row])`."""
+    low, high = limits or (None, None)
+    image = ax.pcolormesh(_numbers(xs), _numbers(ys), _numbers(values), cmap="cividis", vmin=low, vmax=high)
+    ax.set_aspect("equal")
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8)
+    bar.set_label(label, fontsize=10)
+    bar.ax.tick_params(labelsize=9)
+
+
+def curves(ax: Axes, x, lines: Mapping[str, Sequence[float]], *, xlabel: str = "", ylabel: str = "") -> None:
+    """One line a name over a common `x`; colour and dash tell them apart."""
+    for (name, y), (color, dash) in zip(lines.items(), CYCLE, strict=False):
+        ax.plot(_numbers(x), _numbers(y), dash, color=color, lw=2, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(color=FAINT, lw=0.6)
+    if len(lines) > 1:
+        ax.legend(fontsize=9, framealpha=0.9)
+
+
+def losses(ax: Axes, runs: Mapping[str, Sequence[float]], *, window: int = 20) -> None:
+    """Training losses, one run a name, as running means over `window` steps."""
+    for (name, values), (color, dash) in zip(runs.items(), CYCLE, strict=False):
+        series = torch.from_numpy(_numbers(values))
+        width = min(window, len(series))
+        smooth = series.unfold(0, width, 1).mean(1)
+        ax.plot(range(width, width + len(smooth)), smooth.numpy(), dash, color=color, lw=1.8, label=name)
+    ax.set(xlabel="step", ylabel=f"loss (mean of {window})")
+    ax.grid(color=FAINT, lw=0.6)
+    ax.legend(fontsize=9, framealpha=0.9)
+
+
+def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, float | Sequence[float]]], *, ylabel="AP") -> None:
+    """Grouped bars: a group an object size, a bar a method; several values (seeds) show as a mean and its dots."""
+    sizes = list(dict.fromkeys(size for values in methods.values() for size in values))
+    width = 0.8 / max(len(methods), 1)
+    for index, ((name, values), (color, _)) in enumerate(zip(methods.items(), CYCLE, strict=False)):
+        for place, size in enumerate(sizes):
+            seeds = _numbers(values.get(size, float("nan"))).reshape(-1)
+            x = place + (index - (len(methods) - 1) / 2) * width
+            ax.bar(x, seeds.mean(), width * 0.92, color=color, label=name if place == 0 else None, zorder=2)
+            if len(seeds) > 1:
+                ax.scatter([x] * len(seeds), seeds, s=12, color=INK, zorder=3)
+    ax.set_xticks(range(len(sizes)), sizes)
+    ax.set_ylabel(ylabel)
+    ax.grid(axis="y", color=FAINT, lw=0.6, zorder=0)
+    ax.legend(fontsize=9, framealpha=0.9)
+
+
+def legend(ax: Axes, *roles: str, **renamed: str) -> None:
+    """A key of the roles in use, below the panel: `legend(ax, "gt", "positive", prior="anchor")`."""
+    names = {role: {"gt": "ground truth"}.get(role, role) for role in roles} | renamed
+    handles = []
+    for role, name in names.items():
+        look = _role(role)
+        face = GROUND if look.hollow else look.color
+        mark = {"marker": look.marker, "markerfacecolor": face, "markeredgecolor": look.color, "markersize": 6}
+        handles.append(Line2D([], [], color=look.color, ls=look.line, lw=look.width, label=name, **mark))
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=9, frameon=False)
+
+
+def png(fig: Figure, alt: str) -> bytes:
+    """The figure as a PNG of at most 256 colours, with `alt` as its description; the same bytes every time."""
+    if not alt.strip():
+        raise ValueError("alt: a figure needs a sentence that says what it shows; got an empty one")
+    fig.canvas.draw()
+    picture = Image.frombytes("RGBA", fig.canvas.get_width_height(), bytes(fig.canvas.buffer_rgba())).convert("RGB")
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt("Description", alt)
+    file = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True, pnginfo=notes)
+    return file.getvalue()
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Display the figure once in a notebook; `alt` is what a reader who does not see it is told."""
+    from IPython.display import display
+
+    bundle = {"image/png": png(fig, alt), "text/plain": alt}
+    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
