@@ -1,0 +1,114 @@
+"""Elementwise losses that soft labels need and torchvision does not have.
+
+All of them take logits, work in float32 or wider whatever comes in, return one value for every element and
+leave weights and normalisers to the caller: a sum over anchors is divided by the number of positives, never by
+the number of anchors. For hard 0/1 targets `focal_loss` is `torchvision.ops.sigmoid_focal_loss`; box losses
+(GIoU, DIoU, CIoU) are torchvision's and are not repeated here.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import log_softmax, softplus
+
+
+def focal_loss(
+    logits: Float[Tensor, "*shape"], targets: Float[Tensor, "*shape"], alpha: float = 0.25, gamma: float = 2.0
+) -> Float[Tensor, "*shape"]:
+    """Sigmoid focal loss of a target anywhere in [0, 1].
+
+    -t * alpha * (1 - p)^gamma * log p  -  (1 - t) * (1 - alpha) * p^gamma * log(1 - p)
+
+    Lin et al., Focal Loss for Dense Object Detection, 2017; the soft target as in the code of Li et al., Learning
+    from Noisy Anchors, 2020: the two terms are blended. torchvision's function blends inside the modulating
+    factor instead, so the two agree at t = 0 and t = 1 and nowhere between.
+    """
+    logits, targets = _same_shape(logits, targets)
+    probabilities = logits.sigmoid()
+    as_positive = alpha * (1 - probabilities) ** gamma * softplus(-logits)
+    as_negative = (1 - alpha) * probabilities**gamma * softplus(logits)
+    return targets * as_positive + (1 - targets) * as_negative
+
+
+def quality_focal_loss(
+    logits: Float[Tensor, "*shape"], targets: Float[Tensor, "*shape"], beta: float = 2.0
+) -> Float[Tensor, "*shape"]:
+    """Cross entropy with a quality (the IoU of the decoded box) as target, times |target - p|^beta.
+
+    Zero where the score already equals the quality. Li et al., Generalized Focal Loss, 2020, equation 5; no alpha.
+    """
+    logits, targets = _same_shape(logits, targets)
+    return _cross_entropy(logits, targets) * (targets - logits.sigmoid()).abs() ** beta
+
+
+def varifocal_loss(
+    logits: Float[Tensor, "*shape"], targets: Float[Tensor, "*shape"], alpha: float = 0.75, gamma: float = 2.0
+) -> Float[Tensor, "*shape"]:
+    """Cross entropy weighted by the target where it is positive, focal elsewhere.
+
+    Positives are not down-weighted, so that the rare good ones count fully; alpha scales the negatives only.
+    Zhang et al., VarifocalNet, 2021, equation 2. A positive of quality 0 becomes a negative: clamp before.
+    """
+    logits, targets = _same_shape(logits, targets)
+    weights = torch.where(targets > 0, targets, alpha * logits.sigmoid() ** gamma)
+    return weights * _cross_entropy(logits, targets)
+
+
+def distribution_focal_loss(
+    logits: Float[Tensor, "*shape bins"], targets: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Cross entropy of the two bins beside a continuous distance, each weighted by its nearness.
+
+    Bins are 0, 1, ..., n in units of the stride. Targets are clamped to [0, n - 0.1], as the published code does,
+    so that the right bin exists: a side longer than n strides can not be learnt on its level.
+    Li et al., Generalized Focal Loss, 2020, equation 6.
+    """
+    logits = _wide(logits)
+    if logits.ndim == 0 or logits.shape[:-1] != targets.shape or logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits must be shaped as targets with at least 2 bins behind, got {tuple(logits.shape)} "
+            f"and {tuple(targets.shape)}"
+        )
+    targets = targets.to(logits.dtype).clamp(0, logits.shape[-1] - 1 - 0.1)
+    left = targets.floor()
+    cross_entropy = -log_softmax(logits, dim=-1)
+    index = left.long()[..., None]
+    at_left = cross_entropy.gather(-1, index)[..., 0]
+    at_right = cross_entropy.gather(-1, index + 1)[..., 0]
+    return (left + 1 - targets) * at_left + (targets - left) * at_right
+
+
+def expected_distance(logits: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
+    """The distance that a distribution over bins 0..n stands for: its mean, in units of the stride."""
+    logits = _wide(logits)
+    return logits.softmax(-1) @ torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+
+
+def keep_scale(losses: Float[Tensor, "*shape"], weights: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Weighted losses, scaled so that their sum is that of the unweighted ones.
+
+    The weights then move the loss between anchors and leave the balance with other losses alone. The scale is a
+    constant to the gradient. Li et al., Learning from Noisy Anchors, 2020 (in the authors' code, not in the text).
+    """
+    weighted = losses * weights
+    with torch.no_grad():
+        total = weighted.sum()
+        scale = torch.where(total > 0, losses.sum() / total.clamp(min=torch.finfo(total.dtype).tiny), 1.0)
+    return weighted * scale
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return targets * softplus(-logits) + (1 - targets) * softplus(logits)
+
+
+def _same_shape(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if logits.shape != targets.shape:
+        raise ValueError(
+            f"logits and targets must have one shape, got {tuple(logits.shape)} and {tuple(targets.shape)}"
+        )
+    logits = _wide(logits)
+    return logits, targets.to(logits.dtype)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
