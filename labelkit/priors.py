@@ -1,0 +1,228 @@
+"""Priors: the anchors or points of a feature pyramid, and the grid they stand on.
+
+A prior is a box that the network holds ready at a fixed place: an anchor, or a point (a box of size zero).
+Order: level, row, column, then the shapes of one cell, ratio-major, as torchvision's `AnchorGenerator` lists them.
+Knowing the grid is what lets an assigner look only where a ground truth is; `from_boxes` does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labelkit.boxes import centers, check_boxes
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One row for every (level, shape): where its priors stand and which indices they have.
+
+    The prior of cell (row, column) has index `first + (row * columns + column) * step`, its centre is
+    `(x, y) + (column * stride_x, row * stride_y)` and its size `(width, height)`, up to float rounding.
+    """
+
+    level: Int[Tensor, "M"]
+    first: Int[Tensor, "M"]
+    step: Int[Tensor, "M"]
+    rows: Int[Tensor, "M"]
+    columns: Int[Tensor, "M"]
+    stride_x: Float[Tensor, "M"]
+    stride_y: Float[Tensor, "M"]
+    x: Float[Tensor, "M"]
+    y: Float[Tensor, "M"]
+    width: Float[Tensor, "M"]
+    height: Float[Tensor, "M"]
+
+    def __len__(self) -> int:
+        return self.first.shape[0]
+
+    def to(self, device: torch.device | str) -> Grid:
+        return Grid(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Priors:
+    """All priors of one network input. Build them with `anchors`, `points`, `from_boxes` or `from_torchvision`.
+
+    boxes: [P, 4] xyxy in pixels, of size zero for points. level_sizes: how many priors each level has, in order.
+    level_strides: the spacing of each level in pixels, or None where nobody said. grid: None where unknown.
+    """
+
+    boxes: Float[Tensor, "P 4"]
+    level_sizes: tuple[int, ...]
+    level_strides: tuple[float, ...] | None = None
+    grid: Grid | None = None
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    def __repr__(self) -> str:
+        kind = "grid" if self.grid is not None else "no grid"
+        return f"Priors({len(self)} on {len(self.level_sizes)} levels, strides {self.level_strides}, {kind})"
+
+    @property
+    def device(self) -> torch.device:
+        return self.boxes.device
+
+    @cached_property
+    def centers(self) -> Float[Tensor, "P 2"]:
+        """(x, y) of every prior in pixels."""
+        return centers(self.boxes)
+
+    @cached_property
+    def levels(self) -> Int[Tensor, "P"]:
+        """Which pyramid level each prior belongs to, counted from 0."""
+        return self._spread(torch.arange(len(self.level_sizes)))
+
+    @cached_property
+    def strides(self) -> Float[Tensor, "P"]:
+        """The stride of every prior's level in pixels."""
+        if self.level_strides is None:
+            raise ValueError("these priors have no strides: give Priors.from_boxes strides=(...), one for each level")
+        return self._spread(torch.tensor(self.level_strides, dtype=self.boxes.dtype))
+
+    def _spread(self, per_level: Tensor) -> Tensor:
+        return per_level.repeat_interleave(torch.tensor(self.level_sizes)).to(self.device)
+
+    def to(self, device: torch.device | str) -> Priors:
+        grid = None if self.grid is None else self.grid.to(device)
+        return replace(self, boxes=self.boxes.to(device), grid=grid)
+
+    @classmethod
+    def anchors(
+        cls,
+        image_size: tuple[int, int],
+        strides: Sequence[float],
+        sizes: Sequence[Sequence[float]],
+        ratios: Sequence[float] = (1.0,),
+        offset: float = 0.5,
+        device: torch.device | str | None = None,
+    ) -> Priors:
+        """Anchors of every size and ratio in every cell of every level.
+
+        image_size: (height, width). sizes: for each level the square roots of the areas, in pixels, not rounded.
+        ratios: height / width. The centre of cell i is (i + offset) * stride: 0.5 is the middle of the cell,
+        0 what mmdet's anchors and torchvision use. A level has ceil(size / stride) rows and columns.
+        """
+        _check_one_per_level(sizes, len(strides), "sizes")
+        for level, level_sizes in enumerate(sizes):
+            _check_positive(level_sizes, f"sizes[{level}]")
+        _check_positive(ratios, "ratios")
+        root = torch.tensor(ratios, dtype=torch.float64).sqrt()
+        shapes = []
+        for level_sizes in sizes:
+            side = torch.tensor(level_sizes, dtype=torch.float64)
+            shapes.append(torch.stack(((side / root[:, None]).flatten(), (side * root[:, None]).flatten()), dim=1))
+        return cls._on_grid(image_size, strides, shapes, offset, device)
+
+    @classmethod
+    def points(
+        cls,
+        image_size: tuple[int, int],
+        strides: Sequence[float],
+        offset: float = 0.5,
+        device: torch.device | str | None = None,
+    ) -> Priors:
+        """One point a cell: a zero-size box at ((column + offset) * stride, (row + offset) * stride)."""
+        no_size = [torch.zeros(1, 2, dtype=torch.float64)] * len(strides)
+        return cls._on_grid(image_size, strides, no_size, offset, device)
+
+    @classmethod
+    def _on_grid(cls, image_size, strides, shapes, offset, device) -> Priors:
+        height, width = image_size
+        _check_positive(image_size, "image_size")
+        _check_positive(strides, "strides")
+        levels = []
+        for stride, shape in zip(strides, shapes, strict=True):
+            start = torch.full_like(shape, offset * stride)
+            base = torch.cat((start - shape / 2, start + shape / 2), dim=1)
+            levels.append((-int(-height // stride), -int(-width // stride), stride, stride, base))
+        return cls._from_levels(levels, tuple(float(s) for s in strides), None, device)
+
+    @classmethod
+    def _from_levels(cls, levels, level_strides, boxes, device) -> Priors:
+        """levels: (rows, columns, stride_y, stride_x, base boxes of cell (0, 0)) each; boxes: made here if None."""
+        table, made, counts = [], [], []
+        for level, (rows, columns, stride_y, stride_x, base) in enumerate(levels):
+            base = base.double().cpu()
+            first, step = sum(counts), len(base)
+            for shape, (x1, y1, x2, y2) in enumerate(base.tolist()):
+                place = (stride_x, stride_y, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+                table.append(((level, first + shape, step, rows, columns), place))
+            if boxes is None:
+                y, x = torch.meshgrid(
+                    torch.arange(rows).double() * stride_y, torch.arange(columns).double() * stride_x, indexing="ij"
+                )
+                shift = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)
+                made.append((shift + base).reshape(-1, 4).float())
+            counts.append(rows * columns * step)
+        whole = torch.tensor([row[0] for row in table], dtype=torch.int64).reshape(-1, 5).unbind(1)
+        real = torch.tensor([row[1] for row in table], dtype=torch.float32).reshape(-1, 6).unbind(1)
+        boxes = torch.cat(made) if boxes is None else boxes
+        priors = cls(boxes, tuple(counts), level_strides, Grid(*whole, *real))
+        return priors.to(boxes.device if device is None else device)
+
+    @classmethod
+    def from_boxes(
+        cls,
+        boxes: Float[Tensor, "P 4"],
+        level_sizes: Sequence[int] | None = None,
+        strides: Sequence[float] | None = None,
+    ) -> Priors:
+        """Any boxes as priors, in any order inside a level; no grid is assumed.
+
+        level_sizes: how many boxes each level has (default: all on one level). strides: one for each level;
+        only methods that ask for strides need it.
+        """
+        boxes = check_boxes(boxes, "boxes", zero_size=True)
+        level_sizes = (len(boxes),) if level_sizes is None else tuple(int(size) for size in level_sizes)
+        if sum(level_sizes) != len(boxes) or min(level_sizes, default=0) < 0:
+            raise ValueError(f"level_sizes must be counts that add up to the {len(boxes)} boxes, got {level_sizes}")
+        if strides is not None:
+            _check_one_per_level(strides, len(level_sizes), "strides")
+            _check_positive(strides, "strides")
+            strides = tuple(float(stride) for stride in strides)
+        return cls(boxes, level_sizes, strides)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        anchor_generator: Any,
+        image_size: tuple[int, int],
+        feature_sizes: Sequence[tuple[int, int]],
+        strides: Sequence[float] | None = None,
+        device: torch.device | str | None = None,
+    ) -> Priors:
+        """The anchors of a torchvision `AnchorGenerator`, bit for bit, with their grid.
+
+        image_size and feature_sizes: (height, width) of the padded batch and of each feature map. torchvision takes
+        image_size // feature_size as the spacing, which on the coarse levels need not be the nominal stride:
+        `strides` says the nominal ones, where a method asks for strides; the default is the wider spacing.
+        """
+        device = torch.device("cpu" if device is None else device)
+        anchor_generator.set_cell_anchors(torch.float32, device)
+        cells = anchor_generator.cell_anchors
+        _check_one_per_level(feature_sizes, len(cells), "feature_sizes")
+        spacing = [(image_size[0] // rows, image_size[1] // columns) for rows, columns in feature_sizes]
+        as_tensors = [[torch.tensor(step, device=device) for step in pair] for pair in spacing]
+        boxes = torch.cat(anchor_generator.grid_anchors([list(size) for size in feature_sizes], as_tensors))
+        levels = [(*size, *pair, base) for size, pair, base in zip(feature_sizes, spacing, cells, strict=True)]
+        nominal = tuple(float(s) for s in (strides if strides is not None else map(max, spacing)))
+        return cls._from_levels(levels, nominal, boxes, device)
+
+
+def _check_one_per_level(values: Sequence[Any], levels: int, name: str) -> None:
+    if len(values) != levels:
+        raise ValueError(f"{name} must have one entry for each of the {levels} levels, got {len(values)}")
+
+
+def _check_positive(values: Sequence[float], name: str) -> None:
+    for index, value in enumerate(values):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name}[{index}] must be positive and finite, got {value}")
