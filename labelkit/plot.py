@@ -93,7 +93,14 @@ SCENES = {
 
 def _numbers(values):
     """A detached float64 numpy copy of a tensor (any device, any dtype), a list or a number."""
-    return torch.as_tensor(values).detach().cpu().double().numpy().copy()
+    return torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().numpy().copy()
+
+
+def _with_looks(lines: Mapping):
+    """The items of `lines`, each with its colour and dash."""
+    if len(lines) > len(CYCLE):
+        raise ValueError(f"lines: {len(lines)} lines, at most {len(CYCLE)} can be told apart")
+    return list(zip(lines.items(), CYCLE, strict=False))
 
 
 def _role(role: str) -> Role:
@@ -153,10 +160,9 @@ def boxes(ax: Axes, boxes, role: str = "positive", *, labels: Sequence[str] | No
     look = _role(role)
     corners = _numbers(boxes).reshape(-1, 4)
     for index, (x1, y1, x2, y2) in enumerate(corners):
-        paint = {"facecolor": look.color + "38", "fill": True} if fill else {"fill": False}
-        ax.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, ec=look.color, ls=look.line, lw=look.width, zorder=look.rank, **paint)
-        )
+        style = {"ec": look.color, "ls": look.line, "lw": look.width, "zorder": look.rank}
+        style["fc"] = look.color + "38" if fill else "none"
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **style))
         if labels is not None:
             _text(ax, x1, y1, labels[index], look.color, va="bottom", ha="left", fontweight="bold")
 
@@ -197,8 +203,7 @@ def assignment(ax: Axes, priors, assignment, gt_boxes=None, *, level: int | None
     for x1, y1, x2, y2 in corners[mask]:
         if x2 > x1 and y2 > y1:
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BLUE, lw=0.8, alpha=0.55, zorder=3))
-    heading = [ax.get_title()] if ax.get_title() else []
-    ax.set_title("\n".join([*heading, " · ".join(reversed(counts))]), fontsize=10)
+    ax.set_title(f"{ax.get_title()}\n{' · '.join(reversed(counts))}".strip(), fontsize=10)
 
 
 def dimension(ax: Axes, start, end, text: str, *, color: str = INK) -> None:
@@ -224,7 +229,7 @@ def similarity_map(ax: Axes, values, xs, ys, *, label: str = "IoU", limits: tupl
 
 def curves(ax: Axes, x, lines: Mapping[str, Sequence[float]], *, xlabel: str = "", ylabel: str = "") -> None:
     """One line a name over a common `x`; colour and dash tell them apart."""
-    for (name, y), (color, dash) in zip(lines.items(), CYCLE, strict=False):
+    for (name, y), (color, dash) in _with_looks(lines):
         ax.plot(_numbers(x), _numbers(y), dash, color=color, lw=2, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=FAINT, lw=0.6)
@@ -234,7 +239,7 @@ def curves(ax: Axes, x, lines: Mapping[str, Sequence[float]], *, xlabel: str = "
 
 def losses(ax: Axes, runs: Mapping[str, Sequence[float]], *, window: int = 20) -> None:
     """Training losses, one run a name, as running means over `window` steps."""
-    for (name, values), (color, dash) in zip(runs.items(), CYCLE, strict=False):
+    for (name, values), (color, dash) in _with_looks(runs):
         series = torch.from_numpy(_numbers(values))
         width = min(window, len(series))
         smooth = series.unfold(0, width, 1).mean(1)
@@ -248,7 +253,7 @@ def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, float | Sequence[f
     """Grouped bars: a group an object size, a bar a method; several values (seeds) show as a mean and its dots."""
     sizes = list(dict.fromkeys(size for values in methods.values() for size in values))
     width = 0.8 / max(len(methods), 1)
-    for index, ((name, values), (color, _)) in enumerate(zip(methods.items(), CYCLE, strict=False)):
+    for index, ((name, values), (color, _)) in enumerate(_with_looks(methods)):
         for place, size in enumerate(sizes):
             seeds = _numbers(values.get(size, float("nan"))).reshape(-1)
             x = place + (index - (len(methods) - 1) / 2) * width
