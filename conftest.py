@@ -1,0 +1,87 @@
+"""How pytest runs the chapters: `chapters/NN_slug.ipynb` is the exercise form, `chapters/NN_slug.py` the solution form.
+
+nbval executes both. The committed notebook must read blank at every check, and the outputs tagged
+nbval-check-output must come out as committed. The solution form is built aside and must pass every check.
+Needs `--nbval-lax --nbval-current-env` and, on several workers, `--dist loadfile` (set in pyproject.toml).
+"""
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from labelkit.course import build
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker: several workers share the cores
+EXPECTED = {".ipynb": "blank", ".py": "pass"}
+_seconds: dict[str, float] = defaultdict(float)
+
+
+class SolutionForm(IPyNbFile):
+    """A chapter's source, collected as the notebook of its solution form."""
+
+    def collect(self):
+        self.nb = build.solution_notebook(self.path)
+        code = (cell for cell in self.nb.cells if cell.cell_type == "code")
+        for number, cell in enumerate(code):
+            options = defaultdict(bool)  # nothing is compared: this form has no committed outputs
+            yield IPyNbCell.from_parent(self, name=f"Cell {number}", cell_num=number, cell=cell, options=options)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """A chapter's source is no test module."""
+    if module_path.parent.name == "chapters":
+        return SolutionForm.from_parent(parent, path=module_path)
+    return None
+
+
+def _chapter(item) -> str | None:
+    """Which outcome the checks of this cell's notebook must have; None for anything but a chapter's cell."""
+    return EXPECTED.get(item.path.suffix) if isinstance(item, IPyNbCell) else None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item):
+    """Set LABELKIT_EXPECT before the kernel starts (in the file's set-up), and skip what follows a failed cell."""
+    expected = _chapter(item)
+    if expected is None:
+        return (yield)
+    failed = getattr(item.parent, "failed_cell", None)
+    if failed is not None:
+        pytest.skip(f"cell {failed} failed")
+    before = os.environ.get("LABELKIT_EXPECT")
+    os.environ["LABELKIT_EXPECT"] = expected
+    try:
+        return (yield)
+    finally:
+        os.environ.pop("LABELKIT_EXPECT")
+        if before is not None:
+            os.environ["LABELKIT_EXPECT"] = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and _chapter(item):
+        item.parent.failed_cell = item.cell_num
+    return report
+
+
+def pytest_runtest_logreport(report):
+    """Add up the seconds of each notebook; under xdist this runs where the reports arrive."""
+    name = report.nodeid.split("::")[0]
+    if name.startswith("chapters/"):
+        _seconds[name] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How long each notebook took, kernel start included."""
+    if not _seconds:
+        return
+    terminalreporter.section("seconds a chapter, exercise form and solution form")
+    for stem in sorted({Path(name).stem for name in _seconds}):
+        both = [_seconds.get(f"chapters/{stem}{suffix}", 0.0) for suffix in EXPECTED]
+        terminalreporter.write_line(f"{stem:36}{both[0]:8.1f}{both[1]:8.1f}")
+    terminalreporter.write_line(f"{'all':36}{sum(_seconds.values()):16.1f}")

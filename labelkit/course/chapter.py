@@ -1,0 +1,121 @@
+"""Reads a chapter's source (percent format) and turns it into its two forms.
+
+A solution stands between `# BEGIN SOLUTION 05.2` and `# END SOLUTION`. The exercise form has
+`course.todo("05.2")` there instead; the solution form keeps the code and drops the two marks.
+"""
+
+import ast
+import re
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import jupytext
+from nbformat import NotebookNode
+
+from labelkit.course import paths
+
+REGION = re.compile(
+    r"^(?P<indent>[ \t]*)# BEGIN SOLUTION (?P<id>\d\d\.\d+)[ \t]*\n"
+    r"(?P<code>.*?)"
+    r"^[ \t]*# END SOLUTION[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def sources(directory: Path | None = None) -> list[Path]:
+    """The chapters' sources, in order."""
+    return sorted((directory or paths.chapters()).glob("[0-9][0-9]_*.py"))
+
+
+def source_of(number: str) -> Path:
+    for path in sources():
+        if path.name.startswith(f"{number}_"):
+            return path
+    raise ValueError(f"Chapter {number} is not in {paths.chapters()}.")
+
+
+@cache
+def _parse(text: str) -> NotebookNode:
+    return jupytext.reads(text, fmt="py:percent")
+
+
+def cells(path: Path) -> list[NotebookNode]:
+    """The cells of a source, as written."""
+    return _parse(path.read_text(encoding="utf-8")).cells
+
+
+def exercise_form(code: str) -> str:
+    return REGION.sub(lambda m: f'{m["indent"]}course.todo("{m["id"]}")  # your code here', code)
+
+
+def solution_form(code: str) -> str:
+    return REGION.sub(lambda m: m["code"].rstrip("\n"), code)
+
+
+def solution_text(exercise_id: str) -> str:
+    """The answer as a reader sees it: the lines of the region, without their indentation."""
+    for cell in cells(source_of(exercise_id.split(".")[0])):
+        for match in REGION.finditer(cell.source):
+            if match["id"] == exercise_id:
+                return textwrap.dedent(match["code"]).rstrip()
+    raise ValueError(f"No chapter holds a solution {exercise_id}.")
+
+
+def reference(exercise_id: str):
+    """The function of the solution form."""
+    return _answer(exercise_id, solution_form)
+
+
+def stub(exercise_id: str):
+    """The function of the exercise form, as a learner first meets it."""
+    return _answer(exercise_id, exercise_form)
+
+
+def _answer(exercise_id: str, form):
+    """Run the exercise's cell alone, after what `surroundings` allows it, and return the function it defines."""
+    path = source_of(exercise_id.split(".")[0])
+    mark = f"# BEGIN SOLUTION {exercise_id}\n"
+    for cell in cells(path):
+        if cell.cell_type == "code" and mark in cell.source:
+            namespace = surroundings(path, mark)
+            code = form(cell.source)
+            exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
+            return namespace[function_name(code)]
+    raise ValueError(f"{path.name} holds no solution {exercise_id}.")
+
+
+def function_name(code: str) -> str:
+    """The last function that a cell defines: an exercise's cell has one answer, perhaps with helpers before it."""
+    names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    if not names:
+        raise ValueError("An exercise's cell must define a function.")
+    return names[-1]
+
+
+def surroundings(path: Path, mark: str) -> dict:
+    """What an answer may use: imports, plain constants and functions of the cells above it, without other answers.
+
+    Nothing else of the chapter runs, so an answer stands on its own and its proofs cost no chapter.
+    """
+    namespace = {"__name__": "__main__"}
+    for cell in cells(path):
+        if mark in cell.source:
+            break
+        if cell.cell_type != "code" or REGION.search(cell.source):
+            continue
+        kept = [node for node in ast.parse(cell.source).body if _is_definition(node)]
+        exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
+    return namespace
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
+        return True
+    if not isinstance(node, ast.Assign):
+        return False
+    try:
+        ast.literal_eval(node.value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""What an exercise is, and the vocabulary its tests are written in: `Exercise`, `Wrong`, `compare`, `todo`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Number
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Blank(NotImplementedError):
+    """Raised by `todo`: nobody has written this answer yet. Blank is an exception type, not a return value."""
+
+
+def todo(exercise_id: str):
+    """Stand where an answer goes. The exercise form of a chapter has this call in place of each solution."""
+    raise Blank(f"Exercise {exercise_id} has no answer yet.")
+
+
+class Wrong(Exception):
+    """An answer that ran and is not right.
+
+    `message` says what is wrong with which input, and never what the right answer is.
+    `draw`, if given, takes nothing and returns a matplotlib Figure: the wrong answer beside the right one.
+    """
+
+    def __init__(self, message: str, draw: Callable[[], Any] | None = None):
+        super().__init__(message)
+        self.message, self.draw = message, draw
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: what `check`, `hint` and `solution` need, and what proves the exercise itself.
+
+    The reference is not here. It is the solution region of the chapter's source (`chapter.reference`),
+    so that the answer shown, the answer tested and the answer of the solution form are one text.
+    """
+
+    id: str  # "05.2": chapter and number
+    title: str
+    difficulty: int  # 1 (a line, told in the text) to 5 (think before you type)
+    minutes: int
+    hints: tuple[str, str, str]  # from a push in the right direction to nearly the code
+    tests: Sequence[Callable[[Callable], None]]  # each takes the learner's function; raises Wrong
+    mutants: Mapping[str, tuple[Callable, str]]  # name -> (a wrong answer, text its message must contain)
+    provides: str = ""  # registry name of the assigner that a passed answer can stand in for (`course.use`)
+    adapt: Callable[..., Any] | None = field(default=None)  # learner's function -> assigner; see `use.py`
+
+    def __post_init__(self):
+        if not 1 <= self.difficulty <= 5:
+            raise ValueError(f"difficulty of {self.id} must be 1 to 5, got {self.difficulty}")
+        if len(self.hints) != 3:
+            raise ValueError(f"{self.id} needs three hints, got {len(self.hints)}")
+
+    @property
+    def chapter(self) -> str:
+        return self.id.split(".")[0]
+
+
+def compare(case: str, inputs: Mapping[str, Any], got: Any, want: Any, *, atol: float = 1e-5, draw=None) -> None:
+    """Raise `Wrong` unless `got` equals `want`; floats to `atol`, everything else exactly.
+
+    `case` is the sentence that names the situation ("Boxes that only touch do not overlap"), `inputs` what the
+    learner's function was called with. The message shows both and what came back, never `want`. `draw` is kept for
+    an answer of the right kinds and shapes: others are told, not drawn.
+    """
+    difference = _difference(got, want, atol)
+    if difference:
+        shown = "\n".join(f"    {name} = {describe(value)}" for name, value in inputs.items())
+        raise Wrong(f"{case}.\n{shown}\n{difference}", draw if _same_form(got, want) else None)
+
+
+def _same_form(got: Any, want: Any) -> bool:
+    """Whether an answer can be drawn where the right one can: the same kinds and shapes throughout."""
+    if isinstance(want, Tensor):
+        return isinstance(got, Tensor) and got.shape == want.shape
+    if isinstance(want, list | tuple):
+        return isinstance(got, list | tuple) and len(got) == len(want) and all(map(_same_form, got, want))
+    return got is not None
+
+
+def _difference(got: Any, want: Any, atol: float, where: str = "your answer") -> str:
+    """What is wrong with `got`, in a sentence; empty when it is right."""
+    if got is None:
+        return f"{where.capitalize()} is None. Does the function end with a return?"
+    if isinstance(want, Tensor):
+        return _tensor_difference(got, want, atol, where)
+    if isinstance(want, Mapping):
+        if not isinstance(got, Mapping) or set(got) != set(want):
+            return f"{where.capitalize()} should be a dict with the keys {sorted(want)}; it is {describe(got)}."
+        parts = [(f"{where}[{key!r}]", got[key], want[key]) for key in want]
+    elif isinstance(want, list | tuple):
+        if not isinstance(got, list | tuple) or len(got) != len(want):
+            return f"{where.capitalize()} should be a {type(want).__name__} of {len(want)}; it is {describe(got)}."
+        parts = [(f"{where}[{i}]", g, w) for i, (g, w) in enumerate(zip(got, want, strict=True))]
+    elif isinstance(want, Number) and not isinstance(want, bool):
+        if isinstance(got, Tensor) and got.ndim == 0:
+            got = got.item()
+        if not isinstance(got, Number):
+            return f"{where.capitalize()} should be a number; it is {describe(got)}."
+        close = got == want or abs(got - want) <= atol
+        return "" if close else f"{where.capitalize()} is {describe(got)}{_direction(got, want)}."
+    else:
+        return "" if got == want else f"{where.capitalize()} is {describe(got)}."
+    return next(filter(None, (_difference(g, w, atol, name) for name, g, w in parts)), "")
+
+
+def _tensor_difference(got: Any, want: Tensor, atol: float, where: str) -> str:
+    name = where.capitalize()
+    if not isinstance(got, Tensor):
+        return f"{name} should be a tensor; it is {describe(got)}."
+    if got.shape != want.shape:
+        return f"{name} has the shape {tuple(got.shape)}; it should be {tuple(want.shape)}.\n    {describe(got)}"
+    if _family(got) != _family(want):
+        return f"{name} holds {got.dtype}; it should hold {_family(want)}."
+    if want.is_floating_point():
+        right = torch.isclose(got.double(), want.double(), rtol=1e-5, atol=atol, equal_nan=True)
+    else:
+        right = got == want
+    if right.all():
+        return ""
+    index = tuple((~right).nonzero()[0].tolist())
+    value, target = got[index].item(), want[index].item()
+    at = f" at index {list(index)}" if index else ""
+    wrong = int((~right).sum())
+    count = f" ({wrong} of {want.numel()} values are wrong)" if want.numel() > 1 else ""
+    return f"{name}{at} is {describe(value)}{_direction(value, target)}{count}.\n    yours = {describe(got)}"
+
+
+def _family(tensor: Tensor) -> str:
+    if tensor.dtype == torch.bool:
+        return "booleans"
+    return "floats" if tensor.is_floating_point() else "integers"
+
+
+def _direction(got: Any, want: Any) -> str:
+    """Too large or too small: said for measures, not for labels, where it would mean nothing."""
+    if not isinstance(want, float):
+        return ""
+    if got != got:
+        return ", not a number"
+    return ", too large" if got > want else ", too small"
+
+
+def describe(value: Any, limit: int = 40) -> str:
+    """A value as one would type it; a long tensor by its shape and its first values."""
+    if isinstance(value, Tensor):
+        if value.ndim == 0:
+            return describe(value.item())
+        if value.numel() <= limit:
+            return _nested(value.tolist())
+        head = _nested(value.flatten()[:8].tolist())
+        return f"tensor of shape {tuple(value.shape)}, beginning {head[:-1]}, ...]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple) and any(isinstance(item, Tensor | Mapping) for item in value):
+        return "[" + ", ".join(describe(item) for item in value) + "]"
+    text = repr(value)
+    return text if len(text) <= 400 else text[:400] + " ..."
+
+
+def _nested(values: Any) -> str:
+    if isinstance(values, list):
+        return "[" + ", ".join(map(_nested, values)) + "]"
+    return describe(values)

@@ -1,0 +1,50 @@
+"""How the course talks back: a box in a notebook, plain lines elsewhere. State is said by word, mark and colour."""
+
+import html
+from dataclasses import dataclass
+
+MARKS = {  # state -> mark, colour (Okabe and Ito's, which colour-blind readers can tell apart)
+    "passed": ("✓", "#009E73"),
+    "not yet": ("✗", "#E69F00"),
+    "error": ("!", "#D55E00"),
+    "blank": ("○", "#8a8a8a"),
+    "hint": ("→", "#0072B2"),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A state, one line that says it, the details (kept as typed), and what to do next."""
+
+    state: str
+    title: str
+    details: str = ""
+    after: str = ""
+
+    def plain(self) -> str:
+        mark, _ = MARKS[self.state]
+        return "\n".join(filter(None, (f"{mark} {self.title}", self.details, self.after)))
+
+    def html(self) -> str:
+        mark, color = MARKS[self.state]
+        details = f'<pre style="white-space: pre-wrap">{html.escape(self.details)}</pre>' if self.details else ""
+        after = f"<div>{html.escape(self.after)}</div>" if self.after else ""
+        return (
+            f'<div style="border-left: 6px solid {color}; padding: 4px 12px">'
+            f"<b>{mark} {html.escape(self.title)}</b>{details}{after}</div>"
+        )
+
+
+def show(message: Message) -> None:
+    """Display in a notebook, print anywhere else."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        in_notebook = get_ipython() is not None and hasattr(get_ipython(), "kernel")
+    except ImportError:
+        in_notebook = False
+    if in_notebook:
+        display({"text/plain": message.plain(), "text/html": message.html()}, raw=True)
+    else:
+        print(message.plain())
