@@ -19,7 +19,7 @@ from torch import Tensor
 from labelkit.boxes import centers, check_boxes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """One row for every (level, shape): where its priors stand and which indices they have.
 
@@ -42,11 +42,38 @@ class Grid:
     def __len__(self) -> int:
         return self.first.shape[0]
 
+    def row_of(self, prior: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Which row of this table each prior index belongs to."""
+        row = torch.searchsorted(self.first, prior, right=True) - 1  # a row of the right level: `first` ascends
+        start = row - self.level_row[row]
+        return start + (prior - self.first[start]) % self.step[start]
+
+    @cached_property
+    def origin(self) -> Float[Tensor, "2 1 M"]:
+        """Centres of the first cells, (x, y)."""
+        return torch.stack((self.x, self.y))[:, None]
+
+    @cached_property
+    def stride(self) -> Float[Tensor, "2 1 M"]:
+        """Spacing of the cells, (x, y)."""
+        return torch.stack((self.stride_x, self.stride_y))[:, None]
+
+    @cached_property
+    def last(self) -> Float[Tensor, "2 1 M"]:
+        """Index of the last column and the last row, as floats."""
+        return torch.stack((self.columns, self.rows))[:, None].to(self.x.dtype) - 1
+
+    @cached_property
+    def level_row(self) -> Int[Tensor, "M"]:
+        """The place of each row among the rows of its level: which shape of the cell it is."""
+        same = self.level[:, None] == self.level[None]
+        return same.tril(-1).sum(dim=1)
+
     def to(self, device: torch.device | str) -> Grid:
         return Grid(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Priors:
     """All priors of one network input. Build them with `anchors`, `points`, `from_boxes` or `from_torchvision`.
 
@@ -83,9 +110,13 @@ class Priors:
     @cached_property
     def strides(self) -> Float[Tensor, "P"]:
         """The stride of every prior's level in pixels."""
+        return self._spread(torch.tensor(self.known_strides(), dtype=self.boxes.dtype))
+
+    def known_strides(self) -> tuple[float, ...]:
+        """`level_strides`, or an error that says how to give them."""
         if self.level_strides is None:
             raise ValueError("these priors have no strides: give Priors.from_boxes strides=(...), one for each level")
-        return self._spread(torch.tensor(self.level_strides, dtype=self.boxes.dtype))
+        return self.level_strides
 
     def _spread(self, per_level: Tensor) -> Tensor:
         return per_level.repeat_interleave(torch.tensor(self.level_sizes)).to(self.device)
@@ -162,8 +193,8 @@ class Priors:
                 shift = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)
                 made.append((shift + base).reshape(-1, 4).float())
             counts.append(rows * columns * step)
-        whole = torch.tensor([row[0] for row in table], dtype=torch.int64).reshape(-1, 5).unbind(1)
-        real = torch.tensor([row[1] for row in table], dtype=torch.float32).reshape(-1, 6).unbind(1)
+        whole = torch.tensor([row[0] for row in table], dtype=torch.int64).reshape(-1, 5).T.contiguous()
+        real = torch.tensor([row[1] for row in table], dtype=torch.float32).reshape(-1, 6).T.contiguous()
         boxes = torch.cat(made) if boxes is None else boxes
         priors = cls(boxes, tuple(counts), level_strides, Grid(*whole, *real))
         return priors.to(boxes.device if device is None else device)

@@ -1,0 +1,17 @@
+"""Checks of an assigner's own arguments; the errors name the argument and the value."""
+
+from __future__ import annotations
+
+import math
+
+
+def check_count(name: str, value: int) -> None:
+    """A whole number, at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_threshold(name: str, value: float, *, high: float = math.inf) -> None:
+    """Above 0 and at most `high`: at 0 every prior of the image would pass."""
+    if not 0 < value <= high:
+        raise ValueError(f"{name} must be above 0 and at most {high}, got {value!r}")

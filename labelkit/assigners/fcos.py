@@ -1,0 +1,97 @@
+"""FCOS: every point inside a ground truth of the right scale is positive; the smallest ground truth wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labelkit.assigners.base import Assigner, GroundTruths
+from labelkit.assignment import Assignment
+from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
+from labelkit.pairs import Pairs, first_of, within
+from labelkit.priors import Priors
+
+
+@dataclass(frozen=True)
+class FCOS(Assigner):
+    """A point, with distances l, t, r, b to the sides of a ground truth, is positive for it if
+
+    - it lies inside: min(l, t, r, b) > 0,
+    - and, with `center_radius`, within that many strides of the centre: max(|dx|, |dy|) < center_radius * stride,
+    - and its level fits: max(l, t, r, b) lies in the level's range.
+
+    Among several ground truths the one of smallest area wins, the lower index on equal areas. Nothing is ignored.
+    Tian 2019, section 3.1 (inside, ranges, smallest area); centre sampling came with the authors' later code.
+
+    regress_ranges: (low, high) in pixels for each level; None takes (8 s of the level below, 8 s of this level), open
+        at both ends of the pyramid: 0 to 64, 64 to 128, ... for strides 8, 16, ... `Priors` must know its strides.
+    center_radius: None (the paper) or 1.5 (the authors' improved code, torchvision, detectron2).
+    closed_ranges: True, both ends belong to the range (the authors, mmdet: 64 px belongs to two levels); False,
+        neither does (torchvision, detectron2: 64 px belongs to no level).
+
+    `similarity` of a positive is its centre-ness (section 3.2). Points are the priors' centres, boxes will do too.
+    """
+
+    regress_ranges: Sequence[tuple[float, float]] | None = None
+    center_radius: float | None = None
+    closed_ranges: bool = True
+
+    def __post_init__(self) -> None:
+        if self.center_radius is not None and not self.center_radius > 0:
+            raise ValueError(f"center_radius must be None or positive, got {self.center_radius}")
+        for level, (low, high) in enumerate(self.regress_ranges or ()):
+            if not low <= high:
+                raise ValueError(f"regress_ranges[{level}] must be (low, high) with low <= high, got {(low, high)}")
+
+    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+        low, high, radius = self._level_limits(priors)
+        center, parts = centers(gts.boxes), []
+        # Who may match: the points near enough to a ground truth on a level that can hold it.
+        for prior, owner in within(priors, center, *self._reach(gts, low, high, radius)):
+            point, level = priors.centers[prior], priors.levels[prior]
+            distance = encode_ltrb(gts.boxes[owner], point)
+            nearest, farthest = torch.aminmax(distance, dim=-1)
+            # Who is chosen: inside, central, of the right scale.
+            chosen = (nearest > 0) & self._in_range(farthest, low[level], high[level])
+            if self.center_radius is not None:
+                chosen &= (point - center[owner]).abs().amax(dim=-1) < radius[level]
+            keep = chosen.nonzero().squeeze(1)
+            # How well: centre-ness, for the loss; it plays no part in the choice.
+            parts.append(Pairs(prior[keep].long(), owner[keep].long(), centerness(distance[keep])))
+        pairs = Pairs.cat(parts, priors)
+        # Who wins: the smallest ground truth.
+        won = first_of(gts.slot(pairs), gts.slots, area(gts.boxes)[pairs.gt], pairs.gt)
+        return gts.assignment(pairs[won])
+
+    def _in_range(self, farthest: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        if self.closed_ranges:
+            return (low <= farthest) & (farthest <= high)
+        return (low < farthest) & (farthest < high)
+
+    def _level_limits(self, priors: Priors) -> tuple[Tensor, Tensor, Tensor]:
+        """Smallest and largest distance, and the radius around the centre, in pixels: [L] each."""
+        strides = priors.known_strides() if self.regress_ranges is None or self.center_radius is not None else ()
+        ranges = self.regress_ranges
+        if ranges is None:
+            edges = [0.0, *(8.0 * stride for stride in strides[:-1]), math.inf]
+            ranges = list(zip(edges[:-1], edges[1:], strict=True))
+        levels = len(priors.level_sizes)
+        if len(ranges) != levels:
+            raise ValueError(f"regress_ranges must have one entry for each of the {levels} levels, got {len(ranges)}")
+        low, high = priors.boxes.new_tensor(ranges).reshape(-1, 2).unbind(1)
+        radius = [math.inf if self.center_radius is None else self.center_radius * strides[i] for i in range(levels)]
+        return low, high, priors.boxes.new_tensor(radius)
+
+    def _reach(self, gts: GroundTruths, low: Tensor, high: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """How far a point may be from the centre, [G, L] in x and y: half the box, the radius, and at |dx| the
+        farther side is |dx| + width / 2 away, which must not exceed `high`. No point sees more than the whole box.
+        """
+        width, height = (side[:, None] for side in sizes(gts.boxes))
+        too_small = torch.maximum(width, height) < low
+        reach_x = torch.minimum(torch.minimum(width / 2, high - width / 2), radius).masked_fill(too_small, -1)
+        reach_y = torch.minimum(torch.minimum(height / 2, high - height / 2), radius).masked_fill(too_small, -1)
+        return reach_x, reach_y

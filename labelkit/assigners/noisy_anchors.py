@@ -1,0 +1,110 @@
+"""NoisyAnchors: the best anchors of a ground truth are positives, and each as much as it is clean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labelkit.assigners.arguments import check_count
+from labelkit.assigners.base import Assigner, GroundTruths
+from labelkit.assignment import Assignment, Predictions
+from labelkit.boxes import as_float
+from labelkit.pairs import Pairs, best_per_prior, challengers, first_of, plausible, top_k_per_gt
+from labelkit.priors import Priors
+from labelkit.similarity import iou
+
+_LARGEST = 1 - 1e-6  # 1 / (1 - x) stays finite
+_SMALLEST_MEAN = 1e-6
+
+
+@dataclass(frozen=True)
+class NoisyAnchors(Assigner):
+    """Learning from noisy anchors (Li 2020, arXiv 1912.05086, sections 3.1 to 3.3).
+
+    The `n` priors of highest IoU (above 0) of every ground truth are positive; a prior belongs to its own best ground
+    truth. With loc, the IoU of its decoded box with that ground truth, cls, the predicted probability of its class,
+    and f(x) = 1 / (1 - x), a positive gets a soft label and a weight; all others are negative with weight 1.
+
+    variant="paper":     label  = alpha loc + (1 - alpha) cls
+                         weight = (alpha f(loc) + (1 - alpha) f(cls)) ** gamma
+    variant="official", what the authors' code computes and their numbers come from, divides each term by its mean
+    over the positives of the image and stretches the label to [mean loc, 1]:
+                         s      = alpha loc / mean(loc) + (1 - alpha) cls / mean(cls)
+                         label  = m + (s - min s) (1 - m) / (max s - min s), m = mean(loc); 1 if all s are equal
+                         weight = alpha f(loc) / mean f(loc) + (1 - alpha) f(cls) / mean f(cls), of mean 1
+    Their means run over the ground truths' lists one after another, a prior in two lists counting twice; gamma does
+    not occur there. That code also scales the weighted loss back to the sum of the unweighted one: a matter of the
+    loss. loc and cls are held below 1 - 1e-6 inside f, so that nothing is infinite or NaN.
+    """
+
+    n: int = 30
+    alpha: float = 0.75
+    gamma: float = 1.0
+    variant: Literal["official", "paper"] = "official"
+
+    needs_predictions = True
+
+    def __post_init__(self) -> None:
+        check_count("n", self.n)
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
+        if self.variant not in ("official", "paper"):
+            raise ValueError(f"variant must be 'official' or 'paper', got {self.variant!r}")
+        if self.variant == "official" and self.gamma != 1:
+            raise ValueError(f"gamma must be 1 in the official variant, which knows none, got {self.gamma}")
+
+    def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Assignment:
+        # Who may match, how well, who is chosen: the n best of every ground truth.
+        pairs = plausible(priors, gts.boxes, iou, floor=float("inf"), k=self.n)
+        listed = pairs[top_k_per_gt(pairs, len(gts), self.n)]
+        # Who wins: the prior's own best ground truth, which need not have listed it.
+        slot = gts.slot(listed)
+        holders = listed[first_of(slot, gts.slots, -listed.value, listed.gt)]
+        rivals = challengers(priors, gts.boxes, iou, holders, gts.slot, gts.slots)
+        positive = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
+        # How clean each of them is.
+        place = torch.empty(gts.slots, dtype=torch.int64, device=slot.device)
+        place[gts.slot(positive)] = torch.arange(len(positive), device=slot.device)
+        image = gts.image[positive.gt]
+        loc = iou(predictions.boxes[image, positive.prior], gts.boxes[positive.gt]).double()
+        cls = predictions.scores[image, positive.prior, gts.labels[positive.gt]].double()
+        if self.variant == "paper":
+            label = self._blend(loc, cls)
+            weight = self._blend(_steep(loc), _steep(cls)) ** self.gamma
+        else:
+            label, weight = self._official(loc, cls, place[slot], gts.image[listed.gt], gts.images)
+        return gts.assignment(positive, score_target=_like(label, positive), weight=_like(weight, positive))
+
+    def _blend(self, loc: Tensor, cls: Tensor) -> Tensor:
+        return self.alpha * loc + (1 - self.alpha) * cls
+
+    def _official(
+        self, loc: Float[Tensor, "n"], cls: Float[Tensor, "n"], place: Int[Tensor, "m"], image: Int[Tensor, "m"], images: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """Label and weight of n positives; place[m] is the position of each entry of the lists among them."""
+        count = torch.bincount(image, minlength=images).clamp(min=1)
+
+        def mean(x: Tensor) -> Tensor:
+            return x.new_zeros(images).index_add(0, image, x[place]) / count
+
+        own = torch.empty_like(place).new_empty(loc.shape)
+        own[place] = image
+        normal = [x / mean(x).clamp(min=_SMALLEST_MEAN)[own] for x in (loc, cls, _steep(loc), _steep(cls))]
+        score, weight = self._blend(*normal[:2]), self._blend(*normal[2:])
+        low = score.new_full((images,), float("inf")).scatter_reduce(0, own, score, "amin")[own]
+        high = score.new_full((images,), -float("inf")).scatter_reduce(0, own, score, "amax")[own]
+        floor = mean(loc)[own]
+        stretched = floor + (score - low) * (1 - floor) / torch.where(high > low, high - low, 1)
+        return torch.where(high > low, stretched, 1), weight
+
+
+def _steep(x: Tensor) -> Tensor:
+    return 1 / (1 - x.clamp(max=_LARGEST))
+
+
+def _like(x: Tensor, pairs: Pairs) -> Tensor:
+    return as_float(x).to(pairs.value.dtype)

@@ -1,0 +1,74 @@
+"""S3FD: a lower threshold, and compensation for the ground truths that still have too few anchors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from labelkit.assigners.arguments import check_count
+from labelkit.assigners.base import Assigner, GroundTruths
+from labelkit.assignment import Assignment
+from labelkit.pairs import Pairs, best_per_prior, first_of, plausible, top_k_per_gt
+from labelkit.priors import Priors
+from labelkit.similarity import iou
+
+
+@dataclass(frozen=True)
+class S3FD(Assigner):
+    """Scale compensation anchor matching (Zhang 2017, arXiv 1708.05237, section 3.2).
+
+    Stage one, as in SSD but with a lower threshold: a prior with IoU >= `fg_thresh` belongs to its own best ground
+    truth; then the best prior of every ground truth (the first of equals, IoU above 0) is forced to it, a later
+    ground truth overwriting an earlier one. Stage two: a ground truth with fewer than `n` priors takes more, the
+    highest IoU first, from the unmatched priors whose own best ground truth it is and whose IoU is > `min_iou`.
+    All others are negative; none is ignored.
+
+    n = 6 is the author's practice (issues 12, 32 and 46 of his repository), "mean" the paper's text: the mean number
+    of priors matched in stage one over the ground truths of the image, rounded down. The training code was never
+    published; two ports count over the image instead of over each face.
+    """
+
+    fg_thresh: float = 0.35
+    min_iou: float = 0.1
+    n: int | Literal["mean"] = 6
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_iou <= self.fg_thresh:
+            raise ValueError(f"min_iou must lie in [0, fg_thresh], got {self.min_iou} and {self.fg_thresh}")
+        if self.n != "mean":
+            check_count("n", self.n)
+
+    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+        # Who may match, and how well: every overlap that stage two would accept, and the best of each ground truth.
+        pairs = plausible(priors, gts.boxes, iou, floor=self.min_iou, k=1)
+        slot = gts.slot(pairs)
+        own = best_per_prior(pairs, slot, gts.slots)
+        # Stage one. Who is chosen: the threshold, and the forced ones; who wins: the forced, the last of them.
+        forced = pairs[first_of(pairs.gt, len(gts), -pairs.value, pairs.prior) & (pairs.value > 0)]
+        forced = forced[first_of(gts.slot(forced), gts.slots, -forced.gt)]
+        taken = torch.zeros(gts.slots, dtype=torch.bool, device=slot.device)
+        taken[gts.slot(forced)] = True
+        matched = Pairs.cat([forced, pairs[own & (pairs.value >= self.fg_thresh) & ~taken[slot]]], priors)
+        taken[gts.slot(matched)] = True
+        # Stage two: who is chosen among the priors that stage one left alone.
+        free = pairs[own & (pairs.value > self.min_iou) & ~taken[slot]]
+        room = self._missing(gts, torch.bincount(matched.gt, minlength=len(gts)))
+        most = int(room.max()) if len(gts) else 0
+        ranked = []
+        while len(ranked) < most and len(free):
+            best = first_of(free.gt, len(gts), -free.value, free.prior)
+            ranked.append(free[best & (room[free.gt] > len(ranked))])
+            free = free[~best]
+        return gts.assignment(Pairs.cat([matched, *ranked], priors))
+
+    def _missing(self, gts: GroundTruths, matched: Int[Tensor, "G"]) -> Int[Tensor, "G"]:
+        """How many priors each ground truth lacks."""
+        if self.n != "mean":
+            return (self.n - matched).clamp(min=0)
+        count = torch.bincount(gts.image, minlength=gts.images)
+        total = torch.zeros_like(count).index_add_(0, gts.image, matched)
+        return (total // count.clamp(min=1))[gts.image].sub(matched).clamp(min=0)

@@ -1,0 +1,343 @@
+"""Pairs: the sparse candidates (prior, ground truth) in which every assigner is written.
+
+Nothing here builds the prior x ground-truth matrix. On a grid, a window of cells around each ground truth holds every
+prior that can matter; its pairs are evaluated exactly. Without a grid the same pairs come from blocks of bounded size.
+Work and memory follow the number of plausible pairs. Proofs stand beside the code that needs them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from labelkit.boxes import centers, sizes
+from labelkit.priors import Grid, Priors
+from labelkit.reach import reach_of
+
+CHUNK = 1 << 15  # pairs evaluated at once: large enough to hide the cost of a call, small enough for the cache
+_SMALLEST = 1e-45  # the least float32 above 0: a similarity of 0 says "nothing in common" and is never among the k best
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Vectors of equal length: the prior's index, the ground truth's index over the whole batch, their similarity."""
+
+    prior: Int[Tensor, "n"]
+    gt: Int[Tensor, "n"]
+    value: Float[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return self.prior.shape[0]
+
+    def __getitem__(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> Pairs:
+        return Pairs(self.prior[keep], self.gt[keep], self.value[keep])
+
+    @classmethod
+    def cat(cls, parts: list[Pairs], like: Priors) -> Pairs:
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            nothing = torch.zeros(0, dtype=torch.int64, device=like.device)
+            return cls(nothing, nothing, like.boxes.new_zeros(0))
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "gt", "value")))
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """For every (ground truth, grid row) a rectangle of cells: first cell and extent, [2, G, M] for (x, y)."""
+
+    start: Int[Tensor, "2 G M"]
+    extent: Int[Tensor, "2 G M"]
+
+
+def windows(
+    grid: Grid, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G M"], reach_y: Float[Tensor, "G M"]
+) -> Windows:
+    """The cells whose centre lies within the reach of each ground truth's centre, clamped to the grid.
+
+    A negative reach (or NaN) gives an empty window, an infinite one all cells. Windows are widened by a hair
+    (0.01 px and 1e-5 of the coordinates), so rounding can only add cells: test exactly afterwards.
+    """
+    reach = torch.stack((reach_x, reach_y))
+    place = center.T[:, :, None].to(reach.dtype)
+    wide = reach + (0.01 + 1e-5 * (place.abs() + reach.abs()))
+    low = ((place - wide - grid.origin) / grid.stride).ceil_().clamp_(min=0)
+    high = torch.minimum(((place + wide - grid.origin) / grid.stride).floor_(), grid.last)
+    extent = (high - low + 1).clamp_(min=0)
+    extent = torch.where(reach >= 0, extent, 0)
+    # An empty window may start far outside the grid: keep its index small enough for an int32.
+    return Windows(torch.minimum(low, grid.last).int(), extent.int())
+
+
+def nearest(grid: Grid, center: Float[Tensor, "G 2"], cells: int) -> Windows:
+    """The `cells` x `cells` cells of every grid row nearest to each ground truth (fewer on a small level)."""
+    place = (center.T[:, :, None].to(grid.origin.dtype) - grid.origin) / grid.stride
+    start = (place - (cells - 1) / 2).round().clamp(min=0)
+    extent = (grid.last + 1).clamp(max=cells)
+    start = torch.minimum(start, grid.last + 1 - extent)
+    return Windows(start.int(), extent.expand_as(start).int())
+
+
+def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Flatten windows to (prior, gt) index vectors, int32, ordered by ground truth, in chunks of about CHUNK pairs.
+
+    One window is never split, so a chunk holds at most CHUNK pairs plus the largest window.
+    """
+    extent_x, extent_y = window.extent
+    count = (extent_x * extent_y).flatten()
+    used = count.nonzero().squeeze(1)
+    if used.shape[0] == 0:
+        return
+    row = used % len(grid)
+    columns, step = grid.columns[row], grid.step[row]
+    start_x, start_y = (side.flatten()[used] for side in window.start)
+    first = grid.first[row] + (start_y * columns + start_x) * step
+    width = extent_x.flatten()[used]
+    count = count[used]
+    end = count.cumsum(0)
+    table = torch.stack((first, columns * step, step, width, used // len(grid), end - count), dim=1).int()
+    for low, high in _cuts(end):
+        part, amount = table[low:high], count[low:high]
+        total = int(end[high - 1]) - (int(end[low - 1]) if low else 0)
+        offset = int(end[low - 1]) if low else 0
+        first, line, step, width, gt, before = part.repeat_interleave(amount, dim=0, output_size=total).unbind(1)
+        local = torch.arange(offset, offset + total, dtype=torch.int32, device=table.device) - before
+        y = torch.div(local, width, rounding_mode="floor")
+        yield first + y * line + (local - y * width) * step, gt
+
+
+def _cuts(end: Tensor) -> list[tuple[int, int]]:
+    """Consecutive ranges of windows that hold about CHUNK pairs each, from the running totals `end`."""
+    total = int(end[-1])
+    if total <= CHUNK:
+        return [(0, end.shape[0])]
+    marks = torch.arange(CHUNK, total, CHUNK, device=end.device)
+    inner = torch.unique(torch.searchsorted(end, marks) + 1).tolist()
+    edges = [0, *(i for i in inner if i < end.shape[0]), end.shape[0]]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def within(
+    priors: Priors, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G L"], reach_y: Float[Tensor, "G L"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All pairs whose centres are apart by no more than the reach of their level, and perhaps a hair more.
+
+    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards.
+    """
+    if priors.grid is not None:
+        row = priors.grid.level
+        yield from cells(priors.grid, windows(priors.grid, center, reach_x[:, row], reach_y[:, row]))
+        return
+    start = 0
+    for level, size in enumerate(priors.level_sizes):
+        place = priors.centers[start : start + size].T.contiguous()
+        reach = torch.stack((reach_x[:, level], reach_y[:, level]))[:, :, None]
+        wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
+        wide = torch.where(reach >= 0, wide, -1)
+        for prior, owner in _blocks(size, center.shape[0]):
+            near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= wide[0, owner]
+            near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= wide[1, owner]
+            gt, index = (near_x & near_y).nonzero(as_tuple=True)
+            yield index + (start + prior.start), gt + owner.start
+        start += size
+
+
+def _blocks(priors: int, gts: int) -> Iterator[tuple[slice, slice]]:
+    """Ranges of priors and of ground truths whose product is at most CHUNK pairs; ground truths in the outer loop."""
+    side = max(1, min(priors, CHUNK))
+    step = CHUNK // side
+    for low in range(0, gts, step):
+        for start in range(0, priors, side):
+            yield slice(start, min(start + side, priors)), slice(low, min(low + step, gts))
+
+
+# --- plausible pairs --------------------------------------------------------------------------------------------------
+
+
+def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, floor: float, k: int = 0) -> Pairs:
+    """All pairs whose similarity is at least `floor`, and all that may be among the k best of their ground truth.
+
+    More precisely: every pair with value >= min(floor, v) where v > 0 is the k-th best value of its ground truth (all
+    ties included); some below v may come along. A pair with value <= 0 comes only if `floor` asks for it.
+    Ordered by ground truth. Work on a grid: the pairs inside the reach of a lower bound of v.
+    """
+    if len(priors) == 0 or gt.shape[0] == 0:
+        return Pairs.cat([], priors)
+    reach = reach_of(similarity) if priors.grid is not None and floor > 0 else None
+    if reach is None or len(priors) * gt.shape[0] <= CHUNK:
+        return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)
+    bound = gt.new_full((gt.shape[0],), floor)
+    if k > 0:
+        bound = torch.minimum(bound, _kth_best_nearby(priors, gt, similarity, k).clamp(min=_SMALLEST))
+    window = _reachable(priors.grid, gt, reach, bound[:, None])
+    parts = []
+    for prior, owner in cells(priors.grid, window):
+        value = similarity(priors.boxes.index_select(0, prior), gt.index_select(0, owner))
+        keep = (value >= bound.index_select(0, owner)).nonzero().squeeze(1)
+        parts.append(Pairs(prior[keep].long(), owner[keep].long(), value[keep]))
+    return Pairs.cat(parts, priors)
+
+
+def _reachable(grid: Grid, gt: Tensor, reach: Callable, floor: Tensor) -> Windows:
+    """Windows of the cells that can reach `floor`, [G, 1] or [1, M]; none where it is infinite."""
+    width, height = sizes(gt)
+    floor = torch.where(floor < 1e-30, 0, floor * (1 - 1e-5))  # near 0 float32 is coarse: look everywhere
+    across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], floor)
+    nowhere = floor == math.inf
+    return windows(grid, centers(gt), across.masked_fill(nowhere, -1), down.masked_fill(nowhere, -1))
+
+
+def _kth_best_nearby(priors: Priors, gt: Tensor, similarity: Similarity, k: int) -> Float[Tensor, "G"]:
+    """A lower bound of each ground truth's k-th best value: the k-th best among the cells nearest to it.
+
+    Any k pairs give a valid bound; the nearest ones give a tight one. -inf where fewer than k are near.
+    """
+    grid, side = priors.grid, math.isqrt(k - 1) + 1
+    window = nearest(grid, centers(gt), side)
+    inside = torch.arange(side, device=gt.device)
+    x = window.start[0, :, :, None, None] + inside[None, :]
+    y = window.start[1, :, :, None, None] + inside[:, None]
+    extent_x, extent_y = window.extent[..., None, None]
+    valid = (inside[None, :] < extent_x) & (inside[:, None] < extent_y)
+    first, columns, step = (part[None, :, None, None] for part in (grid.first, grid.columns, grid.step))
+    prior = torch.where(valid, first + (y * columns + x) * step, 0).reshape(gt.shape[0], -1)
+    value = similarity(priors.boxes.index_select(0, prior.flatten()).view(*prior.shape, 4), gt[:, None])
+    value = value.masked_fill(~valid.reshape(prior.shape), -math.inf)
+    if k > value.shape[1]:
+        return value.new_full((gt.shape[0],), -math.inf)
+    return value.amax(dim=1) if k == 1 else value.topk(k, dim=1).values[:, -1]
+
+
+def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Iterator[Pairs]:
+    """`plausible` for priors without a grid and for similarities without a reach: every pair, a block at a time.
+
+    Within a block of ground truths the k best so far are kept, so a pair below them is dropped at once; when the
+    block is through, the survivors are held against the final k-th best.
+    """
+    parts, best = [], None
+    for prior, owner in _blocks(len(priors), gt.shape[0]):
+        if prior.start == 0:
+            best = gt.new_full((owner.stop - owner.start, k), -math.inf)
+            bound = gt.new_full((owner.stop - owner.start,), floor)
+        value = similarity(priors.boxes[None, prior], gt[owner, None])
+        if k > 0:
+            best = _merge_best(best, value)
+            bound = best[:, -1].clamp(min=_SMALLEST).clamp(max=floor)
+        owner_index, prior_index = (value >= bound[:, None]).nonzero(as_tuple=True)
+        found = Pairs(prior_index + prior.start, owner_index, value[owner_index, prior_index])
+        parts.append(found)
+        if prior.stop == len(priors):
+            found = Pairs.cat(parts, priors)
+            found = found[found.value >= bound[found.gt]] if k > 0 and len(parts) > 1 else found
+            yield Pairs(found.prior, found.gt + owner.start, found.value)
+            parts = []
+
+
+def _merge_best(best: Float[Tensor, "G k"], value: Float[Tensor, "G n"]) -> Float[Tensor, "G k"]:
+    if best.shape[1] == 1:
+        return torch.maximum(best, value.amax(dim=1, keepdim=True))
+    value = value.topk(min(best.shape[1], value.shape[1]), dim=1).values
+    return torch.cat((best, value), dim=1).topk(best.shape[1], dim=1).values
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def first_of(group: Int[Tensor, "n"], groups: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
+    """Mark the first pair of every group: the smallest in the first of `criteria`, ties by the next, and so on.
+
+    Exactly one pair a group, provided the last criterion has no ties inside a group. Scatter-reduces of minima do not
+    depend on the order of execution: the same answer on every device.
+    """
+    alive = None
+    for criterion in criteria:
+        top = math.inf if criterion.is_floating_point() else torch.iinfo(criterion.dtype).max
+        if alive is not None:
+            criterion = torch.where(alive, criterion, top)
+        least = criterion.new_full((groups,), top).scatter_reduce_(0, group, criterion, "amin")
+        same = criterion == least.index_select(0, group)
+        alive = same if alive is None else alive & same
+    return alive
+
+
+def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Tensor, "n"]:
+    """Mark the best pair of every prior: highest similarity, then the lower ground truth.
+
+    slot: the prior's index over the whole batch, image * P + prior, so that images do not meet.
+    """
+    return first_of(slot, slots, -pairs.value, pairs.gt)
+
+
+def top_k_per_group(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
+    """Mark the first k pairs of every group in the order of `criteria` (see `first_of`): take the first, k times."""
+    chosen = torch.zeros_like(group, dtype=torch.bool)
+    left = torch.arange(group.shape[0], device=group.device)
+    for _ in range(k):
+        if left.shape[0] == 0:
+            break
+        taken = first_of(group[left], groups, *(criterion[left] for criterion in criteria))
+        chosen[left[taken]] = True
+        left = left[~taken]
+    return chosen
+
+
+def top_k_per_gt(pairs: Pairs, gts: int, k: int) -> Bool[Tensor, "n"]:
+    """Mark the k best pairs of every ground truth: highest similarity, then the lower prior."""
+    return top_k_per_group(pairs.gt, gts, k, -pairs.value, pairs.prior)
+
+
+# --- competing --------------------------------------------------------------------------------------------------------
+
+
+def challengers(
+    priors: Priors,
+    gt: Float[Tensor, "G 4"],
+    similarity: Similarity,
+    holders: Pairs,
+    slot_of: Callable[[Pairs], Int[Tensor, "n"]],
+    slots: int,
+) -> Pairs:
+    """All pairs that equal or beat the pairs `holders` (one a slot) on their priors, the holders among them.
+
+    slot_of, slots: `GroundTruths.slot` and their number: a prior serves each image of a batch separately.
+    """
+    bar = holders.value.new_full((slots,), math.inf)
+    bar[slot_of(holders)] = holders.value
+    reach = reach_of(similarity) if priors.grid is not None else None
+    if reach is None:
+        blocks = _all_pairs(torch.unique(holders.prior), gt.shape[0])
+    else:
+        # The lowest bar of a grid row says how far away a challenger of that row can be.
+        row_bar = holders.value.new_full((len(priors.grid),), math.inf)
+        row_bar.scatter_reduce_(0, priors.grid.row_of(holders.prior), holders.value, "amin")
+        blocks = cells(priors.grid, _reachable(priors.grid, gt, reach, row_bar[None]))
+    parts = []
+    for prior, owner in blocks:
+        pairs = Pairs(prior.long(), owner.long(), bar)
+        own_bar = bar[slot_of(pairs)]
+        held = (own_bar < math.inf).nonzero().squeeze(1)
+        prior, owner, own_bar = pairs.prior[held], pairs.gt[held], own_bar[held]
+        value = similarity(priors.boxes.index_select(0, prior), gt.index_select(0, owner))
+        keep = value >= own_bar
+        parts.append(Pairs(prior[keep], owner[keep], value[keep]))
+    return Pairs.cat(parts, priors)
+
+
+def _all_pairs(prior: Int[Tensor, "n"], gts: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every pair of some priors with all ground truths, as index vectors in chunks, ordered by ground truth."""
+    for start in range(0, len(prior), CHUNK):
+        some = prior[start : start + CHUNK]
+        step = max(1, CHUNK // len(some))
+        for low in range(0, gts, step):
+            owner = torch.arange(low, min(low + step, gts), device=prior.device)
+            yield some.repeat(len(owner)), owner.repeat_interleave(len(some))
