@@ -12,7 +12,7 @@ Nothing in the library imports this package. How to write a chapter or an exerci
 
 from labelkit.course.checking import check, hint, preview, solution
 from labelkit.course.exercise import Exercise, Wrong, compare, todo
-from labelkit.course.status import reset, status
+from labelkit.course.report import reset, status
 from labelkit.course.use import assigner, use
 
 __all__ = [

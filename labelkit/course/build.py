@@ -196,35 +196,45 @@ def _first_line(source: str) -> str:
     return (source.strip().splitlines() or [""])[0][:50]
 
 
+def run(numbers: list[str], *, check: bool = False, everything: bool = False) -> int:
+    """Build (or check) the chapters of these numbers, or all. Returns 1 if one failed or has drifted, else 0."""
+    paths = [chapter.source_of(number) for number in numbers] or chapter.sources()
+    if check:
+        drifted = [_report(path) for path in paths]
+        return int(any(drifted))
+    stale = [path for path in paths if everything or numbers or not is_current(path)]
+    if not stale:
+        print("Every notebook is current.")
+    failed = [_build_and_report(path) for path in stale]
+    return int(any(failed))
+
+
+def _report(path: Path) -> bool:
+    """Print what has drifted; whether anything has."""
+    faults = drift(path)
+    print(f"{path.stem}: {'has drifted' if faults else 'as built'}")
+    for fault in faults:
+        print(f"    {fault}")
+    return bool(faults)
+
+
+def _build_and_report(path: Path) -> bool:
+    began = time.perf_counter()
+    try:
+        build(path)
+    except (ValueError, CellExecutionError) as error:
+        print(f"{path.stem}: FAILED\n{error}", file=sys.stderr)
+        return True
+    print(f"{path.stem}: built in {time.perf_counter() - began:.1f} s")
+    return _report(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m labelkit.course.build", description=__doc__.splitlines()[0])
-    parser.add_argument("chapters", nargs="*", metavar="NN", help="chapters by number; all of them by default")
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="chapters by number; all of them by default")
     parser.add_argument("--check", action="store_true", help="build nothing; say what has drifted")
-    parser.add_argument("--all", action="store_true", help="rebuild those that are current, too")
-    options = parser.parse_args(arguments)
-    paths = [chapter.source_of(n) for n in options.chapters] if options.chapters else chapter.sources()
-    failed = False
-    for path in paths:
-        if options.check:
-            faults = drift(path)
-            print(f"{path.stem}: {'as built' if not faults else ''}")
-            print("".join(f"    {fault}\n" for fault in faults), end="")
-            failed |= bool(faults)
-            continue
-        if is_current(path) and not options.all and not options.chapters:
-            print(f"{path.stem}: current")
-            continue
-        began = time.perf_counter()
-        try:
-            build(path)
-        except (ValueError, CellExecutionError) as error:
-            print(f"{path.stem}: FAILED\n{error}", file=sys.stderr)
-            failed = True
-            continue
-        size = path.with_suffix(".ipynb").stat().st_size // 1000
-        print(f"{path.stem}: built in {time.perf_counter() - began:.1f} s, {size} kB")
-        print("".join(f"    {fault}\n" for fault in drift(path)), end="")
-    return int(failed)
+    parser.add_argument("--all", action="store_true", dest="everything", help="rebuild those that are current, too")
+    return run(**vars(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+# make lab opens the course, make test proves everything; both set up .venv first. The same without make: README.md.
+
+PYTHON ?= python3
+WORKERS ?= 2
+LAB_ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: lab test notebooks lint bench leaderboard doctor clean
+
+lab: $(READY)
+	@$(BIN)/labelkit course lab $(LAB_ARGS)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+notebooks: $(READY)
+	$(BIN)/labelkit course build
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+bench: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/assignment.py
+
+leaderboard: $(READY)
+	$(BIN)/labelkit leaderboard
+
+doctor:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) labelkit/course/doctor.py
+
+clean:
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv installs several times faster than pip and is tried first; pip does the same where uv is not to be had.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "labelkit needs Python 3.11 or newer, and $(PYTHON) is not. Try: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Setting up .venv: this downloads torch once, a few gigabytes at most."
+	@if $(BIN)/python -m pip install --quiet uv==0.13.9 && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt; \
+	then true; else echo "Going on with pip."; $(BIN)/python -m pip install --quiet -r requirements.txt; fi
+	@touch $(READY)
