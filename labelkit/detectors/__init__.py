@@ -1,0 +1,17 @@
+"""torchvision's RetinaNet and FCOS with any assigner: only the assignment, and what it says about the loss, changes."""
+
+from labelkit.detectors.assigned_fcos import AssignedFCOS
+from labelkit.detectors.assigned_retinanet import AssignedRetinaNet
+from labelkit.detectors.assigning import receptive_field_view
+from labelkit.detectors.backbones import NativeSize, SmallPyramid
+from labelkit.detectors.build import fcos, retinanet
+
+__all__ = [
+    "AssignedFCOS",
+    "AssignedRetinaNet",
+    "NativeSize",
+    "SmallPyramid",
+    "fcos",
+    "receptive_field_view",
+    "retinanet",
+]

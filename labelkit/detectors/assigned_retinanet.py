@@ -1,0 +1,103 @@
+"""torchvision's RetinaNet with any assigner."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss, smooth_l1_loss
+from torchvision.models.detection import RetinaNet
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+
+from labelkit.assigners import MaxIoU
+from labelkit.detectors.assigning import Assigning, Matched
+from labelkit.losses import focal_loss, keep_scale
+
+DELTA_LOSSES = {"l1": l1_loss, "smooth_l1": smooth_l1_loss}
+BOX_LOSSES = {
+    "giou": generalized_box_iou_loss,
+    "diou": distance_box_iou_loss,
+    "ciou": complete_box_iou_loss,
+}
+TORCHVISION_RULE = MaxIoU(
+    fg_thresh=0.5, bg_thresh=0.4, allow_low_quality_matches=True, low_quality_owner="argmax", low_quality_ties="all"
+)
+
+
+class AssignedRetinaNet(Assigning, RetinaNet):
+    """torchvision's RetinaNet: its anchors, head, transforms and post-processing, and `assigner` for its matcher.
+
+    Losses are torchvision's: focal over all priors that are not ignored, the head's box loss over the positives,
+    both divided by the positives of each image (at least 1) and averaged over the images. Soft methods change
+    them by what the `Assignment` says: `score_target` in the class column, `weight` on both.
+    With the default assigner the losses equal torchvision's.
+
+    Labels are columns: 0 to num_classes - 1.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        assigner: Callable = TORCHVISION_RULE,
+        assignment_priors: Callable | None = None,
+        **kwargs,
+    ):
+        super().__init__(backbone, num_classes, **kwargs)
+        self.use_assigner(assigner, assignment_priors)
+
+    @classmethod
+    def from_torchvision(
+        cls, model: RetinaNet, assigner: Callable = TORCHVISION_RULE, assignment_priors: Callable | None = None
+    ) -> "AssignedRetinaNet":
+        """A model of torchvision's, its modules shared, with another assigner."""
+        detector = cls(
+            model.backbone,
+            model.head.classification_head.num_classes,
+            assigner,
+            assignment_priors,
+            anchor_generator=model.anchor_generator,
+            head=model.head,
+            score_thresh=model.score_thresh,
+            nms_thresh=model.nms_thresh,
+            detections_per_img=model.detections_per_img,
+            topk_candidates=model.topk_candidates,
+        )
+        detector.transform = model.transform
+        return detector
+
+    def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Boxes `[..., P, 4]` in pixels of the network's input, from the head's numbers."""
+        anchors = anchors.expand_as(deltas).reshape(-1, 4)
+        return self.box_coder.decode_single(deltas.reshape(-1, 4), anchors).reshape(deltas.shape)
+
+    def compute_loss(
+        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
+    ) -> dict[str, Tensor]:
+        with torch.autocast(anchors[0].device.type, enabled=False):
+            outputs = {name: output.float() for name, output in head_outputs.items()}
+            assignment = self.assign(targets, outputs)
+            matched = Matched(assignment, targets)
+            positives = assignment.positive.sum(dim=1).clamp(min=1)
+            classification = self._class_losses(outputs["cls_logits"], matched, assignment).sum(dim=(1, 2))
+            boxes = self._box_losses(outputs["bbox_regression"], matched, anchors[0])
+            return {
+                "classification": (classification / positives).mean(),
+                "bbox_regression": (boxes / positives[matched.image]).sum() / len(targets),
+            }
+
+    def _class_losses(self, logits: Tensor, matched: Matched, assignment) -> Tensor:
+        losses = focal_loss(logits, matched.class_targets(logits), alpha=self.focal_alpha)
+        losses = losses * ~assignment.ignored[..., None]
+        weigh = keep_scale if self.keeps_loss_scale else torch.mul
+        return weigh(losses, assignment.weight[..., None])
+
+    def _box_losses(self, deltas: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
+        kind = self.head.regression_head._loss_type
+        deltas, anchors = deltas[matched.image, matched.prior], anchors[matched.prior]
+        if kind in DELTA_LOSSES:
+            expected = self.box_coder.encode_single(matched.boxes, anchors)
+            losses = DELTA_LOSSES[kind](deltas, expected, reduction="none").sum(dim=1)
+        else:
+            losses = BOX_LOSSES[kind](self.decode(deltas, anchors), matched.boxes, reduction="none")
+        weigh = keep_scale if self.keeps_loss_scale else torch.mul
+        return weigh(losses, matched.weight)

@@ -1,0 +1,145 @@
+"""The two detectors by name: a small one for the course's images, torchvision's ResNet-50 for real work."""
+
+import warnings
+from collections.abc import Callable
+from urllib.error import URLError
+
+from torch import nn
+from torchvision.models.detection import FCOS, RetinaNet, fcos_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
+from torchvision.models.detection.retinanet import RetinaNetHead
+
+from labelkit.detectors import assigned_fcos, assigned_retinanet
+from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
+
+BACKBONES = ("small", "resnet50_fpn")
+WEIGHTS = {
+    None: {"weights": None, "weights_backbone": None},
+    "imagenet": {"weights": None, "weights_backbone": "IMAGENET1K_V1"},
+    "coco": {"weights": "COCO_V1", "weights_backbone": None},
+}
+SMALL_TEST = {"score_thresh": 0.02, "nms_thresh": 0.5, "detections_per_img": 300}
+
+
+def retinanet(
+    num_classes: int | None = None,
+    backbone: str = "small",
+    assigner: Callable = assigned_retinanet.TORCHVISION_RULE,
+    *,
+    weights: str | None = None,
+    box_loss: str = "l1",
+    anchor_scale: float = 4,
+    assignment_priors: Callable | None = None,
+    min_size: int | None = None,
+    **kwargs,
+) -> assigned_retinanet.AssignedRetinaNet:
+    """torchvision's RetinaNet with any assigner.
+
+    Args:
+        num_classes: classes without background; labels are 0 to num_classes - 1. May be left out with
+            `weights="coco"` (91 columns, COCO's category ids).
+        backbone: "small" (strides 4, 8, 16; one square anchor of side `anchor_scale` x stride a cell; images keep
+            their size unless `min_size` says otherwise) or "resnet50_fpn" (torchvision's, images resized to 800).
+        assigner: any of `labelkit.assigners`; the default is torchvision's own rule.
+        weights: "coco" (the whole detector; the class layer starts anew when `num_classes` differs), "imagenet"
+            (the backbone) or None. Both are downloaded by torchvision; where that fails, a warning is given and
+            training starts from random weights. Only for "resnet50_fpn".
+        box_loss: "l1" and "smooth_l1" on the deltas, "giou", "diou" and "ciou" on the boxes.
+        assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`.
+        kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...).
+    """
+    _check(backbone, weights, num_classes)
+    if box_loss not in assigned_retinanet.DELTA_LOSSES | assigned_retinanet.BOX_LOSSES:
+        raise ValueError(f"box_loss must be l1, smooth_l1, giou, diou or ciou, got {box_loss!r}")
+    if backbone == "small":
+        pyramid = SmallPyramid()
+        sizes = tuple((anchor_scale * stride,) for stride in pyramid.strides)
+        generator = AnchorGenerator(sizes, ((1.0,),) * len(sizes))
+        head = RetinaNetHead(pyramid.out_channels, 1, num_classes, norm_layer=small_norm)
+        options = SMALL_TEST | {"min_size": min_size or 800} | kwargs
+        model = RetinaNet(pyramid, num_classes, anchor_generator=generator, head=head, **options)
+    else:
+        options = {"min_size": min_size or 800} | kwargs
+        model = _from_torchvision(retinanet_resnet50_fpn, weights, num_classes, options)
+    if backbone == "small" and min_size is None:
+        _keep_sizes(model)
+    model.head.regression_head._loss_type = box_loss
+    return assigned_retinanet.AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors)
+
+
+def fcos(
+    num_classes: int | None = None,
+    backbone: str = "small",
+    assigner: Callable = assigned_fcos.TORCHVISION_RULE,
+    *,
+    weights: str | None = None,
+    assignment_priors: Callable | None = None,
+    min_size: int | None = None,
+    **kwargs,
+) -> assigned_fcos.AssignedFCOS:
+    """torchvision's FCOS with any assigner; arguments as for `retinanet`.
+
+    The default assigner is torchvision's own rule: centre sampling with radius 1.5, ranges open at both ends.
+    """
+    _check(backbone, weights, num_classes)
+    if backbone == "small":
+        pyramid = SmallPyramid()
+        generator = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+        head = FCOSHead(pyramid.out_channels, 1, num_classes)
+        head.classification_head = FCOSClassificationHead(
+            pyramid.out_channels, 1, num_classes, norm_layer=small_norm
+        )
+        head.regression_head = FCOSRegressionHead(pyramid.out_channels, 1, norm_layer=small_norm)
+        options = SMALL_TEST | {"min_size": min_size or 800} | kwargs
+        model = FCOS(pyramid, num_classes, anchor_generator=generator, head=head, **options)
+    else:
+        options = {"min_size": min_size or 800} | kwargs
+        model = _from_torchvision(fcos_resnet50_fpn, weights, num_classes, options)
+    if backbone == "small" and min_size is None:
+        _keep_sizes(model)
+    return assigned_fcos.AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
+
+
+def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights must be None, 'imagenet' or 'coco', got {weights!r}")
+    if backbone == "small" and weights is not None:
+        raise ValueError(f"weights must be None for the small backbone, which has none, got {weights!r}")
+    if num_classes is None and weights != "coco":
+        raise ValueError("num_classes must be given unless weights='coco'")
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+
+
+def _from_torchvision(build: Callable, weights: str | None, num_classes: int | None, options: dict) -> nn.Module:
+    columns = None if weights == "coco" else num_classes
+    try:
+        model = build(**WEIGHTS[weights], num_classes=columns, **options)
+    except (URLError, TimeoutError, ConnectionError) as error:
+        warnings.warn(f"{weights} weights could not be downloaded ({error}): starting from random ones", stacklevel=3)
+        model = build(**WEIGHTS[None], num_classes=columns, **options)
+    if num_classes is not None:
+        _set_num_classes(model, num_classes)
+    return model
+
+
+def _set_num_classes(model: nn.Module, num_classes: int) -> None:
+    """A new class layer, initialised as torchvision does, where the number of classes is another one."""
+    head = model.head.classification_head
+    if head.num_classes == num_classes:
+        return
+    build = FCOSClassificationHead if isinstance(model, FCOS) else _retinanet_class_head
+    fresh = build(head.cls_logits.in_channels, head.num_anchors, num_classes)
+    head.cls_logits, head.num_classes = fresh.cls_logits, num_classes
+
+
+def _retinanet_class_head(channels: int, num_anchors: int, num_classes: int) -> nn.Module:
+    return RetinaNetHead(channels, num_anchors, num_classes).classification_head
+
+
+def _keep_sizes(model: nn.Module) -> None:
+    old = model.transform
+    model.transform = NativeSize(old.min_size, old.max_size, old.image_mean, old.image_std, old.size_divisible)

@@ -1,0 +1,82 @@
+"""A run is a folder: its configuration, its metrics, its checkpoints. Every file is there whole or not at all."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+CONFIG, METRICS, LAST, BEST, RESULT = "config.json", "metrics.csv", "last.ckpt", "best.ckpt", "result.json"
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a file beside `path`, then move it into place: a reader never sees half a file.
+
+    The old file stays until the new one is complete and on the disk. A full disk, or no permission, is an
+    `OSError` that names the file; what was there before is untouched.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:
+        unfinished.unlink(missing_ok=True)
+        # torch's zip writer turns a failed write into a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        if not isinstance(cause, OSError) and "PytorchStreamWriter" not in str(error):
+            raise
+        kept = "the file that was there before is kept" if path.exists() else "nothing was written"
+        raise OSError(getattr(cause, "errno", None), f"could not write {path} ({cause}); {kept}") from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Indented, ending in a newline, written whole."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The content, or a `ValueError` that names the file and the place in it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_csv(path: str | os.PathLike, rows: list[dict[str, float]]) -> None:
+    """One line a row under the first row's names, written whole."""
+    names = list(rows[0]) if rows else []
+    lines = [",".join(names)] + [",".join(f"{row[name]:.8g}" for name in names) for row in rows]
+    write_whole(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
+    write_whole(path, lambda file: torch.save(checkpoint, file))
+
+
+def load_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
+    """Tensors and plain values only (`weights_only=True`): a checkpoint never runs code.
+
+    A file that cannot be read as one is a `ValueError` that names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of labelkit, or is damaged ({str(error).splitlines()[0]}). "
+            "Delete it to start this run again, or put a copy in its place"
+        ) from error
