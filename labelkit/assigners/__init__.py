@@ -1,12 +1,38 @@
 """Assigners: one method a file, and a registry by name."""
 
+from labelkit.assigners.atss import ATSS
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.fcos import FCOS
+from labelkit.assigners.hambox import HAMBox
 from labelkit.assigners.max_iou import MaxIoU
+from labelkit.assigners.noisy_anchors import NoisyAnchors
+from labelkit.assigners.rfla import HLA
+from labelkit.assigners.rka import RKA
+from labelkit.assigners.s3fd import S3FD
+from labelkit.assigners.topk import TopK
 
 ASSIGNERS: dict[str, type[Assigner]] = {
     "max_iou": MaxIoU,
     "fcos": FCOS,
+    "topk": TopK,
+    "atss": ATSS,
+    "s3fd": S3FD,
+    "hambox": HAMBox,
+    "noisy_anchors": NoisyAnchors,
+    "rka": RKA,
+    "rfla": HLA,
 }
 
-__all__ = ["ASSIGNERS", "FCOS", "Assigner", "MaxIoU"]
+__all__ = [
+    "ASSIGNERS",
+    "ATSS",
+    "FCOS",
+    "HLA",
+    "RKA",
+    "S3FD",
+    "Assigner",
+    "HAMBox",
+    "MaxIoU",
+    "NoisyAnchors",
+    "TopK",
+]

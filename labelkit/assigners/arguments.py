@@ -11,7 +11,7 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
-def check_threshold(name: str, value: float, *, high: float = math.inf) -> None:
-    """Above 0 and at most `high`: at 0 every prior of the image would pass."""
-    if not 0 < value <= high:
-        raise ValueError(f"{name} must be above 0 and at most {high}, got {value!r}")
+def check_threshold(name: str, value: float) -> None:
+    """A finite number above 0: at 0 every prior of the image would pass."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0 and finite, got {value!r}")

@@ -61,7 +61,7 @@ class ATSS(Assigner):
 
 
 def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:
-    """Over the values of each ground truth's pairs, in float64; the deviation is 0 where there are no more than ddof."""
+    """Over the values of each ground truth's pairs, in float64; the deviation of `ddof` values or fewer is 0."""
     value = pairs.value.double()
     zeros = value.new_zeros(gts)
     n = torch.bincount(pairs.gt, minlength=gts)
@@ -105,6 +105,10 @@ def _nearby(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
     radius = torch.maximum((place - low).abs(), (place - high).abs()).square().sum(dim=0).sqrt()
     known = window.extent[0] * window.extent[1] * grid.step
     radius = torch.where(known >= k, radius, math.inf)
+    # One radius a level: the cells count with all of their shapes, and the farthest of those decides.
+    level = grid.level.expand_as(radius)
+    farthest = radius.new_zeros(len(gt), len(priors.level_sizes)).scatter_reduce(1, level, radius, "amax")
+    radius = farthest.gather(1, level)
     for prior, owner in cells(grid, windows(grid, center, radius, radius)):
         yield Pairs(prior.long(), owner.long(), radius.new_zeros(prior.shape))
 

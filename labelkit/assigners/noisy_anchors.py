@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +13,7 @@ from torch import Tensor
 from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment, Predictions
-from labelkit.boxes import as_float
-from labelkit.pairs import Pairs, best_per_prior, challengers, first_of, plausible, top_k_per_gt
+from labelkit.pairs import best_per_prior, challengers, first_of, plausible, top_k_per_gt
 from labelkit.priors import Priors
 from labelkit.similarity import iou
 
@@ -59,7 +59,7 @@ class NoisyAnchors(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Assignment:
         # Who may match, how well, who is chosen: the n best of every ground truth.
-        pairs = plausible(priors, gts.boxes, iou, floor=float("inf"), k=self.n)
+        pairs = plausible(priors, gts.boxes, iou, floor=math.inf, k=self.n)
         listed = pairs[top_k_per_gt(pairs, len(gts), self.n)]
         # Who wins: the prior's own best ground truth, which need not have listed it.
         slot = gts.slot(listed)
@@ -76,35 +76,35 @@ class NoisyAnchors(Assigner):
             label = self._blend(loc, cls)
             weight = self._blend(_steep(loc), _steep(cls)) ** self.gamma
         else:
-            label, weight = self._official(loc, cls, place[slot], gts.image[listed.gt], gts.images)
-        return gts.assignment(positive, score_target=_like(label, positive), weight=_like(weight, positive))
+            label, weight = self._official(loc, cls, image, place[slot], gts.images)
+        real = positive.value.dtype
+        return gts.assignment(positive, score_target=label.to(real), weight=weight.to(real))
 
     def _blend(self, loc: Tensor, cls: Tensor) -> Tensor:
         return self.alpha * loc + (1 - self.alpha) * cls
 
     def _official(
-        self, loc: Float[Tensor, "n"], cls: Float[Tensor, "n"], place: Int[Tensor, "m"], image: Int[Tensor, "m"], images: int
+        self,
+        loc: Float[Tensor, "n"],
+        cls: Float[Tensor, "n"],
+        image: Int[Tensor, "n"],
+        listed: Int[Tensor, "m"],
+        images: int,
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """Label and weight of n positives; place[m] is the position of each entry of the lists among them."""
-        count = torch.bincount(image, minlength=images).clamp(min=1)
+        """Label and weight of n positives; `listed` says which of them each entry of the lists is."""
+        count = torch.bincount(image[listed], minlength=images).clamp(min=1)
 
         def mean(x: Tensor) -> Tensor:
-            return x.new_zeros(images).index_add(0, image, x[place]) / count
+            return (x.new_zeros(images).index_add(0, image[listed], x[listed]) / count)[image]
 
-        own = torch.empty_like(place).new_empty(loc.shape)
-        own[place] = image
-        normal = [x / mean(x).clamp(min=_SMALLEST_MEAN)[own] for x in (loc, cls, _steep(loc), _steep(cls))]
-        score, weight = self._blend(*normal[:2]), self._blend(*normal[2:])
-        low = score.new_full((images,), float("inf")).scatter_reduce(0, own, score, "amin")[own]
-        high = score.new_full((images,), -float("inf")).scatter_reduce(0, own, score, "amax")[own]
-        floor = mean(loc)[own]
+        loc_share, cls_share = (x / mean(x).clamp(min=_SMALLEST_MEAN) for x in (loc, cls))
+        weight = self._blend(_steep(loc) / mean(_steep(loc)), _steep(cls) / mean(_steep(cls)))
+        score, floor = self._blend(loc_share, cls_share), mean(loc)
+        low = score.new_full((images,), math.inf).scatter_reduce(0, image, score, "amin")[image]
+        high = score.new_full((images,), -math.inf).scatter_reduce(0, image, score, "amax")[image]
         stretched = floor + (score - low) * (1 - floor) / torch.where(high > low, high - low, 1)
         return torch.where(high > low, stretched, 1), weight
 
 
 def _steep(x: Tensor) -> Tensor:
     return 1 / (1 - x.clamp(max=_LARGEST))
-
-
-def _like(x: Tensor, pairs: Pairs) -> Tensor:
-    return as_float(x).to(pairs.value.dtype)

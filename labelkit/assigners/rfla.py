@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count
+from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
 from labelkit.boxes import centers
@@ -43,8 +43,8 @@ class HLA(Assigner):
 
     def __post_init__(self) -> None:
         check_count("k", self.k)
-        if not 0 < self.beta < math.inf:
-            raise ValueError(f"beta must be positive and finite, got {self.beta}")
+        check_threshold("beta", self.beta)
+        check_threshold("bg_thresh", self.bg_thresh)
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
         # Round one. Who may match and how well, who is chosen, who wins.

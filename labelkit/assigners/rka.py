@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labelkit.assigners.arguments import check_count
+from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
 from labelkit.pairs import Similarity, best_per_prior, plausible, top_k_per_gt
@@ -30,6 +30,7 @@ class RKA(Assigner):
 
     def __post_init__(self) -> None:
         check_count("k", self.k)
+        check_threshold("bg_thresh", self.bg_thresh)
         if not callable(self.similarity):
             raise ValueError(
                 f"similarity must be given, for example functools.partial(nwd, constant=...), got {self.similarity!r}"

@@ -12,9 +12,12 @@ from torch import Tensor
 from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
-from labelkit.pairs import Pairs, best_per_prior, first_of, plausible, top_k_per_gt
+from labelkit.matching import best_first
+from labelkit.pairs import Pairs, best_per_prior, first_of, plausible
 from labelkit.priors import Priors
 from labelkit.similarity import iou
+
+_ABOVE_ZERO = 1e-30  # an IoU that says "some overlap"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class S3FD(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
         # Who may match, and how well: every overlap that stage two would accept, and the best of each ground truth.
-        pairs = plausible(priors, gts.boxes, iou, floor=self.min_iou, k=1)
+        pairs = plausible(priors, gts.boxes, iou, floor=max(self.min_iou, _ABOVE_ZERO), k=1)
         slot = gts.slot(pairs)
         own = best_per_prior(pairs, slot, gts.slots)
         # Stage one. Who is chosen: the threshold, and the forced ones; who wins: the forced, the last of them.
@@ -55,15 +58,10 @@ class S3FD(Assigner):
         matched = Pairs.cat([forced, pairs[own & (pairs.value >= self.fg_thresh) & ~taken[slot]]], priors)
         taken[gts.slot(matched)] = True
         # Stage two: who is chosen among the priors that stage one left alone.
-        free = pairs[own & (pairs.value > self.min_iou) & ~taken[slot]]
         room = self._missing(gts, torch.bincount(matched.gt, minlength=len(gts)))
-        most = int(room.max()) if len(gts) else 0
-        ranked = []
-        while len(ranked) < most and len(free):
-            best = first_of(free.gt, len(gts), -free.value, free.prior)
-            ranked.append(free[best & (room[free.gt] > len(ranked))])
-            free = free[~best]
-        return gts.assignment(Pairs.cat([matched, *ranked], priors))
+        free = pairs[own & (pairs.value > self.min_iou) & ~taken[slot]]
+        extra = free[best_first(free, gts.slot(free), gts.slots, room)]
+        return gts.assignment(Pairs.cat([matched, extra], priors))
 
     def _missing(self, gts: GroundTruths, matched: Int[Tensor, "G"]) -> Int[Tensor, "G"]:
         """How many priors each ground truth lacks."""
