@@ -10,10 +10,10 @@
 Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
 """
 
+from labelkit.course.answers import assigner, use
 from labelkit.course.checking import check, hint, preview, solution
 from labelkit.course.exercise import Exercise, Wrong, compare, todo
 from labelkit.course.report import reset, status
-from labelkit.course.use import assigner, use
 
 __all__ = [
     "Exercise",

@@ -37,7 +37,8 @@ def source_of(number: str) -> Path:
 
 @cache
 def _parse(text: str) -> NotebookNode:
-    return jupytext.reads(text, fmt="py:percent")
+    # comment_magics would turn a comment such as "# less than 0.4" into a shell command.
+    return jupytext.reads(text, fmt={"extension": ".py", "format_name": "percent", "comment_magics": False})
 
 
 def cells(path: Path) -> list[NotebookNode]:
@@ -73,16 +74,21 @@ def stub(exercise_id: str):
 
 
 def _answer(exercise_id: str, form):
-    """Run the exercise's cell alone, after what `surroundings` allows it, and return the function it defines."""
-    path = source_of(exercise_id.split(".")[0])
-    mark = f"# BEGIN SOLUTION {exercise_id}\n"
-    for cell in cells(path):
-        if cell.cell_type == "code" and mark in cell.source:
-            namespace = surroundings(path, mark)
-            code = form(cell.source)
-            exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
-            return namespace[function_name(code)]
-    raise ValueError(f"{path.name} holds no solution {exercise_id}.")
+    for cell in cells(source_of(exercise_id.split(".")[0])):
+        if cell.cell_type == "code" and _mark(exercise_id) in cell.source:
+            return run(exercise_id, form(cell.source))
+    raise ValueError(f"No chapter holds a solution {exercise_id}.")
+
+
+def run(exercise_id: str, code: str):
+    """Run an answer's code alone, after what `surroundings` allows it, and return the function it defines."""
+    namespace = surroundings(exercise_id)
+    exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
+    return namespace[function_name(code)]
+
+
+def _mark(exercise_id: str) -> str:
+    return f"# BEGIN SOLUTION {exercise_id}\n"
 
 
 def function_name(code: str) -> str:
@@ -93,14 +99,15 @@ def function_name(code: str) -> str:
     return names[-1]
 
 
-def surroundings(path: Path, mark: str) -> dict:
+def surroundings(exercise_id: str) -> dict:
     """What an answer may use: imports, plain constants and functions of the cells above it, without other answers.
 
     Nothing else of the chapter runs, so an answer stands on its own and its proofs cost no chapter.
     """
+    path = source_of(exercise_id.split(".")[0])
     namespace = {"__name__": "__main__"}
     for cell in cells(path):
-        if mark in cell.source:
+        if _mark(exercise_id) in cell.source:
             break
         if cell.cell_type != "code" or REGION.search(cell.source):
             continue

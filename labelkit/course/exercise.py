@@ -1,7 +1,7 @@
 """What an exercise is, and the vocabulary its tests are written in: `Exercise`, `Wrong`, `compare`, `todo`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
@@ -46,7 +46,7 @@ class Exercise:
     tests: Sequence[Callable[[Callable], None]]  # each takes the learner's function; raises Wrong
     mutants: Mapping[str, tuple[Callable, str]]  # name -> (a wrong answer, text its message must contain)
     provides: str = ""  # registry name of the assigner that a passed answer can stand in for (`course.use`)
-    adapt: Callable[..., Any] | None = field(default=None)  # learner's function -> assigner; see `use.py`
+    adapt: Callable[[Callable, dict], Any] | None = None  # (learner's function, arguments) -> assigner
 
     def __post_init__(self):
         if not 1 <= self.difficulty <= 5:

@@ -1,6 +1,7 @@
 """`status` and `reset`: the learner's progress as a table, and a clean start."""
 
 from labelkit.course import progress, registry
+from labelkit.course.answers import forget
 from labelkit.course.message import Message, show
 
 
@@ -26,6 +27,10 @@ def status() -> None:
 
 
 def reset(exercise_id: str | None = None) -> None:
-    """Forget the progress of one exercise, or of all. Your notebooks stay as they are."""
+    """Forget the progress of one exercise, or of all, and take the answers out of the demonstrations.
+
+    Your notebooks stay as they are.
+    """
     progress.clear(exercise_id)
+    forget(exercise_id)
     show(Message("blank", f"Progress of {exercise_id or 'every exercise'} cleared; notebooks are as they were."))

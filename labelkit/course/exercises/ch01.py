@@ -263,7 +263,7 @@ EXERCISES = (
                 lambda a, b: _intersection(a, b) / torch.minimum(area(a), area(b)).clamp(min=1e-9), "in common",
             ),
             "not a number for points": (_not_a_number, "A point and itself"),
-            "always a table": (lambda a, b: iou(a[:, None], b), "Three pairs at once"),
+            "always a table": (lambda a, b: iou(a[:, None], b), "shape (1, 1)"),
             "one number for all": (lambda a, b: iou(a, b).mean(), "shape"),
         },
     ),
@@ -288,7 +288,7 @@ EXERCISES = (
             "intersection counted twice": (_waste_without_the_union, "one square pixel in common"),
             "never below 0": (lambda a, b: giou(a, b).clamp(min=0), "one square pixel in common"),
             "waste added": (lambda a, b: 2 * iou(a, b) - giou(a, b), "too large"),
-            "always a table": (lambda a, b: giou(a[:, None], b), "Three pairs at once"),
+            "always a table": (lambda a, b: giou(a[:, None], b), "shape (1, 1)"),
         },
     ),
     Exercise(

@@ -1,0 +1,227 @@
+"""The two forms of a chapter, what the build refuses, and what counts as drift. No kernel runs here."""
+
+import nbformat
+import pytest
+
+from labelkit.course import build, chapter
+
+SOURCE = '''# %% [markdown]
+# # A chapter
+
+# %%
+from labelkit import course
+
+SIDE = 4
+table = [print("never run when an answer is extracted")]
+
+
+def helper(x):
+    return x * SIDE
+
+
+# %%
+def my_answer(x):
+    """Four times x."""
+    if x:
+        # BEGIN SOLUTION 00.1
+        result = helper(x)
+        return result + 0 * SIDE  # a second line, so that it is long enough to be seen as a leak
+        # END SOLUTION
+
+# %%
+course.check("00.1", my_answer)
+
+# %% tags=["nbval-check-output"]
+print(1)
+
+# %%
+print(1)
+
+# %%
+print(1)
+'''
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    folder = tmp_path / "chapters"
+    folder.mkdir()
+    monkeypatch.setattr(chapter.paths, "ROOT", tmp_path)
+    file = folder / "00_small.py"
+    file.write_text(SOURCE)
+    return file
+
+
+def written(path, book):
+    """Commit a notebook as if it had been executed."""
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(code, 1):
+        cell.execution_count = count
+        if "tags" in cell.metadata:
+            cell.outputs = [nbformat.v4.new_output("stream", text="1\n")]
+    nbformat.write(book, path.with_suffix(".ipynb"))
+    return code
+
+
+def test_the_forms_differ_in_the_region_only(path):
+    exercise, solution = build.notebook(path), build.solution_notebook(path)
+    differing = [i for i, (a, b) in enumerate(zip(exercise.cells, solution.cells, strict=True)) if a.source != b.source]
+    assert differing == [2]
+    assert exercise.cells[2].source.endswith('    if x:\n        course.todo("00.1")  # your code here')
+    assert "        result = helper(x)\n" in solution.cells[2].source
+    assert "SOLUTION" not in nbformat.writes(exercise) + nbformat.writes(solution)
+
+
+def test_ids_come_from_content_and_twins_are_told_apart(path):
+    first, second = build.notebook(path), build.notebook(path)
+    ids = [cell.id for cell in first.cells]
+    assert nbformat.writes(first) == nbformat.writes(second)
+    assert len(set(ids)) == len(ids) and ids[-2:] == [f"{ids[-3]}-2", f"{ids[-3]}-3"]
+    path.write_text(SOURCE.replace("# # A chapter", "# # Another"))
+    assert [cell.id for cell in build.notebook(path).cells][1:] == ids[1:]
+    nbformat.validate(first)
+
+
+def test_the_reference_and_the_stub_run_without_the_chapter(path, capsys):
+    assert chapter.reference("00.1")(3) == 12
+    with pytest.raises(NotImplementedError):
+        chapter.stub("00.1")(3)
+    assert capsys.readouterr().out == ""
+    assert chapter.solution_text("00.1").startswith("result = helper(x)\nreturn")
+
+
+def test_a_comment_that_reads_like_a_command_stays_a_comment(path):
+    path.write_text(SOURCE + "\n# %%\n# less than 0.4: background\nx = 1\n")
+    assert build.notebook(path).cells[-1].source == "# less than 0.4: background\nx = 1"
+
+
+def test_a_notebook_as_built_has_not_drifted(path):
+    written(path, build.notebook(path))
+    assert build.drift(path) == [] and build.is_current(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "clue"),
+    [
+        ("# # A chapter", "# # A title", "source is not the source's"),
+        ("print(1)", "print(2)", "source is not the source's"),
+        ("helper(x)\n", "helper(x) \n", "metadata is not the build's"),
+        ("tags=", "id=", "metadata is not the source's"),
+    ],
+)
+def test_a_source_changed_after_the_build_has_drifted(path, old, new, clue):
+    written(path, build.notebook(path))
+    path.write_text(SOURCE.replace(old, new, 1))
+    assert any(clue in fault for fault in build.drift(path))
+    assert not build.is_current(path)
+
+
+def spoil_source(book, code):
+    code[0].source += "\n# by hand"
+
+
+def spoil_text(book, code):
+    book.cells[0].source = "# Another title"
+
+
+def spoil_id(book, code):
+    code[0].id = "abc"
+
+
+def never_executed(book, code):
+    code[3].execution_count = None
+
+
+def executed_out_of_order(book, code):
+    code[0].execution_count, code[1].execution_count = 2, 1
+
+
+def ends_in_an_error(book, code):
+    code[0].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])]
+
+
+def writes_to_stderr(book, code):
+    code[0].outputs = [nbformat.v4.new_output("stream", name="stderr", text="a warning")]
+
+
+def picture_without_alt_text(book, code):
+    data = {"image/png": "aaaa", "text/plain": "<Figure size 400x400>"}
+    code[0].outputs = [nbformat.v4.new_output("display_data", data=data)]
+
+
+def compared_without_an_output(book, code):
+    code[3].outputs = []
+
+
+def lost_cell(book, code):
+    del book.cells[-1]
+
+
+def metadata_by_hand(book, code):
+    book.metadata["author"] = "someone"
+
+
+def solution_form(book, code):
+    code[1].source = chapter.solution_form(SOURCE[SOURCE.index("def my_answer") : SOURCE.index("\n# %%\ncourse.check")])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "clue"),
+    [
+        (spoil_source, "cell 1 (from labelkit import course): source"),
+        (spoil_text, "cell 0 (# A chapter): source"),
+        (spoil_id, "id is not the source's"),
+        (never_executed, "execution count None"),
+        (executed_out_of_order, "not run in order"),
+        (ends_in_an_error, "ends in ValueError"),
+        (writes_to_stderr, "writes to stderr"),
+        (picture_without_alt_text, "without alt text"),
+        (compared_without_an_output, "compared, but without an output"),
+        (lost_cell, "6 cells, the source has 7"),
+        (metadata_by_hand, "metadata is not the build's"),
+        (solution_form, "the answer of 00.1 can be read"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_notebook_changed_by_hand_has_drifted(path, spoil, clue):
+    book = build.notebook(path)
+    code = written(path, book)
+    spoil(book, code)
+    nbformat.write(book, path.with_suffix(".ipynb"))
+    assert any(clue in fault for fault in build.drift(path)), build.drift(path)
+
+
+def test_an_answer_repeated_in_another_cell_is_a_leak(path):
+    path.write_text(
+        SOURCE.replace(
+            "# %%\nprint(1)\n",
+            "# %%\ndef again(x):\n  result = helper(x)\n  return result + 0 * SIDE"
+            "  # a second line, so that it is long enough to be seen as a leak\n",
+            1,
+        )
+    )
+    written(path, build.notebook(path))
+    assert any("the answer of 00.1 can be read" in fault for fault in build.drift(path))
+
+
+@pytest.mark.parametrize(
+    ("cell", "clue"),
+    [
+        ("# %%\n\n# %%\nx = 1\n", "empty"),
+        ("# %%\n!ls\n", "not plain Python"),
+        ("# %%\n%matplotlib inline\n", "not plain Python"),
+        ("# %%\n" + "x = 1\n" * 36, "longer than 35 lines"),
+        ('# %% tags=["nbval-skip"]\nx = 1\n', "has the tag nbval-skip"),
+        ('# %% tags=["raises-exception"]\nx = 1\n', "has the tag raises-exception"),
+        ("# %%\n# NBVAL_IGNORE_OUTPUT\nx = 1\n", "NBVAL comment"),
+        ("# %%\n# BEGIN SOLUTION 00.2\nx = 1\n", "without its partner"),
+        ("# %%\n# BEGIN SOLUTION 0.2\nx = 1\n# END SOLUTION\n", "without its partner"),
+    ],
+)
+def test_the_build_refuses_a_source(path, cell, clue):
+    path.write_text(SOURCE + "\n" + cell)
+    faults = build.source_problems(path)
+    assert any(clue in fault for fault in faults), faults
+    with pytest.raises(ValueError, match="00_small"):
+        build.build(path)
+    assert not path.with_suffix(".ipynb").exists()

@@ -1,0 +1,84 @@
+"""make lab's work: copies are made once and never overwritten; the JupyterLab line fits where it runs."""
+
+import os
+import sys
+
+import nbformat
+import pytest
+
+from labelkit.course import lab, paths
+
+
+def book(source, text="x"):
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    return nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata={"labelkit": {"source": source}}))
+
+
+@pytest.fixture
+def chapters(tmp_path, monkeypatch):
+    folder = tmp_path / "chapters"
+    folder.mkdir()
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (folder / "00_start_here.ipynb").write_text(book("first"))
+    (folder / "00_start_here.py").write_text("")
+    return folder
+
+
+def test_chapters_are_copied_and_a_new_one_is_added_later(chapters, work, capsys):
+    lab.copy_chapters()
+    assert [file.name for file in work.iterdir()] == ["00_start_here.ipynb"]
+    (chapters / "01_next.ipynb").write_text(book("first"))
+    capsys.readouterr()
+    lab.copy_chapters()
+    assert (work / "01_next.ipynb").exists()
+    assert "Copied" in capsys.readouterr().out
+
+
+def test_a_learners_file_is_never_overwritten_and_a_newer_chapter_is_named(chapters, work, capsys):
+    lab.copy_chapters()
+    mine = work / "00_start_here.ipynb"
+    mine.write_text(book("first", "my own notes"))
+    lab.copy_chapters()
+    capsys.readouterr()
+    (chapters / "00_start_here.ipynb").write_text(book("second"))
+    lab.copy_chapters()
+    said = capsys.readouterr().out
+    assert "my own notes" in mine.read_text()
+    assert "00_start_here.ipynb" in said and "rename yours" in said
+    mine.write_text("no notebook at all")
+    lab.copy_chapters()
+    assert mine.read_text() == "no notebook at all"
+
+
+def test_no_browser_is_opened_where_nobody_sits(work, monkeypatch):
+    monkeypatch.setattr(lab, "_has_screen", lambda: False)
+    assert "--no-browser" in lab.command(work, [])
+    monkeypatch.setattr(lab, "_has_screen", lambda: True)
+    assert "--no-browser" not in lab.command(work, [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only X11 and Wayland say so in the environment")
+def test_a_screen_needs_a_terminal_and_a_display(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert lab._has_screen()
+    monkeypatch.delenv("DISPLAY")
+    assert not lab._has_screen()
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
+    assert not lab._has_screen()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there is no root here")
+def test_only_root_gets_allow_root_and_further_arguments_come_last(work, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "--allow-root" in lab.command(work, [])
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    line = lab.command(work, ["--port=9999"])
+    assert "--allow-root" not in line and line[-1] == "--port=9999" and f"--ServerApp.root_dir={work}" in line
+
+
+def test_the_lab_opens_on_chapter_00(chapters, work):
+    lab.copy_chapters()
+    assert "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in lab.command(work, [])
