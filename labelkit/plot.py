@@ -1,9 +1,8 @@
 """The one picture language of the course: boxes and points by role, scenes, curves, and `show`.
 
 A role always looks the same, in every chapter: colour (Okabe and Ito's set, which colour-blind readers can tell
-apart), line style and marker together, so that a figure also reads in grey. Figures have an opaque light ground,
-and hold on a dark theme as well. They are plain matplotlib `Figure`s without pyplot: nothing global to set or close.
-
+apart), line style and marker together, so that a figure also reads in grey. Figures have an opaque light ground, for
+dark themes too. They are plain matplotlib `Figure`s without pyplot: nothing global to set or close.
 Tensors of any device go in; nothing is changed in place.
 """
 
@@ -174,7 +173,7 @@ def points(ax: Axes, points, role: str = "positive") -> None:
     paint = {"c": look.color}
     if look.hollow:
         paint = {"facecolors": GROUND, "edgecolors": look.color, "linewidths": 1.4}
-    ax.scatter(x, y, s=look.size, marker=look.marker, zorder=look.rank + 0.5, **paint)
+    ax.scatter(x, y, s=look.size, marker=look.marker, zorder=look.rank + 3, **paint)
 
 
 def assignment(ax: Axes, priors, assignment, gt_boxes=None, *, level: int | None = None) -> None:
@@ -258,6 +257,8 @@ def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, float | Sequence[f
             seeds = _numbers(values.get(size, float("nan"))).reshape(-1)
             x = place + (index - (len(methods) - 1) / 2) * width
             ax.bar(x, seeds.mean(), width * 0.92, color=color, label=name if place == 0 else None, zorder=2)
+            if seeds.mean() == 0:
+                ax.text(x, 0, "0", ha="center", va="bottom", fontsize=9)
             if len(seeds) > 1:
                 ax.scatter([x] * len(seeds), seeds, s=12, color=INK, zorder=3)
     ax.set_xticks(range(len(sizes)), sizes)
@@ -282,12 +283,12 @@ def png(fig: Figure, alt: str) -> bytes:
     """The figure as a PNG of at most 256 colours, with `alt` as its description; the same bytes every time."""
     if not alt.strip():
         raise ValueError("alt: a figure needs a sentence that says what it shows; got an empty one")
-    fig.canvas.draw()
-    picture = Image.frombytes("RGBA", fig.canvas.get_width_height(), bytes(fig.canvas.buffer_rgba())).convert("RGB")
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt("Description", alt)
-    file = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True, pnginfo=notes)
+    drawn, file = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.1)  # "tight": no legend is ever cut off
+    few_colors = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few_colors.save(file, "PNG", optimize=True, pnginfo=notes)
     return file.getvalue()
 
 

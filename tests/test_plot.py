@@ -166,9 +166,22 @@ def test_png_is_small_opaque_described_and_deterministic():
     assert data == draw_one()
     assert len(data) < 20_000
     image = Image.open(io.BytesIO(data))
-    assert image.size == (400, 400) and image.convert("RGBA").getextrema()[3] == (255, 255)
+    assert 360 < image.size[0] < 420 and 360 < image.size[1] < 420
+    assert image.convert("RGBA").getextrema()[3] == (255, 255)
     assert image.convert("RGB").getpixel((0, 0)) == Image.new("RGB", (1, 1), plot.GROUND).getpixel((0, 0))
     assert image.text["Description"] == "fifteen small boxes in three rows"
+
+
+def test_nothing_is_cut_off():
+    fig, (ax,) = plot.figure(width=2, height=2)
+    plot.scene(ax, (8, 8), title="a title")
+    plot.legend(ax, *plot.ROLES)
+    image = Image.open(io.BytesIO(plot.png(fig, "a panel with a long key"))).convert("RGB")
+    ground = Image.new("RGB", (1, 1), plot.GROUND).getpixel((0, 0))
+    width, height = image.size
+    border = [image.getpixel((x, y)) for x in range(width) for y in (0, height - 1)]
+    border += [image.getpixel((x, y)) for x in (0, width - 1) for y in range(height)]
+    assert set(border) == {ground}
 
 
 def test_a_figure_without_alt_text_is_refused():
