@@ -37,7 +37,9 @@ class Pairs:
         return self.prior.shape[0]
 
     def __getitem__(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> Pairs:
-        return Pairs(self.prior[keep], self.gt[keep], self.value[keep])
+        if keep.dtype == torch.bool:
+            keep = keep.nonzero().squeeze(1)
+        return Pairs(*(part.index_select(0, keep) for part in (self.prior, self.gt, self.value)))
 
     @classmethod
     def cat(cls, parts: list[Pairs], like: Priors) -> Pairs:
@@ -106,25 +108,25 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
     count = count[used]
     end = count.cumsum(0)
     table = torch.stack((first, columns * step, step, width, used // len(grid), end - count), dim=1).int()
-    for low, high in _cuts(end):
-        part, amount = table[low:high], count[low:high]
-        total = int(end[high - 1]) - (int(end[low - 1]) if low else 0)
-        offset = int(end[low - 1]) if low else 0
-        first, line, step, width, gt, before = part.repeat_interleave(amount, dim=0, output_size=total).unbind(1)
-        local = torch.arange(offset, offset + total, dtype=torch.int32, device=table.device) - before
+    for low, high, offset, total in _cuts(end):
+        part = table[low:high].repeat_interleave(count[low:high], dim=0, output_size=total - offset)
+        first, line, step, width, gt, before = part.unbind(1)
+        local = torch.arange(offset, total, dtype=torch.int32, device=table.device) - before
         y = torch.div(local, width, rounding_mode="floor")
         yield first + y * line + (local - y * width) * step, gt
 
 
-def _cuts(end: Tensor) -> list[tuple[int, int]]:
-    """Consecutive ranges of windows that hold about CHUNK pairs each, from the running totals `end`."""
+def _cuts(end: Int[Tensor, "n"]) -> list[tuple[int, int, int, int]]:
+    """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs before, pairs before the next)."""
     total = int(end[-1])
     if total <= CHUNK:
-        return [(0, end.shape[0])]
+        return [(0, end.shape[0], 0, total)]
     marks = torch.arange(CHUNK, total, CHUNK, device=end.device)
-    inner = torch.unique(torch.searchsorted(end, marks) + 1).tolist()
-    edges = [0, *(i for i in inner if i < end.shape[0]), end.shape[0]]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    edges = torch.unique(torch.searchsorted(end, marks) + 1)
+    edges = edges[edges < end.shape[0]]
+    pairs = [0, *end[edges - 1].tolist(), total]
+    edges = [0, *edges.tolist(), end.shape[0]]
+    return list(zip(edges[:-1], edges[1:], pairs[:-1], pairs[1:], strict=True))
 
 
 def within(
@@ -153,9 +155,10 @@ def within(
 
 
 def _blocks(priors: int, gts: int) -> Iterator[tuple[slice, slice]]:
-    """Ranges of priors and of ground truths whose product is at most CHUNK pairs; ground truths in the outer loop."""
-    side = max(1, min(priors, CHUNK))
-    step = CHUNK // side
+    """Ranges of priors and of ground truths with at most CHUNK pairs, some of each: what belongs to a prior alone, its
+    area say, is then computed once for several ground truths. Ground truths are the outer loop."""
+    side = max(1, min(priors, max(CHUNK // 8, CHUNK // max(gts, 1))))
+    step = max(1, CHUNK // side)
     for low in range(0, gts, step):
         for start in range(0, priors, side):
             yield slice(start, min(start + side, priors)), slice(low, min(low + step, gts))
@@ -180,12 +183,22 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     if k > 0:
         bound = torch.minimum(bound, _kth_best_nearby(priors, gt, similarity, k).clamp(min=_SMALLEST))
     window = _reachable(priors.grid, gt, reach, bound[:, None])
-    parts = []
+    parts, score = [], _scorer(priors, gt, similarity)
     for prior, owner in cells(priors.grid, window):
-        value = similarity(priors.boxes.index_select(0, prior), gt.index_select(0, owner))
+        value = score(prior, owner)
         keep = (value >= bound.index_select(0, owner)).nonzero().squeeze(1)
         parts.append(Pairs(prior[keep].long(), owner[keep].long(), value[keep]))
     return Pairs.cat(parts, priors)
+
+
+def _scorer(priors: Priors, gt: Tensor, similarity: Similarity) -> Callable[[Tensor, Tensor], Tensor]:
+    """Similarity of index vectors. Coordinates are gathered one by one, so that arithmetic runs on dense memory."""
+    gt_sides = gt.T.contiguous()
+
+    def score(prior: Int[Tensor, "n"], owner: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        return similarity(priors.sides.index_select(1, prior).T, gt_sides.index_select(1, owner).T)
+
+    return score
 
 
 def _reachable(grid: Grid, gt: Tensor, reach: Callable, floor: Tensor) -> Windows:
@@ -203,16 +216,21 @@ def _kth_best_nearby(priors: Priors, gt: Tensor, similarity: Similarity, k: int)
     Any k pairs give a valid bound; the nearest ones give a tight one. -inf where fewer than k are near.
     """
     grid, side = priors.grid, math.isqrt(k - 1) + 1
-    window = nearest(grid, centers(gt), side)
-    inside = torch.arange(side, device=gt.device)
-    x = window.start[0, :, :, None, None] + inside[None, :]
-    y = window.start[1, :, :, None, None] + inside[:, None]
-    extent_x, extent_y = window.extent[..., None, None]
-    valid = (inside[None, :] < extent_x) & (inside[:, None] < extent_y)
-    first, columns, step = (part[None, :, None, None] for part in (grid.first, grid.columns, grid.step))
-    prior = torch.where(valid, first + (y * columns + x) * step, 0).reshape(gt.shape[0], -1)
-    value = similarity(priors.boxes.index_select(0, prior.flatten()).view(*prior.shape, 4), gt[:, None])
-    value = value.masked_fill(~valid.reshape(prior.shape), -math.inf)
+    start_x, start_y = nearest(grid, centers(gt), side).start
+    inside = torch.arange(side, dtype=torch.int32, device=gt.device)
+    x, y = start_x[..., None, None] + inside[None, :], start_y[..., None, None] + inside[:, None]
+    first, columns, step, rows = (
+        part[:, None, None] for part in (grid.first, grid.columns, grid.step, grid.rows)
+    )
+    prior = first + (y * columns + x) * step
+    valid = None
+    if side > grid.smallest_side:
+        valid = (x < columns) & (y < rows)
+        prior = torch.where(valid, prior, 0)
+    boxes = priors.sides.index_select(1, prior.flatten()).view(4, gt.shape[0], -1)
+    value = similarity(boxes.movedim(0, -1), gt[:, None])
+    if valid is not None:
+        value = value.masked_fill(~valid.reshape(value.shape), -math.inf)
     if k > value.shape[1]:
         return value.new_full((gt.shape[0],), -math.inf)
     return value.amax(dim=1) if k == 1 else value.topk(k, dim=1).values[:, -1]
@@ -224,30 +242,31 @@ def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: floa
     Within a block of ground truths the k best so far are kept, so a pair below them is dropped at once; when the
     block is through, the survivors are held against the final k-th best.
     """
-    parts, best = [], None
     for prior, owner in _blocks(len(priors), gt.shape[0]):
         if prior.start == 0:
-            best = gt.new_full((owner.stop - owner.start, k), -math.inf)
-            bound = gt.new_full((owner.stop - owner.start,), floor)
-        value = similarity(priors.boxes[None, prior], gt[owner, None])
+            parts, best = [], gt.new_full((owner.stop - owner.start, k), -math.inf)
+            bound = gt.new_full((owner.stop - owner.start,), min(floor, _SMALLEST) if k > 0 else floor)
+        value = similarity(priors.sides[:, None, prior].movedim(0, -1), gt[owner, None])
+        row = (value.amax(dim=1) >= bound).nonzero().squeeze(1)  # most blocks are far from most ground truths
+        value = value.index_select(0, row)
         if k > 0:
-            best = _merge_best(best, value)
+            best.index_copy_(0, row, _merge_best(best.index_select(0, row), value))
             bound = best[:, -1].clamp(min=_SMALLEST).clamp(max=floor)
-        owner_index, prior_index = (value >= bound[:, None]).nonzero(as_tuple=True)
-        found = Pairs(prior_index + prior.start, owner_index, value[owner_index, prior_index])
-        parts.append(found)
+        own, index = (value >= bound.index_select(0, row)[:, None]).nonzero(as_tuple=True)
+        parts.append(Pairs(index + prior.start, row.index_select(0, own), value[own, index]))
         if prior.stop == len(priors):
             found = Pairs.cat(parts, priors)
             found = found[found.value >= bound[found.gt]] if k > 0 and len(parts) > 1 else found
             yield Pairs(found.prior, found.gt + owner.start, found.value)
-            parts = []
 
 
 def _merge_best(best: Float[Tensor, "G k"], value: Float[Tensor, "G n"]) -> Float[Tensor, "G k"]:
-    if best.shape[1] == 1:
+    """The k best of each ground truth, from the k best so far and a block of new values."""
+    k = best.shape[1]
+    if k == 1:
         return torch.maximum(best, value.amax(dim=1, keepdim=True))
-    value = value.topk(min(best.shape[1], value.shape[1]), dim=1).values
-    return torch.cat((best, value), dim=1).topk(best.shape[1], dim=1).values
+    new = value.topk(min(k, value.shape[1]), dim=1).values
+    return torch.cat((best, new), dim=1).topk(k, dim=1).values
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -314,21 +333,25 @@ def challengers(
     bar = holders.value.new_full((slots,), math.inf)
     bar[slot_of(holders)] = holders.value
     reach = reach_of(similarity) if priors.grid is not None else None
-    if reach is None:
-        blocks = _all_pairs(torch.unique(holders.prior), gt.shape[0])
-    else:
+    held = torch.unique(holders.prior)
+    blocks = None
+    if reach is not None:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
         row_bar.scatter_reduce_(0, priors.grid.row_of(holders.prior), holders.value, "amin")
-        blocks = cells(priors.grid, _reachable(priors.grid, gt, reach, row_bar[None]))
-    parts = []
+        window = _reachable(priors.grid, gt, reach, row_bar[None])
+        if int(window.extent.prod(dim=0).sum()) < len(held) * gt.shape[0]:
+            blocks = cells(priors.grid, window)
+    if blocks is None:
+        blocks = _all_pairs(held, gt.shape[0])
+    parts, score = [], _scorer(priors, gt, similarity)
     for prior, owner in blocks:
         pairs = Pairs(prior.long(), owner.long(), bar)
-        own_bar = bar[slot_of(pairs)]
-        held = (own_bar < math.inf).nonzero().squeeze(1)
-        prior, owner, own_bar = pairs.prior[held], pairs.gt[held], own_bar[held]
-        value = similarity(priors.boxes.index_select(0, prior), gt.index_select(0, owner))
-        keep = value >= own_bar
+        own_bar = bar.index_select(0, slot_of(pairs))
+        known = (own_bar < math.inf).nonzero().squeeze(1)
+        prior, owner = pairs.prior[known], pairs.gt[known]
+        value = score(prior, owner)
+        keep = (value >= own_bar[known]).nonzero().squeeze(1)
         parts.append(Pairs(prior[keep], owner[keep], value[keep]))
     return Pairs.cat(parts, priors)
 

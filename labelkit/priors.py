@@ -64,6 +64,11 @@ class Grid:
         return torch.stack((self.columns, self.rows))[:, None].to(self.x.dtype) - 1
 
     @cached_property
+    def smallest_side(self) -> int:
+        """Rows or columns of the smallest level, whichever are fewer."""
+        return int(torch.minimum(self.rows, self.columns).min())
+
+    @cached_property
     def level_row(self) -> Int[Tensor, "M"]:
         """The place of each row among the rows of its level: which shape of the cell it is."""
         same = self.level[:, None] == self.level[None]
@@ -101,6 +106,11 @@ class Priors:
     def centers(self) -> Float[Tensor, "P 2"]:
         """(x, y) of every prior in pixels."""
         return centers(self.boxes)
+
+    @cached_property
+    def sides(self) -> Float[Tensor, "4 P"]:
+        """The boxes with each coordinate in a row of its own: the same numbers, quicker to gather."""
+        return self.boxes.T.contiguous()
 
     @cached_property
     def levels(self) -> Int[Tensor, "P"]:

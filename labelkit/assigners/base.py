@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -28,8 +29,7 @@ class GroundTruths:
 
     boxes: Float[Tensor, "G 4"]
     labels: Int[Tensor, "G"] | None
-    image: Int[Tensor, "G"]
-    first: Int[Tensor, "B"]
+    counts: tuple[int, ...]
     num_priors: int
 
     def __len__(self) -> int:
@@ -37,11 +37,22 @@ class GroundTruths:
 
     @property
     def images(self) -> int:
-        return self.first.shape[0]
+        return len(self.counts)
 
     @property
     def slots(self) -> int:
         return self.images * self.num_priors
+
+    @cached_property
+    def image(self) -> Int[Tensor, "G"]:
+        """Which image of the batch each ground truth belongs to."""
+        return torch.repeat_interleave(torch.tensor(self.counts, dtype=torch.int64)).to(self.boxes.device)
+
+    @cached_property
+    def index_in_image(self) -> Int[Tensor, "G"]:
+        """The index of each ground truth in its own image."""
+        own = [torch.arange(count) for count in self.counts]
+        return torch.cat([torch.zeros(0, dtype=torch.int64), *own]).to(self.boxes.device)
 
     def slot(self, pairs: Pairs) -> Int[Tensor, "n"]:
         """Where the prior of each pair stands over the whole batch: a prior serves every image separately."""
@@ -52,23 +63,27 @@ class GroundTruths:
         positive: Pairs,
         ignored: Int[Tensor, "m"] | None = None,
         score_target: Float[Tensor, "n"] | float = 1.0,
-        weight: Float[Tensor, "n"] | float = 1.0,
+        weight: Float[Tensor, "n"] | None = None,
     ) -> Assignment:
         """The flat answer [B * P]: `positive` pairs (one a slot), `ignored` slots, all other slots negative.
 
         A slot that is positive and ignored is positive. score_target and weight belong to the positive pairs.
         """
-        slot, real = self.slot(positive), positive.value.dtype
+        slot, real = self.slot(positive), positive.value
         gt = torch.full((self.slots,), NEGATIVE, dtype=torch.int64, device=self.boxes.device)
         if ignored is not None:
-            gt[ignored] = IGNORED
-        gt[slot] = positive.gt if self.images == 1 else positive.gt - self.first[self.image[positive.gt]]
-        similarity, score = gt.new_zeros((2, self.slots), dtype=real)
-        similarity[slot] = positive.value
-        score[slot] = score_target
-        loss_weight = gt.new_ones((self.slots,), dtype=real)
-        if isinstance(weight, Tensor) or weight != 1.0:
-            loss_weight[slot] = weight
+            gt.index_fill_(0, ignored, IGNORED)
+        gt.index_copy_(0, slot, positive.gt if self.images == 1 else self.index_in_image[positive.gt])
+        similarity, score = real.new_zeros(self.slots), real.new_zeros(self.slots)
+        similarity.index_copy_(0, slot, real)
+        if isinstance(score_target, Tensor):
+            score.index_copy_(0, slot, score_target)
+        else:
+            score.index_fill_(0, slot, score_target)
+        if isinstance(weight, Tensor):
+            loss_weight = real.new_ones(self.slots).index_copy_(0, slot, weight)
+        else:
+            loss_weight = real.new_ones(()).expand(self.slots)
         return Assignment(gt, similarity, score, loss_weight)
 
 
@@ -107,19 +122,12 @@ def collect(targets: Sequence[Target], priors: Priors) -> GroundTruths:
         raise ValueError(f"priors must be a labelkit.Priors, got {type(priors).__name__}: see Priors.from_boxes")
     boxes = [_check_target(target, f"target[{i}]", priors) for i, target in enumerate(targets)]
     labels = [target.get("labels") for target in targets]
-    device, counts = priors.device, [len(box) for box in boxes]
     flat = boxes[0] if len(boxes) == 1 else torch.cat([priors.boxes.new_zeros(0, 4), *boxes])
     if flat.dtype != priors.boxes.dtype:
         flat = flat.to(torch.promote_types(flat.dtype, priors.boxes.dtype))
-    count = torch.tensor(counts, dtype=torch.int64)
-    known = all(label is not None for label in labels)
-    return GroundTruths(
-        boxes=flat,
-        labels=torch.cat([priors.boxes.new_zeros(0).long(), *(label.long() for label in labels)]) if known else None,
-        image=torch.repeat_interleave(count).to(device),
-        first=(count.cumsum(0) - count).to(device),
-        num_priors=len(priors),
-    )
+    known = bool(labels) and all(label is not None for label in labels)
+    labels = None if not known else labels[0] if len(labels) == 1 else torch.cat(labels)
+    return GroundTruths(flat, labels, tuple(len(box) for box in boxes), len(priors))
 
 
 def _check_target(target: Target, name: str, priors: Priors) -> Tensor:

@@ -71,8 +71,7 @@ class MaxIoU(Assigner):
             claim = claim[first_of(gts.slot(claim), gts.slots, -claim.gt)]
         else:
             claim = self._argmax_of_claimed(priors, gts, pairs[own], claim)
-        claimed = torch.zeros(gts.slots, dtype=torch.bool, device=slot.device)
-        claimed[gts.slot(claim)] = True
+        claimed = self._mark(gts, claim)
         positive &= ~claimed[slot]
         return gts.assignment(Pairs.cat([pairs[positive], claim], priors), ignored)
 
@@ -95,12 +94,14 @@ class MaxIoU(Assigner):
         `own` is exact where it reaches bg_thresh: all such pairs are known. Below, a ground truth that was content
         with other priors may beat the claim, so those priors are held against all ground truths again.
         """
-        claimed = torch.zeros(gts.slots, dtype=torch.bool, device=claim.prior.device)
-        claimed[gts.slot(claim)] = True
-        own = own[claimed[gts.slot(own)]]
+        own = own[self._mark(gts, claim)[gts.slot(own)]]
         known = own.value >= self.bg_thresh
-        if bool(known.all()):
+        if max(gts.counts, default=0) <= 1 or bool(known.all()):
             return own
         rivals = challengers(priors, gts.boxes, self.similarity, own[~known], gts.slot, gts.slots)
         best = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
         return Pairs.cat([own[known], best], priors)
+
+    def _mark(self, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "slots"]:
+        marked = torch.zeros(gts.slots, dtype=torch.bool, device=pairs.prior.device)
+        return marked.index_fill_(0, gts.slot(pairs), True)
