@@ -124,6 +124,7 @@ FAULTS = {
     "negative": (change("annotations", 0, bbox=[9, 9, -2, 4]), "annotation: zero-size box", "-2", 3, 2),
     "outside": (change("annotations", 0, bbox=[40, 2, 3, 4]), "annotation: box outside", r"\[40, .*40 x 30", 3, 2),
     "area-nan": (change("annotations", 0, area=NAN), "annotation: wrong type", "area.*nan", 3, 2),
+    "area-negative": (change("annotations", 0, area=-1), "annotation: wrong type", "area.*-1", 3, 2),
     "area-text": (change("annotations", 0, area="12"), "annotation: wrong type", "area.*'12'", 3, 2),
     "iscrowd-two": (change("annotations", 0, iscrowd=2), "annotation: wrong type", "iscrowd.*2", 3, 2),
 }  # fmt: skip
