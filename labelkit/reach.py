@@ -24,9 +24,12 @@ Reach = tuple[Tensor, Tensor]
 def reach_of(similarity: Callable) -> Callable[..., Reach] | None:
     """The reach of a similarity of this library, also behind `functools.partial`; None for anything else.
 
+    A callable that knows its own reach carries it as the attribute `reach` (None if it has none).
     The result is called with (prior width, prior height, gt width, gt height, floor), which broadcast; floor >= 0.
     A similarity that has a reach lies in [0, 1].
     """
+    if hasattr(similarity, "reach"):
+        return similarity.reach
     if isinstance(similarity, partial):
         inner = _REACH.get(similarity.func)
         return None if inner is None or similarity.args else partial(inner, **similarity.keywords)

@@ -51,10 +51,12 @@ class ATSS(Assigner):
         # Who may match: the k nearest priors of every level.
         near = k_nearest_per_level(priors, gts.boxes, self.k)
         # How well: by IoU.
-        pairs = Pairs(near.prior, near.gt, iou(priors.boxes[near.prior], gts.boxes[near.gt]))
+        boxes = gts.boxes.index_select(0, near.gt)
+        pairs = Pairs(near.prior, near.gt, iou(priors.boxes.index_select(0, near.prior), boxes))
         # Who is chosen: IoU >= mean + std of the ground truth's candidates, centre inside.
-        enough = pairs.value.double() >= mean_plus_std(pairs, len(gts), self.ddof)[pairs.gt] - _ROUNDING
-        inside = encode_ltrb(gts.boxes[pairs.gt], priors.centers[pairs.prior]).amin(dim=1) > _INSIDE
+        threshold = mean_plus_std(pairs, len(gts), self.ddof) - _ROUNDING
+        enough = pairs.value.double() >= threshold.index_select(0, pairs.gt)
+        inside = encode_ltrb(boxes, priors.centers.index_select(0, pairs.prior)).amin(dim=1) > _INSIDE
         chosen = pairs[enough & inside]
         # Who wins: the ground truth with the highest IoU.
         return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)])
@@ -66,7 +68,7 @@ def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:
     zeros = value.new_zeros(gts)
     n = torch.bincount(pairs.gt, minlength=gts)
     mean = zeros.index_add(0, pairs.gt, value) / n.clamp(min=1)
-    squares = zeros.index_add(0, pairs.gt, (value - mean[pairs.gt]) ** 2)
+    squares = zeros.index_add(0, pairs.gt, (value - mean.index_select(0, pairs.gt)) ** 2)
     return mean + (squares / (n - ddof).clamp(min=1)).sqrt()
 
 
@@ -75,27 +77,25 @@ def k_nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pai
 
     The value of a pair is the squared distance.
     """
-    pairs = Pairs.cat(list(_nearby(priors, gt, k)), priors)
-    offset = priors.centers[pairs.prior] - centers(gt)[pairs.gt]
-    dx, dy = offset.unbind(1)
-    pairs = Pairs(pairs.prior, pairs.gt, dx * dx + dy * dy)
-    levels = len(priors.level_sizes)
-    group = pairs.gt * levels + priors.levels[pairs.prior]
+    parts = _nearby_on_grid(priors, gt, k) if priors.grid is not None else _nearby_in_blocks(priors, gt, k)
+    pairs, levels = Pairs.cat(list(parts), priors), len(priors.level_sizes)
+    group = pairs.gt * levels + priors.levels.index_select(0, pairs.prior)
     return pairs[top_k_per_group(group, gt.shape[0] * levels, k, pairs.value, pairs.prior)]
 
 
-def _nearby(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
-    """Pairs that hold the k nearest priors of every level, and more."""
-    if priors.grid is None:
-        start = 0
-        for size in priors.level_sizes:
-            level = Priors(priors.boxes[start : start + size], (size,))
-            found = plausible(level, gt, _nearness, floor=math.inf, k=k)
-            yield Pairs(found.prior + start, found.gt, found.value)
-            start += size
-        return
-    # Any k priors of a level lie within some distance of the ground truth; the k nearest lie within that distance
-    # too, and the cells nearest to the ground truth give a short one: the distance of their farthest corner.
+def _squared_distances(priors: Priors, gt_center: Float[Tensor, "2 G"], prior: Tensor, owner: Tensor) -> Tensor:
+    x1, y1, x2, y2 = priors.sides.index_select(1, prior)
+    x, y = gt_center.index_select(1, owner)
+    dx, dy = (x1 + x2) / 2 - x, (y1 + y2) / 2 - y
+    return dx * dx + dy * dy
+
+
+def _nearby_on_grid(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
+    """Pairs that hold the k nearest priors of every level, and some more.
+
+    Any k priors of a level lie within some distance of the ground truth; the k nearest lie within it too. The cells
+    nearest to the ground truth give a short one: the distance of their farthest corner.
+    """
     grid, center = priors.grid, centers(gt)
     # Every cell holds `step` priors of its level: fewer cells suffice.
     side = math.isqrt(math.ceil(k / int(grid.step.min())) - 1) + 1
@@ -103,17 +103,30 @@ def _nearby(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
     place = center.T[:, :, None] - grid.origin
     low, high = window.start * grid.stride, (window.start + window.extent - 1) * grid.stride
     radius = torch.maximum((place - low).abs(), (place - high).abs()).square().sum(dim=0).sqrt()
-    known = window.extent[0] * window.extent[1] * grid.step
-    radius = torch.where(known >= k, radius, math.inf)
+    radius = radius.masked_fill(window.extent[0] * window.extent[1] * grid.step < k, math.inf)
     # One radius a level: the cells count with all of their shapes, and the farthest of those decides.
     level = grid.level.expand_as(radius)
     farthest = radius.new_zeros(len(gt), len(priors.level_sizes)).scatter_reduce(1, level, radius, "amax")
     radius = farthest.gather(1, level)
+    limit = (farthest + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)).square().flatten()
+    gt_center = center.T.contiguous()
     for prior, owner in cells(grid, windows(grid, center, radius, radius)):
-        yield Pairs(prior.long(), owner.long(), radius.new_zeros(prior.shape))
+        value = _squared_distances(priors, gt_center, prior, owner)
+        group = owner * len(priors.level_sizes) + priors.levels.index_select(0, prior)
+        yield Pairs(prior.long(), owner.long(), value)[value <= limit.index_select(0, group)]
+
+
+def _nearby_in_blocks(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
+    """The same without a grid, one level after another: the nearest priors are the most similar ones by `_nearness`."""
+    start, gt_center = 0, centers(gt).T.contiguous()
+    for size in priors.level_sizes:
+        found = plausible(Priors(priors.boxes[start : start + size], (size,)), gt, _nearness, floor=math.inf, k=k)
+        prior = found.prior + start
+        yield Pairs(prior, found.gt, _squared_distances(priors, gt_center, prior, found.gt))
+        start += size
 
 
 def _nearness(prior: Tensor, gt: Tensor) -> Tensor:
-    """Falls with the distance of the centres and never reaches 0: the nearest priors as the most similar ones."""
+    """Falls with the distance of the centres and never reaches 0."""
     offset = centers(prior) - centers(gt)
     return 1 / (1 + offset.square().sum(dim=-1).sqrt())

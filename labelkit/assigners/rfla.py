@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_threshold
@@ -15,7 +17,30 @@ from labelkit.boxes import centers
 from labelkit.matching import best_first
 from labelkit.pairs import Pairs, Similarity, best_per_prior, plausible, top_k_per_gt
 from labelkit.priors import Priors
+from labelkit.reach import reach_of
 from labelkit.similarity import rfd
+
+
+@dataclass(frozen=True)
+class _OfShrunk:
+    """A similarity of priors whose width and height are multiplied by `factor` about their centres.
+
+    The priors shrink pair by pair, so that no shrunk copy of them all is made and nothing of the caller's changes.
+    """
+
+    similarity: Similarity
+    factor: float
+
+    def __call__(self, prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+        center, half = centers(prior), (prior[..., 2:] - prior[..., :2]) * (self.factor / 2)
+        return self.similarity(torch.cat((center - half, center + half), dim=-1), gt)
+
+    @property
+    def reach(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        inner = reach_of(self.similarity)
+        if inner is None:
+            return None
+        return lambda width, height, *rest: inner(width * self.factor, height * self.factor, *rest)
 
 
 @dataclass(frozen=True)
@@ -50,7 +75,8 @@ class HLA(Assigner):
         # Round one. Who may match and how well, who is chosen, who wins.
         first = _k_best(plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k), gts, self.k)
         # Round two, the same on smaller priors; what is too similar for background is ignored.
-        pairs = plausible(shrunk(priors, self.beta), gts.boxes, self.similarity, floor=self.bg_thresh, k=1)
+        of_shrunk = _OfShrunk(self.similarity, self.beta)
+        pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         second = _k_best(pairs, gts, 1)
         positive = Pairs.cat([first, second[~_taken(first, gts)[gts.slot(second)]]], priors)
@@ -82,12 +108,3 @@ def _taken(positive: Pairs, gts: GroundTruths) -> Tensor:
     taken = torch.zeros(gts.slots, dtype=torch.bool, device=positive.prior.device)
     taken[gts.slot(positive)] = True
     return taken
-
-
-def shrunk(priors: Priors, factor: float) -> Priors:
-    """The same priors about the same centres, width and height multiplied by `factor`; the argument is not touched."""
-    center, half = centers(priors.boxes), (priors.boxes[:, 2:] - priors.boxes[:, :2]) * (factor / 2)
-    grid = priors.grid
-    if grid is not None:
-        grid = replace(grid, width=grid.width * factor, height=grid.height * factor)
-    return replace(priors, boxes=torch.cat((center - half, center + half), dim=1), grid=grid)
