@@ -1,8 +1,8 @@
 """A run is a folder: its configuration, its metrics, its checkpoints. Every file is there whole or not at all."""
 
+import contextlib
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,16 +28,15 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> No
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
-        # torch's zip writer turns a failed write into a RuntimeError of its own.
-        cause = error if isinstance(error, OSError) else error.__context__ or error
-        if not isinstance(cause, OSError) and "PytorchStreamWriter" not in str(error):
+        # torch's writer turns a failed write into a RuntimeError of its own, with the OSError behind it.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
             raise
-        kept = "the file that was there before is kept" if path.exists() else "nothing was written"
-        raise OSError(getattr(cause, "errno", None), f"could not write {path} ({cause}); {kept}") from error
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+        kept = "the file that was there before is kept" if os.path.exists(path) else "nothing was written"
+        raise OSError(cause.errno, f"could not write {path} ({cause}); {kept}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
@@ -75,8 +74,9 @@ def load_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's readers and the unpickler raise anything on damaged bytes
+        reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"{path} is not a checkpoint of labelkit, or is damaged ({str(error).splitlines()[0]}). "
+            f"{path} is not a checkpoint of labelkit, or is damaged ({type(error).__name__}: {reason}). "
             "Delete it to start this run again, or put a copy in its place"
         ) from error

@@ -1,6 +1,7 @@
 """torchvision's detectors with any assigner: equal losses under its own rule, and what soft methods change."""
 
 from dataclasses import dataclass
+from functools import partial
 from urllib.error import URLError
 
 import pytest
@@ -24,9 +25,11 @@ from labelkit.detectors import (
     retinanet,
 )
 from labelkit.detectors.assigning import KEPT_SIZES, CachedAnchors
+from labelkit.detectors.loss_rule import LossRule, hambox_weights
 from labelkit.losses import focal_loss
 from labelkit.priors import Priors
 from labelkit.receptive_field import receptive_fields, resnet_stages, rf_priors
+from labelkit.similarity import nwd
 
 
 def batch(sizes, counts, classes=3, seed=0, device="cpu"):
@@ -111,10 +114,20 @@ def test_resnet50_equals_torchvisions_where_strides_do_not_divide_the_image(buil
     torch.testing.assert_close(detector(images), model(images))
 
 
+EXAMPLES = {
+    "max_iou": [assigners.MaxIoU(low_quality_ties="nearest"), assigners.MaxIoU(allow_low_quality_matches=False)],
+    "fcos": [assigners.FCOS()],
+    "hambox": [assigners.HAMBox(k=3, decoded_thresh=0.2)],
+    "noisy_anchors": [assigners.NoisyAnchors(n=5), assigners.NoisyAnchors(n=5, variant="paper")],
+    "rka": [assigners.RKA(similarity=partial(nwd, constant=12.8))],
+}
+
+
 @pytest.mark.parametrize("build_detector", [retinanet, fcos])
-def test_anything_in_the_registry_of_static_methods_fits_both_detectors(build_detector):
+@pytest.mark.parametrize("name", list(assigners.ASSIGNERS))
+def test_every_registered_method_trains_in_both_detectors(build_detector, name):
     images, targets = batch([(64, 96)] * 2, [5, 0])
-    for assigner in (assigners.MaxIoU(allow_low_quality_matches=False), assigners.FCOS(), assigners.MaxIoU()):
+    for assigner in EXAMPLES.get(name) or [assigners.ASSIGNERS[name]()]:
         detector = build_detector(3, assigner=assigner).train()
         losses = detector(images, targets)
         sum(losses.values()).backward()
@@ -132,8 +145,7 @@ class Fixed:
     weight: Tensor
     seen: list
     needs_predictions: bool = True
-    keeps_loss_scale: bool = False
-    focal_alpha: float = 0.25
+    loss_rule: LossRule = LossRule()
 
     def __call__(self, priors, targets, predictions=None):
         self.seen.append((priors, targets, predictions))
@@ -155,7 +167,7 @@ def test_soft_targets_weights_and_ignored_priors_reach_the_loss(build_detector):
     torch.manual_seed(4)
     images, targets = batch([(64, 64)], [2])
     num_priors = 16 * 16 + 8 * 8 + 4 * 4
-    detector = build_detector(3, assigner=fixed(num_priors, focal_alpha=0.5)).train()
+    detector = build_detector(3, assigner=fixed(num_priors, loss_rule=LossRule(partial(focal_loss, alpha=0.5)))).train()
     captured = {}
     detector.head.register_forward_hook(lambda module, inputs, outputs: captured.update(outputs))
     losses = detector(images, targets)
@@ -190,7 +202,28 @@ def test_weights_scale_the_box_loss_and_can_keep_its_sum(build_detector):
     only_first[0, 1] = only_second[0, 0] = NEGATIVE
     heavy, light = box_loss(only_first), box_loss(only_second)
     assert box_loss(rule.gt) == pytest.approx((heavy + light) / 2, rel=1e-5)
-    assert box_loss(rule.gt, keeps_loss_scale=True) == pytest.approx((heavy / 3 + light) / 2, rel=1e-5)
+    assert box_loss(rule.gt, loss_rule=LossRule(keeps_scale=True)) == pytest.approx((heavy / 3 + light) / 2, rel=1e-5)
+
+
+def test_noisy_anchors_official_form_has_its_papers_loss():
+    assert LossRule.of(assigners.NoisyAnchors()).keeps_scale
+    logits = torch.tensor([0.3])
+    alpha = LossRule.of(assigners.NoisyAnchors()).class_loss(logits, torch.ones(1))
+    torch.testing.assert_close(alpha, focal_loss(logits, torch.ones(1), alpha=0.5))
+    assert LossRule.of(assigners.NoisyAnchors(variant="paper")) == LossRule() == LossRule.of(assigners.ATSS())
+
+
+def test_hambox_divides_matched_and_compensated_priors_by_their_own_number():
+    gt = torch.tensor([[0, 0, 0, 1, NEGATIVE, IGNORED], [NEGATIVE] * 6])
+    weight = torch.tensor([[1, 1, 0.6, 0.8, 1, 1], [1.0] * 6])
+    classes, boxes = hambox_weights(Assignment(gt, weight, weight, weight))
+    # the detector divides the first image by its 4 positives: 2 matched, 2 compensated
+    torch.testing.assert_close(boxes[0] / 4, torch.tensor([1, 1, 1, 1, 1, 1]) / 2)
+    torch.testing.assert_close(classes[0] / 4, torch.tensor([1, 1, 0.6, 0.8, 1, 1]) / 2)
+    torch.testing.assert_close(classes[1], torch.ones(6))
+    weight[0, 3] = 1.0  # 3 matched, 1 compensated
+    classes, _ = hambox_weights(Assignment(gt, weight, weight, weight))
+    torch.testing.assert_close(classes[0] / 4, torch.tensor([1 / 3, 1 / 3, 0.6, 1 / 3, 1 / 3, 1 / 3]))
 
 
 @pytest.mark.parametrize("build_detector", [retinanet, fcos])

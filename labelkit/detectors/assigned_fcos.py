@@ -11,8 +11,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from labelkit.assigners import FCOS as FCOSRule
 from labelkit.boxes import centerness, centers, encode_ltrb
-from labelkit.detectors.assigning import Assigning, Matched
-from labelkit.losses import focal_loss, keep_scale
+from labelkit.detectors.assigning import Assigning, Matched, class_losses
 
 TORCHVISION_RULE = FCOSRule(center_radius=1.5, closed_ranges=False)
 
@@ -78,23 +77,22 @@ class AssignedFCOS(Assigning, FCOS):
         with torch.autocast(anchors[0].device.type, enabled=False):
             outputs = {name: output.float() for name, output in head_outputs.items()}
             assignment = self.assign(targets, outputs)
-            matched = Matched(assignment, targets)
+            class_weights, box_weights = self.loss_rule.weights(assignment)
+            matched = Matched(assignment, targets, box_weights)
             positives = _mean_over_processes(assignment.positive.sum()).clamp(min=1)
             losses = {
-                "classification": self._class_losses(outputs["cls_logits"], matched, assignment),
+                "classification": class_losses(
+                    self.loss_rule, outputs["cls_logits"], assignment, matched, class_weights
+                ),
                 "bbox_regression": self._box_losses(outputs["bbox_regression"], matched, anchors[0]),
                 "bbox_ctrness": self._centerness_losses(outputs["bbox_ctrness"], matched, anchors[0]),
             }
             return {name: values.sum() / positives for name, values in losses.items()}
 
-    def _class_losses(self, logits: Tensor, matched: Matched, assignment) -> Tensor:
-        losses = focal_loss(logits, matched.class_targets(logits), alpha=self.focal_alpha)
-        losses = losses * ~assignment.ignored[..., None]
-        return self._weigh(losses, assignment.weight[..., None])
-
     def _box_losses(self, distances: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
         decoded = self.decode(distances[matched.image, matched.prior], anchors[matched.prior])
-        return self._weigh(generalized_box_iou_loss(decoded, matched.boxes, reduction="none"), matched.weight)
+        losses = generalized_box_iou_loss(decoded, matched.boxes, reduction="none")
+        return self.loss_rule.weigh(losses, matched.weight)
 
     def _centerness_losses(self, logits: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
         # A positive of another method may lie outside its box, or on its border: as far from central as can be.
@@ -104,10 +102,7 @@ class AssignedFCOS(Assigning, FCOS):
         losses = binary_cross_entropy_with_logits(
             logits[matched.image, matched.prior, 0], expected, reduction="none"
         )
-        return self._weigh(losses, matched.weight)
-
-    def _weigh(self, losses: Tensor, weights: Tensor) -> Tensor:
-        return (keep_scale if self.keeps_loss_scale else torch.mul)(losses, weights)
+        return self.loss_rule.weigh(losses, matched.weight)
 
 
 def _mean_over_processes(count: Tensor) -> Tensor:

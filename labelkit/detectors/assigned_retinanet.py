@@ -9,8 +9,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from labelkit.assigners import MaxIoU
-from labelkit.detectors.assigning import Assigning, Matched
-from labelkit.losses import focal_loss, keep_scale
+from labelkit.detectors.assigning import Assigning, Matched, class_losses
 
 DELTA_LOSSES = {"l1": l1_loss, "smooth_l1": smooth_l1_loss}
 BOX_LOSSES = {
@@ -76,20 +75,17 @@ class AssignedRetinaNet(Assigning, RetinaNet):
         with torch.autocast(anchors[0].device.type, enabled=False):
             outputs = {name: output.float() for name, output in head_outputs.items()}
             assignment = self.assign(targets, outputs)
-            matched = Matched(assignment, targets)
+            class_weights, box_weights = self.loss_rule.weights(assignment)
+            matched = Matched(assignment, targets, box_weights)
             positives = assignment.positive.sum(dim=1).clamp(min=1)
-            classification = self._class_losses(outputs["cls_logits"], matched, assignment).sum(dim=(1, 2))
+            classification = class_losses(
+                self.loss_rule, outputs["cls_logits"], assignment, matched, class_weights
+            ).sum(dim=(1, 2))
             boxes = self._box_losses(outputs["bbox_regression"], matched, anchors[0])
             return {
                 "classification": (classification / positives).mean(),
                 "bbox_regression": (boxes / positives[matched.image]).sum() / len(targets),
             }
-
-    def _class_losses(self, logits: Tensor, matched: Matched, assignment) -> Tensor:
-        losses = focal_loss(logits, matched.class_targets(logits), alpha=self.focal_alpha)
-        losses = losses * ~assignment.ignored[..., None]
-        weigh = keep_scale if self.keeps_loss_scale else torch.mul
-        return weigh(losses, assignment.weight[..., None])
 
     def _box_losses(self, deltas: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
         kind = self.head.regression_head._loss_type
@@ -99,5 +95,4 @@ class AssignedRetinaNet(Assigning, RetinaNet):
             losses = DELTA_LOSSES[kind](deltas, expected, reduction="none").sum(dim=1)
         else:
             losses = BOX_LOSSES[kind](self.decode(deltas, anchors), matched.boxes, reduction="none")
-        weigh = keep_scale if self.keeps_loss_scale else torch.mul
-        return weigh(losses, matched.weight)
+        return self.loss_rule.weigh(losses, matched.weight)

@@ -9,6 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from labelkit.assignment import Assignment, Predictions
+from labelkit.detectors.loss_rule import LossRule
 from labelkit.priors import Priors
 
 KEPT_SIZES = 16
@@ -46,10 +47,7 @@ class CachedAnchors(AnchorGenerator):
 class Assigning:
     """Mixed into a detector of torchvision's; asks `assigner` where torchvision asks its matcher.
 
-    An assigner may say, by attributes of its own, what its paper does about the loss:
-    `needs_predictions` (False: it looks at priors and ground truths only, and decoding is saved),
-    `focal_alpha` (its alpha of the focal loss) and
-    `keeps_loss_scale` (its weights are scaled so that they keep the sum of the loss).
+    What the method's paper says about the loss is in `loss_rule`.
     """
 
     def use_assigner(
@@ -60,6 +58,7 @@ class Assigning:
     ) -> None:
         """`assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order."""
         self.assigner = assigner
+        self.loss_rule = LossRule.of(assigner)
         self.assignment_priors = assignment_priors
         self.last_assignment: Assignment | None = None
         self.anchor_generator = CachedAnchors(self.anchor_generator, strides)
@@ -76,14 +75,6 @@ class Assigning:
             plain = [{key: target[key].as_subclass(Tensor) for key in ("boxes", "labels")} for target in targets]
             self.last_assignment = self.assigner(priors, plain, predictions)
         return self.last_assignment
-
-    @property
-    def keeps_loss_scale(self) -> bool:
-        return getattr(self.assigner, "keeps_loss_scale", False)
-
-    @property
-    def focal_alpha(self) -> float:
-        return getattr(self.assigner, "focal_alpha", 0.25)
 
     def _priors_for_assigner(self) -> Priors:
         priors = self.anchor_generator.priors
@@ -116,20 +107,22 @@ def receptive_field_view(fields: Sequence[float], fraction: float = 0.5) -> Call
 
 
 class Matched:
-    """The positives of a batch, flat: their image, their prior, their ground truth's box and label."""
+    """The positives of a batch, flat: their image, their prior, their ground truth's box and label, their weight."""
 
-    def __init__(self, assignment: Assignment, targets: list[dict[str, Tensor]]):
+    def __init__(self, assignment: Assignment, targets: list[dict[str, Tensor]], box_weights: Tensor):
         counts = [len(target["labels"]) for target in targets]
         starts = torch.tensor([0, *counts[:-1]], device=assignment.gt.device).cumsum(0)
         self.image, self.prior = assignment.positive.nonzero(as_tuple=True)
         index = starts[self.image] + assignment.gt[self.image, self.prior]
         self.boxes = torch.cat([target["boxes"] for target in targets])[index]
         self.labels = torch.cat([target["labels"] for target in targets])[index]
-        self.weight = assignment.weight[self.image, self.prior]
-        self.score_target = assignment.score_target[self.image, self.prior]
+        self.weight = box_weights[self.image, self.prior]
 
-    def class_targets(self, logits: Tensor) -> Tensor:
-        """`[B, P, C]`: the score target in the column of a positive's class, 0 elsewhere."""
-        targets = torch.zeros_like(logits)
-        targets[self.image, self.prior, self.labels] = self.score_target.to(logits.dtype)
-        return targets
+
+def class_losses(rule: LossRule, logits: Tensor, assignment: Assignment, matched: Matched, weights: Tensor) -> Tensor:
+    """`[B, P, C]`, weighed: the score target in the column of a positive's class, 0 elsewhere; ignored priors out."""
+    targets = torch.zeros_like(logits)
+    score = assignment.score_target[matched.image, matched.prior]
+    targets[matched.image, matched.prior, matched.labels] = score.to(logits.dtype)
+    losses = rule.class_loss(logits, targets) * ~assignment.ignored[..., None]
+    return rule.weigh(losses, weights[..., None])

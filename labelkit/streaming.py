@@ -1,0 +1,73 @@
+"""Training items in an order that is a function of seed and step: nothing that interrupts a run can change it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+
+def seed_for(seed: int, number: int) -> int:
+    """A seed for one epoch, step or item of a run."""
+    return seed * 1_000_003 + number
+
+
+class Stream(Dataset):
+    """A data set as an endless shuffled sequence: what stands at position p is a function of the seed and p alone.
+
+    Every pass over the data has an order of its own. Random transforms draw from torch's generator, which is seeded
+    for every position, so that neither workers, nor a resume, nor the number of processes changes a picture.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def index(self, position: int) -> int:
+        """Which item of the data set stands there."""
+        epoch, place = divmod(position, len(self.dataset))
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(seed_for(self.seed, epoch))
+            self._order = epoch, torch.randperm(len(self.dataset), generator=generator)
+        return int(self._order[1][place])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, dict]:
+        index = self.index(position)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(self.seed, position))
+            return self.dataset[index]
+
+
+class Batches:
+    """Positions of this process's share of every batch, from step `start` on; the length is that of the whole run."""
+
+    def __init__(self, steps: int, batch_size: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise ValueError(f"batch_size must be a multiple of the {world_size} processes, got {batch_size}")
+        self.steps, self.batch_size, self.start = steps, batch_size, 0
+        self.share = batch_size // world_size
+        self.first = rank * self.share
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            begin = step * self.batch_size + self.first
+            yield list(range(begin, begin + self.share))
+
+
+class ResumableLoader(DataLoader):
+    """A loader that Lightning's checkpoint can set back to the batch after the last one trained on."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            self.batch_sampler.start += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.batch_sampler.start}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.batch_sampler.start = state["step"]
