@@ -4,16 +4,19 @@ A solution stands between `# BEGIN SOLUTION 05.2` and `# END SOLUTION`. The exer
 `course.todo("05.2")` there instead; the solution form keeps the code and drops the two marks.
 """
 
+from __future__ import annotations
+
 import ast
 import re
 import textwrap
 from functools import cache
 from pathlib import Path
-
-import jupytext
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING
 
 from labelkit.course import paths
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 REGION = re.compile(
     r"^(?P<indent>[ \t]*)# BEGIN SOLUTION (?P<id>\d\d\.\d+)[ \t]*\n"
@@ -37,6 +40,8 @@ def source_of(number: str) -> Path:
 
 @cache
 def _parse(text: str) -> NotebookNode:
+    import jupytext  # takes seconds, and a notebook's kernel needs it only for `solution`
+
     # comment_magics would turn a comment such as "# less than 0.4" into a shell command.
     return jupytext.reads(text, fmt={"extension": ".py", "format_name": "percent", "comment_magics": False})
 

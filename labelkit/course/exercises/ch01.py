@@ -87,10 +87,14 @@ def _pair(a, b, got, want):
     wrong = tuple((~torch.isclose(got, want)).nonzero()[0].tolist())
     a, b = (boxes.expand(*want.shape, 4)[wrong] for boxes in (a, b))
     figure, (ax,) = plot.figure()
-    edge = int(max(16, a.max(), b.max())) + 2
-    plot.scene(ax, (edge, edge), title=f"yours says {got[wrong].item():.4g}")
-    plot.boxes(ax, a, "gt", labels=["a"], fill=True)
-    plot.boxes(ax, b, "prediction", labels=["b"], fill=True)
+    edge = int(torch.maximum(a, b).max()) + 2
+    plot.scene(ax, (edge, edge), title=f"a and b: you say {got[wrong].item():.4g}")
+    for box, role, name in ((a, "gt", "a"), (b, "prediction", "b")):
+        plot.boxes(ax, box, role, fill=True)
+        if area(box) == 0:
+            plot.points(ax, box[:2], role)
+        x, y = box[:2].tolist() if name == "a" else box[2:].tolist()
+        ax.text(x, y, name, ha="left" if name == "a" else "right", va="top" if name == "a" else "bottom")
     return figure
 
 
@@ -111,6 +115,9 @@ PAIRS = {
         [[[0.0, 0, 4, 4]], [[2, 2, 6, 6]], [[9, 9, 12, 12]]], [[1.0, 1, 5, 5], [8, 8, 12, 12]],
     ),
 }  # fmt: skip
+# From where GIoU equals IoU to where only GIoU says anything, then the rest. (A dict keeps first places.)
+GIOU_FIRST = ("Identical boxes", "A small box inside a large one", "Boxes that lie apart in one direction")
+GIOU_ORDER = tuple(dict.fromkeys((*GIOU_FIRST, *PAIRS)))
 
 
 def _test_of(similarity, case, a, b):
@@ -126,8 +133,8 @@ def points_without_area(answer):
     _measure(iou, "A point and itself: boxes without an area have the IoU 0", point, point, answer)
 
 
-def _intersection(a, b, low=torch.maximum, high=torch.minimum, extra=0.0, guard=True):
-    size = high(a[..., 2:], b[..., 2:]) - low(a[..., :2], b[..., :2]) + extra
+def _intersection(a, b, low=torch.maximum, high=torch.minimum, guard=True):
+    size = high(a[..., 2:], b[..., 2:]) - low(a[..., :2], b[..., :2])
     return (size.clamp(min=0) if guard else size).prod(dim=-1)
 
 
@@ -280,13 +287,13 @@ EXERCISES = (
             "Corners: torch.minimum of [..., :2] and torch.maximum of [..., 2:]; their difference is width and height "
             "of the enclosing box. Return iou - (enclosing - union) / enclosing.",
         ),
-        tests=tuple(_test_of(giou, case, *pair) for case, pair in PAIRS.items()),
+        tests=tuple(_test_of(giou, case, *PAIRS[case]) for case in GIOU_ORDER),
         mutants={
-            "IoU itself": (iou, "one square pixel in common"),
-            "enclosing box from the inner corners": (_hull_from_the_inner_corners, "one square pixel in common"),
-            "waste over the union": (_waste_over_the_union, "one square pixel in common"),
-            "intersection counted twice": (_waste_without_the_union, "one square pixel in common"),
-            "never below 0": (lambda a, b: giou(a, b).clamp(min=0), "one square pixel in common"),
+            "IoU itself": (iou, "apart in one direction"),
+            "enclosing box from the inner corners": (_hull_from_the_inner_corners, "inside a large one"),
+            "waste over the union": (_waste_over_the_union, "apart in one direction"),
+            "intersection counted twice": (_waste_without_the_union, "Identical boxes"),
+            "never below 0": (lambda a, b: giou(a, b).clamp(min=0), "apart in one direction"),
             "waste added": (lambda a, b: 2 * iou(a, b) - giou(a, b), "too large"),
             "always a table": (lambda a, b: giou(a[:, None], b), "shape (1, 1)"),
         },
