@@ -298,15 +298,17 @@ def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Ten
 
 
 def top_k_per_group(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
-    """Mark the first k pairs of every group in the order of `criteria` (see `first_of`): take the first, k times."""
+    """Mark the first k pairs of every group in the order of `criteria` (see `first_of`).
+
+    Stable sorts, the last criterion first and the group at the end, put every group in its order.
+    """
+    order = torch.arange(group.shape[0], device=group.device)
+    for criterion in (*reversed(criteria), group):
+        order = order.index_select(0, criterion.index_select(0, order).argsort(stable=True))
+    count = torch.bincount(group, minlength=groups)
+    first = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
     chosen = torch.zeros_like(group, dtype=torch.bool)
-    left = torch.arange(group.shape[0], device=group.device)
-    for _ in range(k):
-        if left.shape[0] == 0:
-            break
-        taken = first_of(group[left], groups, *(criterion[left] for criterion in criteria))
-        chosen[left[taken]] = True
-        left = left[~taken]
+    chosen[order[torch.arange(group.shape[0], device=group.device) - first < k]] = True
     return chosen
 
 
@@ -332,35 +334,36 @@ def challengers(
     """
     bar = holders.value.new_full((slots,), math.inf)
     bar[slot_of(holders)] = holders.value
-    reach = reach_of(similarity) if priors.grid is not None else None
     held = torch.unique(holders.prior)
-    blocks = None
+    reach = reach_of(similarity) if priors.grid is not None else None
     if reach is not None:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
         row_bar.scatter_reduce_(0, priors.grid.row_of(holders.prior), holders.value, "amin")
         window = _reachable(priors.grid, gt, reach, row_bar[None])
         if int(window.extent.prod(dim=0).sum()) < len(held) * gt.shape[0]:
-            blocks = cells(priors.grid, window)
-    if blocks is None:
-        blocks = _all_pairs(held, gt.shape[0])
-    parts, score = [], _scorer(priors, gt, similarity)
-    for prior, owner in blocks:
+            return Pairs.cat(list(_beaten_in_windows(priors, gt, similarity, window, bar, slot_of)), priors)
+    return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
+
+
+def _beaten_in_windows(priors, gt, similarity, window, bar, slot_of) -> Iterator[Pairs]:
+    score = _scorer(priors, gt, similarity)
+    for prior, owner in cells(priors.grid, window):
         pairs = Pairs(prior.long(), owner.long(), bar)
         own_bar = bar.index_select(0, slot_of(pairs))
         known = (own_bar < math.inf).nonzero().squeeze(1)
         prior, owner = pairs.prior[known], pairs.gt[known]
         value = score(prior, owner)
         keep = (value >= own_bar[known]).nonzero().squeeze(1)
-        parts.append(Pairs(prior[keep], owner[keep], value[keep]))
-    return Pairs.cat(parts, priors)
+        yield Pairs(prior[keep], owner[keep], value[keep])
 
 
-def _all_pairs(prior: Int[Tensor, "n"], gts: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every pair of some priors with all ground truths, as index vectors in chunks, ordered by ground truth."""
-    for start in range(0, len(prior), CHUNK):
-        some = prior[start : start + CHUNK]
-        step = max(1, CHUNK // len(some))
-        for low in range(0, gts, step):
-            owner = torch.arange(low, min(low + step, gts), device=prior.device)
-            yield some.repeat(len(owner)), owner.repeat_interleave(len(some))
+def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pairs]:
+    sides = priors.sides.index_select(1, held)
+    for prior, owner in _blocks(len(held), gt.shape[0]):
+        value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])
+        # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
+        own = torch.arange(owner.start, owner.stop, device=gt.device)
+        start = slot_of(Pairs(torch.zeros_like(own), own, bar))
+        near, index = (value >= bar[start[:, None] + held[prior]]).nonzero(as_tuple=True)
+        yield Pairs(held[index + prior.start], own[near], value[near, index])

@@ -88,7 +88,10 @@ def ciou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*
     alpha = v / (1 - IoU + v) counts as a constant in the gradient, as in the paper.
     """
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
-    angle = torch.atan2(bx2 - bx1, by2 - by1) - torch.atan2(ax2 - ax1, ay2 - ay1)
+    # torch.atan2 rounds differently by the position in memory; torch.atan does not.
+    angle_a = torch.atan((ax2 - ax1) / (ay2 - ay1).clamp(min=_TINY))
+    angle_b = torch.atan((bx2 - bx1) / (by2 - by1).clamp(min=_TINY))
+    angle = angle_b - angle_a
     v = (4 / math.pi**2) * angle * angle
     with torch.no_grad():
         alpha = v / (1 - iou(a, b) + v).clamp(min=_TINY)

@@ -109,7 +109,7 @@ class Assigner:
             answer = self.assign(priors, gts)
         if single:
             return answer
-        return Assignment(*(getattr(answer, field.name).view(gts.images, -1) for field in fields(Assignment)))
+        return Assignment(*(getattr(answer, field.name).view(gts.images, len(priors)) for field in fields(Assignment)))
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
         """The flat answer for all images, [B * P]; methods that need predictions take them as a third argument."""
@@ -125,9 +125,9 @@ def collect(targets: Sequence[Target], priors: Priors) -> GroundTruths:
     flat = boxes[0] if len(boxes) == 1 else torch.cat([priors.boxes.new_zeros(0, 4), *boxes])
     if flat.dtype != priors.boxes.dtype:
         flat = flat.to(torch.promote_types(flat.dtype, priors.boxes.dtype))
-    known = bool(labels) and all(label is not None for label in labels)
-    labels = None if not known else labels[0] if len(labels) == 1 else torch.cat(labels)
-    return GroundTruths(flat, labels, tuple(len(box) for box in boxes), len(priors))
+    known = all(label is not None for label in labels)
+    none = torch.zeros(0, dtype=torch.int64, device=priors.device)
+    return GroundTruths(flat, torch.cat([none, *labels]) if known else None, tuple(map(len, boxes)), len(priors))
 
 
 def _check_target(target: Target, name: str, priors: Priors) -> Tensor:

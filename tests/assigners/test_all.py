@@ -1,0 +1,146 @@
+"""What holds for every assigner: errors that name what is wrong, empty inputs, unchanged inputs, devices, dtypes."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from labelkit import NEGATIVE, Predictions, Priors
+from labelkit.assigners import ASSIGNERS
+from labelkit.similarity import nwd
+
+ARGUMENTS = {
+    "hambox": {"k": 3, "decoded_thresh": 0.5},
+    "rka": {"similarity": partial(nwd, constant=12.8)},
+}
+every = pytest.mark.parametrize("name", ASSIGNERS)
+
+
+def build(name: str):
+    return ASSIGNERS[name](**ARGUMENTS.get(name, {}))
+
+
+def anchors() -> Priors:
+    return Priors.anchors((64, 64), (8, 16), ((16.0,), (32.0,)))
+
+
+def predictions(priors: Priors, images: int | None = None) -> Predictions:
+    generator = torch.Generator().manual_seed(0)
+    lead = () if images is None else (images,)
+    shift = torch.rand((*lead, len(priors), 4), generator=generator)
+    scores = torch.rand((*lead, len(priors), 4), generator=generator)
+    return Predictions((priors.boxes.cpu() + shift).to(priors.device), scores.to(priors.device))
+
+
+def target(*rows, labels=None, device="cpu") -> dict[str, torch.Tensor]:
+    labels = [0] * len(rows) if labels is None else labels
+    boxes = torch.tensor(rows, dtype=torch.float32, device=device).reshape(-1, 4)
+    return {"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64, device=device)}
+
+
+GOOD = (10.0, 10, 30, 30)
+
+
+@every
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (target(GOOD, (5, 5, 5, 9)), r"target\[1\]\['boxes'\]\[1\].*\[5.0, 5.0, 5.0, 9.0\].*zero size"),
+        (target(GOOD, (9, 5, 5, 9)), r"target\[1\]\['boxes'\]\[1\].*inverted"),
+        (target((0, 0, math.nan, 9)), r"target\[1\]\['boxes'\]\[0\] must be finite.*nan"),
+        (target((0, 0, math.inf, 9)), r"target\[1\]\['boxes'\]\[0\] must be finite.*inf"),
+        (target(GOOD, labels=[-1]), r"target\[1\]\['labels'\]\[0\] must be a class counted from 0, got -1"),
+        (target(GOOD, labels=[0, 1]), r"target\[1\]\['labels'\] must have shape \[1\].*got \[2\]"),
+        ({"boxes": torch.ones(2, 5), "labels": torch.zeros(2).long()}, r"target\[1\]\['boxes'\] must have shape"),
+        ({"boxes": torch.tensor([GOOD]), "labels": torch.zeros(1)}, r"target\[1\]\['labels'\] must .* whole numbers"),
+        ({"labels": torch.zeros(1).long()}, r"target\[1\] must be a dict with 'boxes'"),
+        (
+            {"boxes": torch.zeros(1, 4, device="meta"), "labels": torch.zeros(1).long()},
+            r"target\[1\]\['boxes'\] is on meta, the priors are on cpu",
+        ),
+    ],
+)
+def test_bad_input_is_named(name, bad, words):
+    priors = anchors()
+    with pytest.raises(ValueError, match=words):
+        build(name)(priors, [target(GOOD), bad], predictions(priors, 2))
+
+
+@every
+def test_priors_of_another_kind_are_refused(name):
+    with pytest.raises(ValueError, match=r"priors must be a labelkit.Priors"):
+        build(name)(torch.zeros(3, 4), target(GOOD))
+
+
+@every
+def test_no_ground_truth_is_all_background(name, device):
+    priors = anchors().to(device)
+    answer = build(name)(priors, target(device=device), predictions(priors))
+    assert answer.gt.shape == (len(priors),)
+    assert (answer.gt == NEGATIVE).all() and (answer.similarity == 0).all() and (answer.weight == 1).all()
+    batch = build(name)(priors, [target(device=device), target(GOOD, device=device)], predictions(priors, 2))
+    assert (batch.gt[0] == NEGATIVE).all() and (batch.gt[1] == 0).any()
+
+
+@every
+def test_no_priors(name):
+    priors = Priors.from_boxes(torch.zeros(0, 4), strides=(8,))
+    assert build(name)(priors, target(GOOD), predictions(priors)).gt.shape == (0,)
+    assert build(name)(priors, [target(GOOD), target()], predictions(priors, 2)).gt.shape == (2, 0)
+
+
+@every
+def test_an_empty_batch(name):
+    priors = anchors()
+    assert build(name)(priors, [], predictions(priors, 0)).gt.shape == (0, len(priors))
+
+
+@every
+def test_inputs_are_never_changed_and_nothing_asks_for_gradients(name):
+    priors = anchors()
+    boxes, wish = priors.boxes.clone(), target(GOOD, (3, 3, 8, 8), (40, 2, 63, 60))
+    copy = {key: value.clone() for key, value in wish.items()}
+    wish["boxes"].requires_grad_()
+    said = predictions(priors)
+    said_copy = (said.boxes.clone(), said.scores.clone())
+    answer = build(name)(priors, wish, said)
+    assert torch.equal(priors.boxes, boxes)
+    assert all(torch.equal(wish[key], copy[key]) for key in copy)
+    assert torch.equal(said.boxes, said_copy[0]) and torch.equal(said.scores, said_copy[1])
+    assert not answer.similarity.requires_grad
+
+
+@every
+def test_the_answer_stays_on_the_device(name, device):
+    priors = anchors().to(device)
+    answer = build(name)(priors, target(GOOD, (3, 3, 8, 8), device=device), predictions(priors))
+    on_cpu = build(name)(anchors(), target(GOOD, (3, 3, 8, 8)), predictions(anchors()))
+    assert answer.gt.device.type == device.type
+    assert torch.equal(answer.gt.cpu(), on_cpu.gt)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32])
+def test_any_number_type_comes_in(name, dtype):
+    priors = anchors()
+    wish = target(GOOD, (3, 3, 8, 8))
+    other = {"boxes": wish["boxes"].to(dtype), "labels": wish["labels"].int()}
+    answers = [build(name)(priors, given, predictions(priors)) for given in (other, wish)]
+    assert torch.equal(answers[0].gt, answers[1].gt)
+
+
+@every
+def test_a_ground_truth_outside_or_huge_is_no_exception(name):
+    priors = anchors()
+    far = target((5000, 5000, 5010, 5010), (-1e6, -1e6, 1e6, 1e6), GOOD)
+    assert build(name)(priors, far, predictions(priors)).gt.shape == (len(priors),)
+
+
+@every
+def test_it_shows_its_arguments_and_cannot_be_changed(name):
+    assigner = build(name)
+    assert type(assigner).__name__ in repr(assigner)
+    assert assigner == build(name)
+    with pytest.raises(AttributeError):
+        assigner.k = 5

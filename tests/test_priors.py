@@ -1,0 +1,102 @@
+"""Priors: positions, order, the grid's arithmetic, and torchvision's generator bit for bit."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from labelkit import Priors
+from tests.strategies import pyramids
+
+
+def test_centres_sizes_and_order():
+    priors = Priors.anchors((16, 24), (8,), ((8.0, 16.0),), ratios=(0.5, 1.0, 2.0))
+    assert len(priors) == 2 * 3 * 6
+    assert priors.centers[0].tolist() == pytest.approx([4, 4])
+    assert priors.centers[6].tolist() == pytest.approx([12, 4]), "columns before rows"
+    width, height = (priors.boxes[:6, 2:] - priors.boxes[:6, :2]).unbind(1)
+    assert torch.allclose(height / width, torch.tensor([0.5, 0.5, 1, 1, 2, 2])), "ratio-major"
+    assert torch.allclose((width * height).sqrt(), torch.tensor([8.0, 16, 8, 16, 8, 16])), "side = sqrt(area)"
+
+
+def test_offset_moves_by_a_share_of_the_stride():
+    half, none = (Priors.points((16, 16), (4, 8), offset=offset) for offset in (0.5, 0.0))
+    assert half.boxes[0].tolist() == [2, 2, 2, 2]
+    assert none.boxes[0].tolist() == [0, 0, 0, 0]
+    assert torch.equal(half.centers - none.centers, (half.strides / 2)[:, None].expand(-1, 2))
+
+
+def test_published_counts():
+    assert len(Priors.points((800, 1344), (8, 16, 32, 64, 128))) == 22_400
+    assert len(Priors.points((800, 800), (4, 8, 16, 32, 64))) == 53_294
+    sizes = [[4 * s * 2 ** (i / 3) for i in range(3)] for s in (8, 16, 32, 64, 128)]
+    assert len(Priors.anchors((800, 1344), (8, 16, 32, 64, 128), sizes, (0.5, 1, 2))) == 201_600
+
+
+@settings(deadline=None)
+@given(pyramid=pyramids())
+def test_the_grid_says_where_every_prior_stands(pyramid):
+    priors, strides = pyramid
+    grid, seen = priors.grid, torch.zeros(len(priors), dtype=torch.int64)
+    for m in range(len(grid)):
+        row, column = torch.meshgrid(torch.arange(grid.rows[m]), torch.arange(grid.columns[m]), indexing="ij")
+        index = (grid.first[m] + (row * grid.columns[m] + column) * grid.step[m]).flatten()
+        seen[index] += 1
+        where = torch.stack((grid.x[m] + column * grid.stride_x[m], grid.y[m] + row * grid.stride_y[m]), dim=-1)
+        assert torch.allclose(priors.centers[index], where.reshape(-1, 2), atol=1e-4)
+        size = priors.boxes[index, 2:] - priors.boxes[index, :2]
+        assert torch.allclose(size, torch.stack((grid.width[m], grid.height[m])).expand_as(size), atol=1e-4)
+        assert (grid.row_of(index) == m).all()
+        assert (priors.levels[index] == grid.level[m]).all()
+    assert (seen == 1).all(), "every prior in exactly one row of the grid"
+    assert torch.equal(priors.strides, torch.tensor(strides, dtype=torch.float32)[priors.levels])
+
+
+@pytest.mark.parametrize("size", [(64, 96), (100, 132), (800, 1344)])
+def test_torchvisions_anchors_bit_for_bit(size):
+    generator = AnchorGenerator(tuple((s, int(s * 1.26), int(s * 1.59)) for s in (32, 64, 128)), ((0.5, 1.0, 2.0),) * 3)
+    features = [(-(-size[0] // s), -(-size[1] // s)) for s in (8, 16, 32)]
+    images = ImageList(torch.zeros(1, 3, *size), [size])
+    wanted = generator(images, [torch.zeros(1, 1, *feature) for feature in features])[0]
+    priors = Priors.from_torchvision(generator, size, features)
+    assert torch.equal(priors.boxes, wanted)
+    last = len(priors.grid) - 1
+    assert priors.grid.first[last] + (priors.grid.rows[last] * priors.grid.columns[last] - 1) * 9 == len(priors) - 1
+    nominal = Priors.from_torchvision(generator, size, features, strides=(8, 16, 32))
+    assert nominal.level_strides == (8.0, 16.0, 32.0)
+
+
+def test_boxes_without_a_grid():
+    boxes = torch.rand(7, 4).cumsum(1)
+    priors = Priors.from_boxes(boxes, level_sizes=(4, 3), strides=(8, 16))
+    assert priors.grid is None
+    assert priors.levels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert priors.strides.tolist() == [8, 8, 8, 8, 16, 16, 16]
+    assert torch.equal(priors.boxes, boxes)
+    with pytest.raises(ValueError, match="no strides"):
+        _ = Priors.from_boxes(boxes).strides
+
+
+def test_moving_to_a_device(device):
+    priors = Priors.anchors((32, 32), (8, 16), ((16,), (32,))).to(device)
+    parts = (priors.boxes, priors.centers, priors.levels, priors.strides, priors.grid.x)
+    assert all(part.device.type == device.type for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Priors.anchors((32, 32), (8, 16), ((16,),)), "sizes must have one entry for each of the 2 levels"),
+        (lambda: Priors.anchors((32, 32), (8,), ((0,),)), r"sizes\[0\]\[0\] must be positive and finite, got 0"),
+        (lambda: Priors.anchors((32, 32), (8,), ((16,),), ratios=(1, -2)), r"ratios\[1\] must be positive.*-2"),
+        (lambda: Priors.points((0, 32), (8,)), r"image_size\[0\] must be positive and finite, got 0"),
+        (lambda: Priors.points((32, 32), (8, float("nan"))), r"strides\[1\] must be positive and finite, got nan"),
+        (lambda: Priors.from_boxes(torch.tensor([[0.0, 0, 1, float("nan")]])), r"boxes\[0\] must be finite"),
+        (lambda: Priors.from_boxes(torch.ones(3, 4), level_sizes=(1, 1)), "level_sizes must be counts that add up"),
+        (lambda: Priors.from_boxes(torch.ones(3, 4), strides=(4, 8)), "strides must have one entry for each of the 1"),
+    ],
+)
+def test_bad_arguments_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

@@ -1,0 +1,175 @@
+"""Similarities against plain Python arithmetic, their invariances, their degenerate cases, and their constants."""
+
+from functools import partial
+
+import pytest
+import torch
+import torchvision.ops as ops
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelkit import Priors
+from labelkit import similarity as sim
+from tests import oracles
+
+FUNCTIONS = {
+    "iou": sim.iou,
+    "iof": sim.iof,
+    "giou": sim.giou,
+    "diou": sim.diou,
+    "ciou": sim.ciou,
+    "nwd": partial(sim.nwd, constant=12.8),
+    "dotd": partial(sim.dotd, constant=12.8),
+    "rfd": sim.rfd,
+    "rfd_wasserstein": partial(sim.rfd, kind="wasserstein"),
+    "simd": partial(sim.simd, m=6.13, n=4.59),
+    "gcd": sim.gcd,
+}
+ORACLES = {
+    **{name: getattr(oracles, name) for name in ("iou", "iof", "giou", "diou", "ciou", "rfd", "gcd")},
+    "nwd": partial(oracles.nwd, constant=12.8),
+    "dotd": partial(oracles.dotd, constant=12.8),
+    "rfd_wasserstein": partial(oracles.rfd, kind="wasserstein"),
+    "simd": partial(oracles.simd, m=6.13, n=4.59),
+}
+SYMMETRIC = ["iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd_wasserstein", "simd", "gcd"]
+SCALE_FREE = ["iou", "iof", "giou", "diou", "ciou", "rfd", "simd", "gcd"]
+functions = pytest.mark.parametrize("name", FUNCTIONS)
+corner, side = st.floats(-50, 50, width=32), st.floats(1, 60, width=32)
+box = st.tuples(corner, corner, side, side).map(lambda b: torch.tensor([b[0], b[1], b[0] + b[2], b[1] + b[3]]))
+
+
+@functions
+@given(a=box, b=box)
+def test_equals_plain_arithmetic(name, a, b):
+    want = ORACLES[name](oracles.Box(*a.tolist()), oracles.Box(*b.tolist()))
+    assert FUNCTIONS[name](a.double(), b.double()).item() == pytest.approx(want, abs=1e-9)
+    assert FUNCTIONS[name](a, b).item() == pytest.approx(want, abs=1e-4)
+
+
+@functions
+@given(a=box)
+def test_identical_boxes_score_exactly_one(name, a):
+    assert FUNCTIONS[name](a, a).item() == 1
+
+
+@functions
+@given(a=box, b=box)
+def test_translation_and_symmetry_and_scale(name, a, b):
+    a, b, function = a.double(), b.double(), FUNCTIONS[name]
+    value = function(a, b)
+    assert torch.allclose(function(a + 7, b + 7), value, atol=1e-9)
+    if name in SYMMETRIC:
+        assert torch.allclose(function(b, a), value, atol=1e-12)
+    if name in SCALE_FREE:
+        assert torch.allclose(function(a * 3, b * 3), value, atol=1e-9)
+
+
+def test_kl_is_not_symmetric_and_pixels_are_not_scale_free():
+    a, b = torch.tensor([0.0, 0, 10, 10]), torch.tensor([2.0, 2, 32, 42])
+    assert abs(sim.rfd(a, b) - sim.rfd(b, a)) > 0.05
+    for name in ("nwd", "dotd", "rfd_wasserstein"):
+        assert abs(FUNCTIONS[name](a, b) - FUNCTIONS[name](3 * a, 3 * b)) > 1e-4
+    assert sim.nwd(3 * a, 3 * b, 3 * 12.8) == pytest.approx(sim.nwd(a, b, 12.8).item())
+
+
+@functions
+def test_elementwise_over_any_shape_and_device(name, device):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(n, 4, generator=generator).cumsum(1) * 30 for n in (5, 7))
+    a, b = a.to(device), b.to(device)
+    dense = FUNCTIONS[name](a[:, None], b[None])
+    assert dense.shape == (5, 7)
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(7), indexing="ij")
+    pairs = FUNCTIONS[name](a[rows.flatten()], b[columns.flatten()])
+    assert torch.equal(dense.flatten(), pairs)
+    by_column = FUNCTIONS[name](a.T.contiguous().T[:, None], b[None])
+    assert torch.equal(dense, by_column), "the layout in memory must not change a bit"
+
+
+@functions
+def test_half_precision_is_computed_in_float32(name):
+    a, b = torch.tensor([0.0, 0, 300, 300]), torch.tensor([100.0, 100, 400, 400])
+    half = FUNCTIONS[name](a.half(), b.half())
+    assert half.dtype == torch.float32
+    assert half == FUNCTIONS[name](a, b)
+
+
+@functions
+def test_degenerate_boxes_give_no_nan(name):
+    good = torch.tensor([0.0, 0, 4, 4])
+    for bad in ([2.0, 2, 2, 2], [0, 0, 4, 0], [9, 9, 1, 1]):
+        assert torch.isfinite(FUNCTIONS[name](torch.tensor(bad), good))
+    if name in ("iou", "iof", "giou"):
+        point = torch.tensor([2.0, 2, 2, 2])
+        assert FUNCTIONS[name](point, point).item() == 0
+        assert sim.iou(torch.tensor([9.0, 9, 1, 1]), torch.tensor([9.0, 9, 1, 1])).item() == 0
+
+
+@functions
+def test_gradients_are_finite_even_at_identical_boxes(name):
+    b = torch.tensor([[0.0, 0, 8, 8], [1, 1, 9, 12], [40, 40, 60, 60]])
+    a = torch.tensor([[0.0, 0, 8, 8], [0, 0, 8, 8], [0, 0, 8, 8]], requires_grad=True)
+    FUNCTIONS[name](a, b).sum().backward()
+    assert torch.isfinite(a.grad).all()
+
+
+def test_equal_to_torchvision_bit_for_bit():
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.rand(n, 4, generator=generator) * 100 for n in (300, 200))
+    a[:, 2:] += a[:, :2]
+    b[:, 2:] += b[:, :2]
+    assert torch.equal(sim.iou(a[:, None], b[None]), ops.box_iou(a, b))
+    assert torch.allclose(sim.giou(a[:, None], b[None]), ops.generalized_box_iou(a, b), atol=1e-6)
+    assert torch.allclose(sim.diou(a[:, None], b[None]), ops.distance_box_iou(a, b), atol=1e-5)
+    assert torch.allclose(sim.ciou(a[:, None], b[None]), ops.complete_box_iou(a, b), atol=1e-5)
+
+
+def test_published_values():
+    """mmdet's aligned GIoU cases and detectron2's unit boxes."""
+    a = torch.tensor([[0.0, 0, 10, 10], [10, 10, 20, 20], [32, 32, 38, 42]])
+    b = torch.tensor([[0.0, 0, 10, 20], [0, 10, 10, 19], [10, 10, 20, 20]])
+    wanted = torch.tensor([[0.5, -0.05, -0.8214]])
+    assert torch.allclose(sim.giou(b, a)[[0]], wanted[0, [0]], atol=1e-4)
+    assert torch.allclose(sim.giou(a, b), wanted[0], atol=1e-4)
+    unit = torch.tensor([0.0, 0, 1, 1])
+    others = torch.tensor([[0, 0, 1, 1], [0, 0, 0.5, 1], [0, 0, 1, 0.5], [0, 0, 0.5, 0.5], [0.5, 0.5, 1.5, 1.5]])
+    assert sim.iou(unit, others).tolist() == pytest.approx([1, 0.5, 0.5, 0.25, 0.25 / 1.75])
+
+
+def test_nwds_blind_spot():
+    """A square of s px in a 32 px anchor: at best exp(-(32 - s) / (sqrt(2) * 12.8)), under 0.3 below 10.2 px."""
+    anchor = torch.tensor([-16.0, -16, 16, 16])
+    for size, best in ((6, 0.238), (8, 0.266), (12, 0.331), (16, 0.413)):
+        gt = torch.tensor([-size / 2, -size / 2, size / 2, size / 2])
+        assert sim.nwd(anchor, gt, 12.8).item() == pytest.approx(best, abs=5e-4)
+
+
+def test_rfd_names_its_kinds():
+    with pytest.raises(ValueError, match="kind must be 'kl' or 'wasserstein', got 'wd'"):
+        sim.rfd(torch.zeros(4), torch.ones(4), kind="wd")
+
+
+def test_estimated_constants():
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 16, 4], [10, 10, 26, 26]])
+    assert sim.nwd_constant(boxes) == pytest.approx((4 + 8 + 16) / 3)
+    assert sim.dotd_constant(boxes) == pytest.approx(((16 + 64 + 256) / 3) ** 0.5)
+    with pytest.raises(ValueError, match="at least one box"):
+        sim.nwd_constant(torch.zeros(0, 4))
+    with pytest.raises(ValueError, match=r"boxes\[0\].*zero size"):
+        sim.dotd_constant(torch.tensor([[1.0, 1, 1, 5]]))
+
+
+def test_estimated_simd_constants_equal_the_double_loop():
+    priors = Priors.anchors((32, 48), (8, 16), ((16.0,), (32.0,)), ratios=(0.5, 2.0))
+    gts = [torch.tensor([[3.0, 4, 9, 20], [30, 5, 44, 11]]), torch.zeros(0, 4), torch.tensor([[0.0, 0, 5, 5]])]
+    ratios = []
+    for boxes in gts:
+        for gt_row in boxes.tolist():
+            for prior_row in priors.boxes.tolist():
+                g, p = oracles.Box(*gt_row), oracles.Box(*prior_row)
+                ratios.append([abs(p.cx - g.cx) / (p.w + g.w), abs(p.cy - g.cy) / (p.h + g.h)])
+    wanted = torch.tensor(ratios).double().mean(dim=0).tolist()
+    assert sim.simd_constants(priors.boxes, gts) == pytest.approx(wanted, rel=1e-6)
+    with pytest.raises(ValueError, match="at least one pair"):
+        sim.simd_constants(priors.boxes, [])
