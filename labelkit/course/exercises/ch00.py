@@ -14,19 +14,20 @@ def _ask(case, boxes, answer):
 
 
 def _drawn(boxes, got, want):
-    figure, axes = plot.figure(2)
-    for ax, points, role, title in ((axes[0], got, "prediction", "yours"), (axes[1], want, "good", "right")):
-        plot.scene(ax, (64, 64), boxes, title=title)
-        plot.points(ax, points, role)
+    figure, (ax,) = plot.figure(width=3.6, height=4.0)
+    plot.scene(ax, (64, 64), boxes)
+    plot.points(ax, want, "good")
+    plot.points(ax, got, "prediction")
+    plot.legend(ax, good="the centre", prediction="yours")
     return figure
 
 
-def a_square_at_the_corner(answer):
-    _ask("A square whose left upper corner is (0, 0)", [[0.0, 0.0, 20.0, 20.0]], answer)
+def a_square(answer):
+    _ask("A square", [[12.0, 20.0, 32.0, 40.0]], answer)
 
 
-def a_wide_box_away_from_the_corner(answer):
-    _ask("A wide box, far from the corner of the image", [[30.0, 8.0, 60.0, 18.0]], answer)
+def a_wide_box(answer):
+    _ask("A wide box near the right side of the image", [[30.0, 8.0, 60.0, 18.0]], answer)
 
 
 def half_a_pixel(answer):
@@ -55,15 +56,16 @@ EXERCISES = (
             "Add boxes[:, :2] and boxes[:, 2:], divide by 2, and return it.",
         ),
         tests=(
-            a_square_at_the_corner,
-            a_wide_box_away_from_the_corner,
+            a_square,
+            a_wide_box,
             half_a_pixel,
             several_boxes,
             no_boxes,
         ),
         mutants={
-            "half the size": (lambda boxes: (boxes[:, 2:] - boxes[:, :2]) / 2, "far from the corner"),
-            "y before x": (lambda boxes: centers(boxes).flip(1), "far from the corner"),
+            "half the size": (lambda boxes: (boxes[:, 2:] - boxes[:, :2]) / 2, "A square"),
+            "y before x": (lambda boxes: centers(boxes).flip(1), "is 30, too large"),
+            "the square root of the product": (lambda boxes: (boxes[:, :2] * boxes[:, 2:]).sqrt(), "too small"),
             "whole pixels": (lambda boxes: (boxes[:, :2] + boxes[:, 2:]) // 2, "between two pixels"),
             "first box only": (lambda boxes: centers(boxes)[:1], "shape (1, 2)"),
             "forgot the return": (lambda boxes: None, "return"),

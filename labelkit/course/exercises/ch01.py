@@ -93,8 +93,10 @@ def _pair(a, b, got, want):
         plot.boxes(ax, box, role, fill=True)
         if area(box) == 0:
             plot.points(ax, box[:2], role)
-        x, y = box[:2].tolist() if name == "a" else box[2:].tolist()
-        ax.text(x, y, name, ha="left" if name == "a" else "right", va="top" if name == "a" else "bottom")
+        # a is named in its upper left corner, b in its lower right one: the names never lie on each other.
+        x, y = (box[:2] + edge / 50).tolist() if name == "a" else (box[2:] - edge / 50).tolist()
+        place = {"ha": "left", "va": "top"} if name == "a" else {"ha": "right", "va": "bottom"}
+        ax.text(x, y, name, **place)
     return figure
 
 
