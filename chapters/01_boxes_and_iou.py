@@ -76,8 +76,7 @@ for ax, title, places in zip(axes, titles, marked, strict=True):
         ax.text(x, y - 6 if y < 90 else y + 12, f"({x}, {y})", ha="center")
 for ax in axes[1:]:
     plot.dimension(ax, (30, 112), (100, 112), "w = 70")
-    plot.dimension(ax, (106, 40), (106, 90), "50")
-    ax.text(108, 36, "h", ha="left")
+    plot.dimension(ax, (106, 40), (106, 90), "h =\n50")
 plot.show(fig, alt=(
     "One box three times: by its corners (30, 40) and (100, 90); by the corner (30, 40) with "
     "width 70 and height 50; by the centre (65, 65) with the same width and height."))
@@ -290,9 +289,10 @@ assert iou_of_one_pair([0, 0, 2, 2], [5, 5, 7, 7]) == 0
 #
 # Both numbers of the pair matter. A huge box covers every object in the image completely, and yet its IoU with
 # each is small, because the union is huge. A tiny box in the middle of an object lies completely inside it, and
-# yet its IoU is small, because the intersection is tiny. Outside of vision it is called the Jaccard index. PASCAL
-# VOC made it the test for "found": a detection counts if its IoU with the true box is above 0.5 (Everingham 2010,
-# section 4.2).
+# yet its IoU is small, because the intersection is tiny.
+#
+# Outside of vision it is called the Jaccard index. PASCAL VOC made it the test for "found": a detection counts if
+# its IoU with the true box is above 0.5 (Everingham 2010, section 4.2).
 #
 # A detector needs it for thousands of pairs at once. A Python loop over the pairs would be the slowest part of
 # the whole program. A tensor operation does them all in one call. That is your turn.
@@ -421,14 +421,14 @@ assert iou(point, point) == 0
 # There is one more way to get nonsense from good boxes. Half precision ends at 65,504. An area does not.
 
 # %% tags=["nbval-check-output"]
-large = torch.tensor([[0.0, 0, 300, 300]], dtype=torch.float16)
+large = torch.tensor([[0.0, 0, 256, 256]], dtype=torch.float16)
 width, height = large[:, 2] - large[:, 0], large[:, 3] - large[:, 1]
 print("in half precision:", (width * height).item())
 print("labelkit.area:    ", area(large).item(), area(large).dtype)
-assert area(large).item() == 90000 and (width * height).isinf()
+assert area(large).item() == 65536 and (width * height).isinf()
 
 # %% [markdown]
-# Detectors are often trained in half precision, so this is no exotic case: every object larger than 256 × 256 px
+# Detectors are often trained in half precision, so this is no exotic case: every object of 256 × 256 px or more
 # overflows. labelkit computes in 32 bits or more, whatever comes in.
 #
 # ## A table of all pairs, or only the pairs that matter
@@ -654,8 +654,8 @@ assert all(round(iou_after_shift(*case), 2) == value for case, value in claimed.
 # *Difficulty 3 of 5, 12 minutes.*
 #
 # Turn the formula round. A square of side `side` is moved by the same distance to the right and down. How far may
-# it move until its IoU has fallen to `threshold`? Answer in pixels. Solve $\text{IoU}(s, d) = t$ for $d$ on
-# paper: first for $(s - d)^2$, then for $d$.
+# it move until its IoU has fallen to `threshold`? Answer in pixels. Both arguments are plain numbers; `x ** 0.5`
+# is the square root. Solve $\text{IoU}(s, d) = t$ for $d$ on paper: first for $(s - d)^2$, then for $d$.
 
 # %%
 def my_tolerance(side, threshold):

@@ -108,10 +108,10 @@ def _role(role: str) -> Role:
     return ROLES[role]
 
 
-def _text(ax: Axes, x: float, y: float, text: str, color: str, **options):
-    """Text with a light halo, readable on a photograph as well as on the plain ground."""
-    halo = [patheffects.withStroke(linewidth=2.5, foreground=GROUND)]
-    return ax.text(x, y, text, color=color, fontsize=9, path_effects=halo, zorder=9, **options)
+def _text(ax: Axes, x: float, y: float, text: str, color: str, offset=(0, 0), **options):
+    """Text with a light halo, readable on a photograph too; `offset` is in points, to the right and up."""
+    style = {"path_effects": [patheffects.withStroke(linewidth=2.5, foreground=GROUND)], "fontsize": 9, "zorder": 9}
+    ax.annotate(text, (x, y), offset, textcoords="offset points", color=color, **style, **options)
 
 
 def figure(columns: int = 1, rows: int = 1, *, width: float = 4.0, height: float = 4.0):
@@ -148,6 +148,7 @@ def scene(ax: Axes, where, gt_boxes=None, *, labels: Sequence[str] | None = None
         height, width = where
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     ax.spines[["top", "right"]].set_visible(True)
+    ax.locator_params(nbins=5, steps=[1, 2, 4, 5, 10])  # few ticks: they are most of the time that a figure takes
     if title:
         ax.set_title(title)
     if gt_boxes is not None:
@@ -211,7 +212,7 @@ def dimension(ax: Axes, start, end, text: str, *, color: str = INK) -> None:
     ax.annotate("", (x2, y2), (x1, y1), arrowprops={"arrowstyle": "<->", "color": color, "lw": 1.2}, zorder=8)
     upright = abs(x2 - x1) < abs(y2 - y1)
     place = {"ha": "left", "va": "center"} if upright else {"ha": "center", "va": "bottom"}
-    _text(ax, (x1 + x2) / 2, (y1 + y2) / 2, f" {text} " if upright else text, color, **place)
+    _text(ax, (x1 + x2) / 2, (y1 + y2) / 2, text, color, (4, 0) if upright else (0, 3), **place)
 
 
 def similarity_map(ax: Axes, values, xs, ys, *, label: str = "IoU", limits: tuple | None = None) -> None:
@@ -221,9 +222,7 @@ def similarity_map(ax: Axes, values, xs, ys, *, label: str = "IoU", limits: tupl
     ax.set_aspect("equal")
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8)
-    bar.set_label(label, fontsize=10)
-    bar.ax.tick_params(labelsize=9)
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, label=label).ax.tick_params(labelsize=9)
 
 
 def curves(ax: Axes, x, lines: Mapping[str, Sequence[float]], *, xlabel: str = "", ylabel: str = "") -> None:
@@ -273,9 +272,8 @@ def legend(ax: Axes, *roles: str, **renamed: str) -> None:
     handles = []
     for role, name in names.items():
         look = _role(role)
-        face = GROUND if look.hollow else look.color
-        mark = {"marker": look.marker, "markerfacecolor": face, "markeredgecolor": look.color, "markersize": 6}
-        handles.append(Line2D([], [], color=look.color, ls=look.line, lw=look.width, label=name, **mark))
+        style = {"color": look.color, "ls": look.line, "lw": look.width, "marker": look.marker, "ms": 6}
+        handles.append(Line2D([], [], mfc=GROUND if look.hollow else look.color, label=name, **style))
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=9, frameon=False)
 
 
