@@ -1,13 +1,181 @@
 """The command line of the library. The course adds its own commands to this app (labelkit/course/cli.py)."""
 
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
 import labelkit
 
 app = typer.Typer(help="Label assignment in object detection.", no_args_is_help=True, add_completion=False)
 
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
+ALWAYS = ("AP", "AP50", "AP75", "AR", "oLRP")
+
 
 @app.command()
 def version() -> None:
     """Print the version."""
     print(labelkit.__version__)
+
+
+@app.command()
+def train(
+    assigner: Annotated[str, typer.Option(help="Registry name: max_iou, fcos, atss, ...")] = "max_iou",
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Argument of the assigner, as k=3, similarity=nwd, similarity.constant=12.8."),
+    ] = None,
+    detector: Annotated[str, typer.Option(help="retinanet or fcos.")] = "retinanet",
+    backbone: Annotated[str, typer.Option(help="small or resnet50_fpn.")] = "small",
+    weights: Annotated[str | None, typer.Option(help="For resnet50_fpn: imagenet or coco.")] = None,
+    data: Annotated[str, typer.Option(help="digits, trees, trees:K, or a COCO-format folder.")] = "digits",
+    val: Annotated[str | None, typer.Option(help="COCO-format folder to measure on, if not DATA/val.")] = None,
+    steps: Annotated[int, typer.Option(help="Batches to train on.")] = 750,
+    batch_size: Annotated[int, typer.Option(help="Images in a batch, over all processes.")] = 8,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    min_size: Annotated[int | None, typer.Option(help="Shorter side that images are resized to.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training images of a folder.")] = False,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    evaluate_every: Annotated[int, typer.Option(help="Measure every so many steps, keep the best; 0: at the end.")] = 0,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 50,
+    workers: Annotated[int, typer.Option(help="Processes that load images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of images, weights and order.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first faulty annotation file.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATA-ASSIGNER-seedSEED by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT; its own settings hold.")] = False,
+) -> None:
+    """Train a detector with a rule. For several GPUs or nodes: torchrun --nproc-per-node N -m labelkit train ..."""
+    with _plain_errors():
+        from labelkit import training
+        from labelkit.recipe import Recipe
+
+        folder = out or Path("runs") / f"{Path(data).name.replace(':', '-')}-{assigner}-seed{seed}"
+        if resume and (folder / "config.json").is_file():
+            result = training.resume(folder)
+        else:
+            recipe = Recipe(
+                assigner=assigner, assigner_args=parse_arguments(argument or []), detector=detector,
+                backbone=backbone, weights=weights, data=data, val=val, steps=steps, batch_size=batch_size, lr=lr,
+                min_size=min_size, flip=flip, precision=precision, evaluate_every=evaluate_every,
+                checkpoint_every=checkpoint_every, workers=workers, seed=seed, strict=strict,
+            )  # fmt: skip
+            recipe.rule()  # a wrong name or argument shows before data is loaded
+            result = training.train(recipe, folder)
+        _print_scores(result["scores"], f"{folder} ({result['seconds']['training']:.0f} s)")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Option(help="Measure on this COCO-format folder instead of the run's.")] = None,
+    preset: Annotated[str, typer.Option(help="Sizes and limits: course, aitod, soda_d or coco.")] = "course",
+    which: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+) -> None:
+    """Measure the detector of a run."""
+    with _plain_errors():
+        from dataclasses import replace
+
+        from labelkit.evaluation import evaluate as compare
+        from labelkit.measuring import detect
+        from labelkit.training import load_detector, read_recipe
+
+        recipe = read_recipe(run)
+        dataset = (replace(recipe, data=data, val=data) if data else recipe).val_set()
+        detector, classes = load_detector(run, which)
+        if tuple(classes) != tuple(dataset.classes):
+            raise ValueError(f"the run knows the classes {classes}, the data has {list(dataset.classes)}")
+        _print_scores(compare(detect(detector, dataset), dataset.targets, preset), f"{run}, {preset}")
+
+
+@app.command()
+def leaderboard(
+    data: Annotated[str, typer.Option(help="digits, or trees (three spatial folds, pooled).")] = "digits",
+    budget: Annotated[str, typer.Option(help="full (750 steps) or fast (200).")] = "full",
+    seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ... of every method.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="A method or one of its variants; repeat for more.")] = None,
+    part: Annotated[str, typer.Option(help="I/N: every N-th entry from the I-th, to run N side by side.")] = "1/1",
+    results: Annotated[Path, typer.Option(help="Where the entries are, one JSON file each.")] = Path("data/results"),
+    work: Annotated[Path, typer.Option(help="Where runs in progress are kept.")] = Path("work/leaderboard"),
+    table: Annotated[bool, typer.Option("--table", help="Train nothing: print the table, draw the picture.")] = False,
+) -> None:
+    """Train every registered method over several seeds; what is there already is kept, so stop and go on at will."""
+    with _plain_errors():
+        from labelkit import leaderboard as board
+
+        if not table:
+            wanted = _part(board.cells(data, budget, range(seeds), only or []), part)
+            for number, (cell, entry) in enumerate(board.fill(wanted, results, work), start=1):
+                scores, seconds = entry["scores"], entry["seconds"]["training"]
+                print(f"[{number}/{len(wanted)}] {cell.name}: AP {100 * scores['AP']:.1f}, {seconds:.0f} s", flush=True)
+            return
+        there = board.read(results, data, budget)
+        board.draw(there, results / f"{data}-{budget}.png")
+        print(board.table(there))
+
+
+def parse_arguments(pairs: list[str]) -> dict[str, Any]:
+    """["k=3", "similarity=nwd", "similarity.constant=12.8"] as {"k": 3, "similarity": {"name": "nwd", ...}}."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set must be NAME=VALUE, got {pair!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        name, dot, constant = key.partition(".")
+        if dot:
+            inner = arguments.get(name, {})
+            arguments[name] = (inner if isinstance(inner, dict) else {"name": inner}) | {constant: value}
+        elif isinstance(arguments.get(key), dict):
+            arguments[key] = {"name": value} | arguments[key]
+        else:
+            arguments[key] = value
+    return arguments
+
+
+def _part(cells: list, part: str) -> list:
+    try:
+        first, step = (int(number) for number in part.split("/"))
+        if not 1 <= first <= step:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"part must be I/N with I from 1 to N, got {part!r}") from None
+    return cells[first - 1 :: step]
+
+
+def _print_scores(scores: dict[str, float | None], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if os.environ.get("RANK", "0") != "0":  # one of several processes speaks
+        return
+    chart = Table(title=title)
+    sizes = [name for name in scores if name.startswith("AP50_")]
+    for name in (*ALWAYS, *sizes):
+        chart.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    values = [scores[name] for name in (*ALWAYS, *sizes)]
+    chart.add_row(*("-" if value is None or value != value else f"{100 * value:.1f}" for value in values))
+    Console().print(chart)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a user can put right is one message, not a traceback; warnings are one line each."""
+    warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        print("Stopped. The same command with --resume goes on from the last checkpoint.", file=sys.stderr)
+        raise typer.Exit(130) from None

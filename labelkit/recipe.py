@@ -25,6 +25,7 @@ SIMILARITIES = ("iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd", "simd", "gc
 COURSE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "fcos": {"center_radius": 1.5},
     "hambox": {"k": 5, "decoded_thresh": 0.5},
+    "noisy_anchors": {"n": 9},  # 30 are for nine anchors a cell
     "rka": {"similarity": {"name": "nwd", "constant": 12.8}},
 }
 FULL_STEPS, FAST_STEPS = 750, 200
@@ -108,17 +109,44 @@ class Recipe:
             options["assignment_priors"] = receptive_field_view(_fields(self))
         return DETECTORS[self.detector](num_classes, assigner=self.rule(), **options)
 
+    def train_set(self) -> Dataset:
+        """The images to train on."""
+        if self.data == "digits":
+            return digits("train", self.images, self.seed)
+        if (fold := self._fold()) is not None:
+            return neon_trees("train", fold, self.images, self.seed)
+        steps = [drop_crowd, v2.RandomHorizontalFlip()] if self.flip else [drop_crowd]
+        dataset = _folder(_train_folder(Path(self.data)), self.strict, v2.Compose(steps))
+        if len(dataset) == 0:
+            raise ValueError(f"{self.data} holds no usable image to train on")
+        return dataset
+
+    def val_set(self) -> Dataset:
+        """The images to measure on; their classes are those of the training set."""
+        if self.data == "digits":
+            return digits("test")
+        if (fold := self._fold()) is not None:
+            return neon_trees("test", fold)
+        folder = Path(self.val) if self.val else Path(self.data) / "val"
+        if not self.val and not (folder / "annotations.json").is_file():
+            folder = _train_folder(Path(self.data))
+            warnings.warn(f"{self.data} has no val folder: measuring on the training images flatters", stacklevel=2)
+        return _folder(folder, self.strict, None)
+
     def load(self) -> tuple[Dataset, Dataset]:
         """The images to train on and those to measure on."""
+        train_set, val_set = self.train_set(), self.val_set()
+        if train_set.classes != val_set.classes:
+            raise ValueError(f"val must have the categories {train_set.classes}, got {val_set.classes}")
+        return train_set, val_set
+
+    def _fold(self) -> int | None:
         kind, _, fold = self.data.partition(":")
-        if kind == "digits" and not fold:
-            return digits("train", self.images, self.seed), digits("test")
-        if kind == "trees":
-            if fold not in ("", "0", "1", "2"):
-                raise ValueError(f"data must be trees, trees:0, trees:1 or trees:2, got {self.data!r}")
-            fold = int(fold or 0)
-            return neon_trees("train", fold, self.images, self.seed), neon_trees("test", fold)
-        return _folders(self)
+        if kind != "trees":
+            return None
+        if fold not in ("", "0", "1", "2"):
+            raise ValueError(f"data must be trees, trees:0, trees:1 or trees:2, got {self.data!r}")
+        return int(fold or 0)
 
 
 def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assigner:
@@ -163,30 +191,19 @@ def _fields(recipe: Recipe) -> tuple[int, ...]:
     return receptive_fields(resnet_stages(resnet50()))[1:]
 
 
-def _folders(recipe: Recipe) -> tuple[Dataset, Dataset]:
-    root = Path(recipe.data)
+def _train_folder(root: Path) -> Path:
     if not root.is_dir():
-        raise ValueError(f"data must be digits, trees, trees:K or a folder, and there is no folder {recipe.data!r}")
-    split = (root / "train" / "annotations.json").is_file()
-    train_folder = root / "train" if split else root
-    if not (train_folder / "annotations.json").is_file():
-        raise ValueError(f"{root} must hold annotations.json, or train/annotations.json and val/annotations.json")
-    val_folder = Path(recipe.val) if recipe.val else (root / "val" if split else None)
-    steps = [drop_crowd, v2.RandomHorizontalFlip()] if recipe.flip else [drop_crowd]
-    train_set = CocoFolder(train_folder, strict=recipe.strict, transforms=v2.Compose(steps))
-    _say(train_folder, train_set)
-    if val_folder is None:
-        warnings.warn(f"{root} has no val folder: measuring on the training images flatters", stacklevel=3)
-        val_folder = train_folder
-    val_set = CocoFolder(val_folder, strict=recipe.strict)
-    _say(val_folder, val_set)
-    if len(train_set) == 0:
-        raise ValueError(f"{train_folder} holds no usable image")
-    if train_set.classes != val_set.classes:
-        raise ValueError(f"{val_folder} must have the categories {train_set.classes}, got {val_set.classes}")
-    return train_set, val_set
+        raise ValueError(f"data must be digits, trees, trees:K or a folder, and there is no folder {str(root)!r}")
+    for folder in (root / "train", root):
+        if (folder / "annotations.json").is_file():
+            return folder
+    raise ValueError(f"{root} must hold annotations.json, or train/annotations.json and val/annotations.json")
 
 
-def _say(folder: Path, dataset: CocoFolder) -> None:
+def _folder(folder: Path, strict: bool, transforms) -> CocoFolder:
+    if not (folder / "annotations.json").is_file():
+        raise ValueError(f"there is no {folder / 'annotations.json'}")
+    dataset = CocoFolder(folder, strict=strict, transforms=transforms)
     if dataset.report.problems:
-        warnings.warn(f"{folder}: {dataset.report.summary()}", stacklevel=4)
+        warnings.warn(f"{folder}: {dataset.report.summary()}", stacklevel=3)
+    return dataset

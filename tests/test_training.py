@@ -13,31 +13,11 @@ import torch
 from torchvision.transforms import v2
 
 from labelkit import runs
-from labelkit.datasets import DetectionDataset, box_fields, make_target
+from labelkit.datasets import box_fields
 from labelkit.measuring import detect, positives_by_size
-from labelkit.recipe import Recipe
 from labelkit.streaming import Batches, ResumableLoader, Stream
-from labelkit.training import Training, load_detector, read_recipe, resume, train
-
-TINY = Recipe(steps=12, batch_size=2, checkpoint_every=4, lr=2e-3)
-
-
-def squares(count=10, seed=0, transforms=None):
-    """64 x 64 noise with bright squares of 10 to 24 px."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 80, (count, 3, 64, 64), dtype=torch.uint8, generator=generator)
-    targets = []
-    for index in range(count):
-        corner = torch.randint(0, 40, (2, 2), generator=generator)
-        boxes = torch.cat((corner, corner + torch.randint(10, 24, (2, 1), generator=generator)), dim=1)
-        for x1, y1, x2, y2 in boxes.tolist():
-            images[index, :, y1:y2, x1:x2] = 220
-        targets.append(make_target(boxes.clamp(max=64), torch.zeros(2, dtype=torch.int64), index, (64, 64)))
-    return DetectionDataset(images, targets, ("square",), transforms)
-
-
-def run(recipe, folder, **options):
-    return train(recipe, folder, data=(squares(), squares(4, seed=1)), progress=False, accelerator="cpu", **options)
+from labelkit.training import Training, load_detector, read_recipe, resume
+from tests.squares import TINY, run, squares
 
 
 def weights(folder):
@@ -96,15 +76,15 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(undisturbed, tmp_
 
 KILLED = """
 import sys
-sys.path.insert(0, {tests!r})
-from test_training import TINY, run
+sys.path.insert(0, {root!r})
+from tests.squares import TINY, run
 run(TINY, {folder!r}, resume=True)
 """
 
 
 def test_kill_at_any_moment_and_resume_gives_the_same_weights(undisturbed, tmp_path):
     folder = tmp_path / "killed"
-    script = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder))
+    script = KILLED.format(root=str(Path(__file__).parents[1]), folder=str(folder))
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (folder / runs.LAST).is_file() and process.poll() is None and time.monotonic() < deadline:
