@@ -100,7 +100,7 @@ class HLA(Assigner):
 
 
 def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> Pairs:
-    chosen = pairs[top_k_per_gt(pairs, len(gts), k) & (pairs.value > 0)]
+    chosen = pairs[top_k_per_gt(pairs, len(gts), k)]
     return chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]
 
 

@@ -41,6 +41,6 @@ class RKA(Assigner):
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=self.k)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         # Who is chosen: the k best.
-        chosen = pairs[top_k_per_gt(pairs, len(gts), self.k) & (pairs.value > 0)]
+        chosen = pairs[top_k_per_gt(pairs, len(gts), self.k)]
         # Who wins: the most similar ground truth.
         return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], ignored)

@@ -51,7 +51,7 @@ class S3FD(Assigner):
         slot = gts.slot(pairs)
         own = best_per_prior(pairs, slot, gts.slots)
         # Stage one. Who is chosen: the threshold, and the forced ones; who wins: the forced, the last of them.
-        forced = pairs[first_of(pairs.gt, len(gts), -pairs.value, pairs.prior) & (pairs.value > 0)]
+        forced = pairs[first_of(pairs.gt, len(gts), -pairs.value, pairs.prior)]
         forced = forced[first_of(gts.slot(forced), gts.slots, -forced.gt)]
         taken = torch.zeros(gts.slots, dtype=torch.bool, device=slot.device)
         taken[gts.slot(forced)] = True
@@ -64,9 +64,9 @@ class S3FD(Assigner):
         return gts.assignment(Pairs.cat([matched, extra], priors))
 
     def _missing(self, gts: GroundTruths, matched: Int[Tensor, "G"]) -> Int[Tensor, "G"]:
-        """How many priors each ground truth lacks."""
+        """How many priors each ground truth lacks; 0 or less: none."""
         if self.n != "mean":
-            return (self.n - matched).clamp(min=0)
+            return self.n - matched
         count = torch.bincount(gts.image, minlength=gts.images)
         total = torch.zeros_like(count).index_add_(0, gts.image, matched)
-        return (total // count.clamp(min=1))[gts.image].sub(matched).clamp(min=0)
+        return (total // count.clamp(min=1))[gts.image] - matched

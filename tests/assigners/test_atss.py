@@ -37,7 +37,7 @@ def test_equals_the_slow_loop_on_priors_in_any_order(scene, rules, seed):
     oracles.assert_same(ATSS(**rules)(priors, scene.target), expect(ATSS(**rules), priors, scene.boxes))
 
 
-@pytest.mark.parametrize("way", ["grid", "small blocks"])
+@pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
 @given(batch=batches(), rules=rules)
 def test_a_batch_is_its_images(way, batch, rules):
@@ -107,6 +107,14 @@ def test_k_is_counted_on_each_level():
     target = target_of(torch.tensor([[0.0, 0, 64, 64]]))
     levels = priors.levels[ATSS(k=1, ddof=0)(priors, target).positive]
     assert levels.tolist() == [2], "one candidate a level, the centred one is best"
+
+
+@pytest.mark.parametrize("image_size", [(8, 400), (400, 8), (16, 200)])
+def test_a_level_too_narrow_for_a_square_of_nearest_cells(image_size):
+    priors = Priors.anchors(image_size, (8, 32), ((16.0, 32.0), (64.0, 90.0)))
+    gts = torch.tensor([[1.0, 1, 30, 7], [0, 2, 7, 200], [100, 3, 300, 8]])
+    for k in (3, 9, 20):
+        oracles.assert_same(ATSS(k)(priors, target_of(gts)), expect(ATSS(k), priors, gts))
 
 
 def test_how_many_ground_truths_got_nothing_is_there_to_read():

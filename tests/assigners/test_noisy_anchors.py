@@ -41,7 +41,7 @@ def test_equals_the_slow_loop(way, data, scene, rules):
         oracles.assert_same(answer, expect(assigner, priors, predictions, scene.target), tolerance=1e-6)
 
 
-@pytest.mark.parametrize("way", ["grid", "small blocks"])
+@pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
 @given(data=st.data(), batch=batches(), rules=rules)
 def test_a_batch_is_its_images(way, data, batch, rules):

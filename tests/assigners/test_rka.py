@@ -38,7 +38,7 @@ def test_equals_the_slow_loop(way, scene, rules):
         oracles.assert_same(assigner(priors, scene.target), expect(assigner, priors, scene.boxes))
 
 
-@pytest.mark.parametrize("way", ["grid", "small blocks"])
+@pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
 @given(batch=batches(), rules=rules)
 def test_a_batch_is_its_images(way, batch, rules):

@@ -38,7 +38,7 @@ def test_equals_the_slow_loop_on_priors_in_any_order(scene, k, seed):
     oracles.assert_same(TopK(k)(priors, scene.target), expect(TopK(k), priors, scene.boxes))
 
 
-@pytest.mark.parametrize("way", ["grid", "small blocks"])
+@pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
 @given(batch=batches(), k=counts)
 def test_a_batch_is_its_images(way, batch, k):
