@@ -1,0 +1,104 @@
+"""The peers: each method as its published code computes it, on the whole prior x ground-truth matrix.
+
+torchvision's own functions where it has the method; the rest written from the papers in the dense form that all
+published implementations share. Ties are broken as torch happens to, so labels are compared where there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import Matcher
+from torchvision.ops import box_iou
+
+from labelkit import Priors
+from labelkit.boxes import centers
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+def torchvision_matcher(priors: Priors, gt: Tensor, fg: float = 0.5, bg: float = 0.4) -> Tensor:
+    """torchvision's RetinaNet: box_iou and Matcher."""
+    return Matcher(fg, bg, allow_low_quality_matches=True)(box_iou(gt, priors.boxes))
+
+
+def torchvision_fcos(priors: Priors, gt: Tensor) -> Tensor:
+    """The matching inside torchvision's FCOS, as its `compute_loss` states it, on points of the same strides."""
+    center = (gt[:, :2] + gt[:, 2:]) / 2
+    offset = (priors.centers[:, None] - center[None]).abs().max(dim=2).values
+    match = offset < 1.5 * priors.strides[:, None]
+    x, y = priors.centers.unsqueeze(2).unbind(1)
+    x0, y0, x1, y1 = gt.unsqueeze(0).unbind(2)
+    sides = torch.stack((x - x0, y - y0, x1 - x, y1 - y), dim=2)
+    match &= sides.min(dim=2).values > 0
+    low, high = priors.strides * 4, priors.strides * 8
+    low = torch.where(priors.levels == 0, 0, low)
+    high = torch.where(priors.levels == len(priors.level_sizes) - 1, torch.inf, high)
+    farthest = sides.max(dim=2).values
+    match &= (farthest > low[:, None]) & (farthest < high[:, None])
+    areas = (gt[:, 2] - gt[:, 0]) * (gt[:, 3] - gt[:, 1])
+    value, owner = (match.to(torch.float32) * (1e8 - areas[None])).max(dim=1)
+    return torch.where(value < 1e-5, -1, owner)
+
+
+def max_similarity(priors: Priors, gt: Tensor, similarity: Similarity, fg=0.7, bg=0.3, least=0.3) -> Tensor:
+    """mmdet's MaxIoUAssigner under another similarity: thresholds, then the ties of every ground truth in turn."""
+    value = similarity(priors.boxes[None], gt[:, None])
+    best, owner = value.max(dim=0)
+    answer = torch.where(best >= fg, owner, torch.where(best < bg, -1, -2))
+    best_of_gt = value.max(dim=1).values
+    for g in range(len(gt)):
+        if best_of_gt[g] >= least:
+            answer[value[g] == best_of_gt[g]] = g
+    return answer
+
+
+def topk(priors: Priors, gt: Tensor, k: int = 9) -> Tensor:
+    """ATSS's POSITIVE_TYPE 'TOPK': IoU with the centre distance as a small malus, conflicts by IoU."""
+    value = box_iou(priors.boxes, gt)
+    distance = (priors.centers[:, None] - centers(gt)[None]).pow(2).sum(-1).sqrt()
+    chosen = (value - distance / distance.max() / 1000).topk(k, dim=0).indices
+    return _settle(value, chosen, torch.ones_like(chosen, dtype=torch.bool))
+
+
+def atss(priors: Priors, gt: Tensor, k: int = 9) -> Tensor:
+    """Algorithm 1 of ATSS on the matrix of IoUs and of distances."""
+    value = box_iou(priors.boxes, gt)
+    distance = (priors.centers[:, None] - centers(gt)[None]).pow(2).sum(-1).sqrt()
+    candidates, start = [], 0
+    for size in priors.level_sizes:
+        near = distance[start : start + size].topk(min(k, size), dim=0, largest=False).indices
+        candidates.append(near + start)
+        start += size
+    candidates = torch.cat(candidates)
+    candidate_value = value.gather(0, candidates)
+    threshold = candidate_value.mean(0) + candidate_value.std(0)
+    point = priors.centers[candidates]
+    inside = torch.cat((point - gt[None, :, :2], gt[None, :, 2:] - point), dim=-1).min(-1).values > 0.01
+    return _settle(value, candidates, (candidate_value >= threshold) & inside)
+
+
+def ranking(priors: Priors, gt: Tensor, similarity: Similarity, k: int = 3) -> Tensor:
+    """RKA: the k best of every ground truth on the whole matrix, conflicts by similarity."""
+    value = similarity(priors.boxes[:, None], gt[None])
+    chosen = value.topk(k, dim=0).indices
+    return _settle(value, chosen, torch.ones_like(chosen, dtype=torch.bool))
+
+
+def hierarchical(priors: Priors, gt: Tensor, similarity: Similarity, k: int = 3, beta: float = 0.9) -> Tensor:
+    """HLA: one matrix for each of the two rounds."""
+    first = ranking(priors, gt, similarity, k)
+    center, half = priors.centers, (priors.boxes[:, 2:] - priors.boxes[:, :2]) * (beta / 2)
+    shrunk = Priors.from_boxes(torch.cat((center - half, center + half), dim=1))
+    second = ranking(shrunk, gt, similarity, 1)
+    return torch.where(first >= 0, first, second)
+
+
+def _settle(value: Tensor, candidates: Tensor, chosen: Tensor) -> Tensor:
+    """Each prior to the ground truth of highest value among those that chose it, on a matrix as the peers do."""
+    kept = torch.full_like(value, -1)
+    kept.scatter_(0, candidates, torch.where(chosen, value.gather(0, candidates), -1.0))
+    best, owner = kept.max(dim=1)
+    return torch.where(best >= 0, owner, -1)
