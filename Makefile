@@ -9,7 +9,7 @@ READY := .venv/.ready
 .PHONY: lab test notebooks lint bench leaderboard doctor clean
 
 lab: $(READY)
-	@$(BIN)/labelkit course lab $(LAB_ARGS)
+	@$(BIN)/python labelkit/course/lab.py $(LAB_ARGS)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)

@@ -183,11 +183,11 @@ print(f"GPU: {gpu}")
 # | | chapter | the question it answers |
 # |---|---|---|
 # | 00 | Start here | how do I use this? |
-# | 01 | Boxes and IoU | how well do two boxes agree, and why is one pixel nothing at 128 px and a lot at 8? |
-# | 02 | Non-maximum suppression | which of many overlapping predictions stays, and what happens in a crowd? |
-# | 03 | Anchors and points | where does a detector look before it has seen anything? |
+# | 01 | [Boxes and IoU](01_boxes_and_iou.ipynb) | how well do two boxes agree, and why is one pixel nothing at 128 px and a lot at 8? |
+# | 02 | [Non-maximum suppression](02_non_maximum_suppression.ipynb) | which of many overlapping predictions stays, and what happens in a crowd? |
+# | 03 | [Anchors and points](03_anchors_and_points.ipynb) | where does a detector look before it has seen anything? |
 # | 04 | Why assign labels | why do positives and negatives decide what is learned, and what are the four questions of every rule? |
-# | 05 | RetinaNet | what do two thresholds on IoU give, and whom do they leave out? |
+# | 05 | [RetinaNet](05_retinanet.ipynb) | what do two thresholds on IoU give, and whom do they leave out? |
 # | 06 | FCOS | what changes when a prior is a point? |
 # | 07 | Train and measure | what does a rule do to average precision, by object size? |
 # | 08 | TopK | what if each ground truth chooses its own? |

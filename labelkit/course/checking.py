@@ -168,5 +168,10 @@ def solution(exercise_id: str) -> None:
     exercise = _find(exercise_id)
     if exercise is None:
         return
+    try:
+        text = chapter.solution_text(exercise_id)
+    except ValueError as error:  # labelkit without the course's chapters
+        show(Message("error", str(error)))
+        return
     progress.record(exercise_id, solution_seen=True)
-    show(Message("hint", f"{exercise_id} {exercise.title}: one answer", chapter.solution_text(exercise_id)))
+    show(Message("hint", f"{exercise_id} {exercise.title}: one answer", text))

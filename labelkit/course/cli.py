@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from labelkit.course import build as building
 from labelkit.course import doctor as examination
 from labelkit.course import lab as laboratory
 from labelkit.course import report
@@ -41,6 +40,8 @@ def build(
     everything: Annotated[bool, typer.Option("--all", help="rebuild those that are current, too")] = False,
 ) -> None:
     """Build the chapters' notebooks from their sources."""
+    from labelkit.course import build as building  # Jupyter's packages take seconds; the other commands do without
+
     raise typer.Exit(building.run(numbers or [], check=check, everything=everything))
 
 

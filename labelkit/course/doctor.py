@@ -144,7 +144,7 @@ def data() -> Iterator[Finding]:
 
 def work_folder() -> Iterator[Finding]:
     """work/ can be written."""
-    folder = Path(os.environ.get("LABELKIT_WORK") or (ROOT if CHAPTERS.is_dir() else Path.cwd()) / "work")
+    folder = Path(os.environ.get("LABELKIT_WORK") or ROOT / "work")
     probe = folder / ".doctor"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,25 +1,27 @@
 """Opens the course: copies the chapters to work/, where a learner's files are never overwritten, and starts JupyterLab.
 
-Works without a browser and inside a container: the address is printed in any case.
+Works without a browser and inside a container: the address is printed in any case. Imports nothing of labelkit and
+runs as a plain script (`python labelkit/course/lab.py`), so that nobody waits for torch before JupyterLab begins.
 """
 
+from __future__ import annotations
+
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-
-from labelkit.course import paths
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def copy_chapters() -> Path:
     """Copy each chapter that work/ does not have yet; name those that have changed since they were copied."""
-    work = paths.work()
+    work = Path(os.environ.get("LABELKIT_WORK") or ROOT / "work")
     work.mkdir(parents=True, exist_ok=True)
     added, changed = [], []
-    for book in sorted(paths.chapters().glob("[0-9][0-9]_*.ipynb")):
+    for book in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")):
         mine = work / book.name
         if not mine.exists():
             shutil.copyfile(book, mine)
@@ -37,8 +39,8 @@ def copy_chapters() -> Path:
 def _source(path: Path) -> str | None:
     """Hash of the source a notebook was built from; None where the learner's editor has lost it."""
     try:
-        return nbformat.read(path, as_version=4).metadata.get("labelkit", {}).get("source")
-    except Exception:  # a learner's file may be anything
+        return json.loads(path.read_text(encoding="utf-8"))["metadata"]["labelkit"]["source"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

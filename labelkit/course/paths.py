@@ -12,7 +12,5 @@ def chapters() -> Path:
 
 def work() -> Path:
     """The learner's own folder: LABELKIT_WORK, or work/ in the checkout (or here, where there is no checkout)."""
-    chosen = os.environ.get("LABELKIT_WORK")
-    if chosen:
-        return Path(chosen)
-    return (ROOT if chapters().is_dir() else Path.cwd()) / "work"
+    home = ROOT if chapters().is_dir() else Path.cwd()
+    return Path(os.environ.get("LABELKIT_WORK") or home / "work")

@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from labelkit.course import lab, paths
+from labelkit.course import lab
 
 
 def book(source, text="x"):
@@ -18,7 +18,7 @@ def book(source, text="x"):
 def chapters(tmp_path, monkeypatch):
     folder = tmp_path / "chapters"
     folder.mkdir()
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
     (folder / "00_start_here.ipynb").write_text(book("first"))
     (folder / "00_start_here.py").write_text("")
     return folder
