@@ -32,7 +32,7 @@ def state(work):
     [
         (RIGHT, "passed", "✓ 00.1"),
         (blank, "blank", "○ 00.1"),
-        (WRONG, "not yet", "boxes = [[0, 0, 20, 20]]"),
+        (WRONG, "not yet", "boxes = [[12, 20, 32, 40]]"),
         (crash, "error", "return boxes.reshape(-1, 3)"),
         (3.5, "error", "without brackets"),
     ],
