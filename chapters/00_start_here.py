@@ -26,8 +26,9 @@ for ax, (name, assignment) in zip(axes[1:], labels.items(), strict=True):
     plot.assignment(ax, priors, assignment, target["boxes"])
 plot.legend(axes[1], "gt", "positive", "ignored", "negative")
 plot.show(fig, alt=(
-    "An aerial photograph with nine trees in boxes, three times. In the second panel one threshold makes 9 of the "
-    "336 anchors positive, in the third ATSS makes 31 of them positive, on the same trees."))
+    "An aerial photograph with nine trees in boxes, three times. In the second panel one "
+    "threshold makes 9 of the 336 anchors positive, in the third ATSS makes 31 of them "
+    "positive, on the same trees."))
 
 # %% [markdown]
 # On the left is a photograph from the air. A person drew a box around each of its nine trees. These boxes are the
@@ -45,8 +46,8 @@ plot.show(fig, alt=(
 
 # %% tags=["nbval-check-output"]
 for name, assignment in labels.items():
-    positive, negative = int(assignment.positive.sum()), int(assignment.negative.sum())
-    print(f"{name:>13}: {positive:2} positive, {negative} negative, {int(assignment.ignored.sum())} ignored")
+    counts = [int(getattr(assignment, role).sum()) for role in ("positive", "negative", "ignored")]
+    print("{:>13}: {:2} positive, {} negative, {} ignored".format(name, *counts))
 assert [int(assignment.positive.sum()) for assignment in labels.values()] == [9, 31]
 
 # %% [markdown]
@@ -91,9 +92,15 @@ for name, rule in rules.items():
 
 # %%
 fig, (ax,) = plot.figure(width=4.4, height=3.2)
-roles = {"gt": "a box that a person drew", "prior": "a prior, not labelled yet", "positive": "must find an object",
-         "ignored": "left out of training", "negative": "must find nothing", "prediction": "yours, or a network's",
-         "good": "the right answer"}
+roles = {
+    "gt": "a box that a person drew",
+    "prior": "a prior, not labelled yet",
+    "positive": "must find an object",
+    "ignored": "left out of training",
+    "negative": "must find nothing",
+    "prediction": "yours, or a network's",
+    "good": "the right answer",
+}
 plot.scene(ax, (96, 150), title="the seven roles")
 for row, (role, meaning) in enumerate(roles.items()):
     y = 9 + 13 * row
@@ -102,8 +109,8 @@ for row, (role, meaning) in enumerate(roles.items()):
     ax.text(40, y, f"{role}: {meaning}", va="center", fontsize=9)
 ax.set_axis_off()
 plot.show(fig, alt=(
-    "The seven roles with their line and mark: ground truth, prior, positive, ignored, negative, prediction, and the "
-    "right answer."))
+    "The seven roles with their line and mark: ground truth, prior, positive, ignored, "
+    "negative, prediction, and the right answer."))
 
 # %% [markdown]
 # ## How exercises work
@@ -121,14 +128,14 @@ plot.show(fig, alt=(
 # No answer is needed to read on: the cells that follow an exercise use labelkit's version, not yours. A notebook
 # without a single answer runs to its end.
 #
-# Here is what *not yet* looks like. The function should return the centre of every box and returns the
-# upper left corner instead:
+# Here is what *not yet* looks like. The function should return the centre of every box. It takes half of the width and
+# half of the height, and forgets where the box begins:
 
 # %%
-def upper_left(boxes):
-    return boxes[:, :2]
+def half_the_size(boxes):
+    return (boxes[:, 2:] - boxes[:, :2]) / 2
 
-course.preview("00.1", upper_left)
+course.preview("00.1", half_the_size)
 
 # %% [markdown]
 # The message gives the input and what came back. It does not give the answer. Many checks also draw your answer
@@ -186,17 +193,17 @@ print(f"GPU: {gpu}")
 # | 01 | [Boxes and IoU](01_boxes_and_iou.ipynb) | how well do two boxes agree, and why is one pixel nothing at 128 px and a lot at 8? |
 # | 02 | [Non-maximum suppression](02_non_maximum_suppression.ipynb) | which of many overlapping predictions stays, and what happens in a crowd? |
 # | 03 | [Anchors and points](03_anchors_and_points.ipynb) | where does a detector look before it has seen anything? |
-# | 04 | Why assign labels | why do positives and negatives decide what is learned, and what are the four questions of every rule? |
+# | 04 | [Why assign labels](04_why_assign_labels.ipynb) | why do positives and negatives decide what is learned, and what are the four questions of every rule? |
 # | 05 | [RetinaNet](05_retinanet.ipynb) | what do two thresholds on IoU give, and whom do they leave out? |
 # | 06 | FCOS | what changes when a prior is a point? |
 # | 07 | Train and measure | what does a rule do to average precision, by object size? |
-# | 08 | TopK | what if each ground truth chooses its own? |
+# | 08 | [TopK](08_topk.ipynb) | what if each ground truth chooses its own? |
 # | 09 | ATSS | can the threshold come from the data? |
 # | 10 | HAMBox | are there priors that overlap badly and still predict well? |
 # | 11 | Noisy anchors | what if a label is a number between 0 and 1? |
 # | 12 | Soft and dynamic labels | what if the network takes part in choosing? |
 # | 13 | Small objects | why are small objects harder, six times over? |
-# | 14 | Metrics for small objects | what can replace IoU where boxes never touch? |
+# | 14 | [Metrics for small objects](14_metrics_for_small_objects.ipynb) | what can replace IoU where boxes never touch? |
 # | 15 | RFLA | what if a prior is what the network can see? |
 # | 16 | All of them, side by side | which rule should I use on my data? |
 #

@@ -27,7 +27,7 @@ class Message:
 
     def html(self) -> str:
         mark, color = MARKS[self.state]
-        details = f'<pre style="white-space: pre-wrap">{html.escape(self.details)}</pre>' if self.details else ""
+        details = f'<pre style="white-space: pre-wrap; font-family: monospace">{html.escape(self.details)}</pre>' if self.details else ""
         after = f"<div>{html.escape(self.after)}</div>" if self.after else ""
         return (
             f'<div style="border-left: 6px solid {color}; padding: 4px 12px">'
