@@ -92,6 +92,14 @@ def test_an_anchor_serves_only_its_own_best_face():
     assert answer.gt.tolist() == [0, int(own.argmax()), 1]
 
 
+def test_the_lower_threshold_is_open():
+    """Both anchors have IoU 1/4: the first is forced, the second needs more than min_iou."""
+    priors = Priors.from_boxes(torch.tensor([[0.0, 0, 10, 10], [-5, -5, 5, 5]]))
+    face = target_of(torch.tensor([[0.0, 0, 5, 5]]))
+    got = {min_iou: S3FD(min_iou=min_iou)(priors, face).gt.tolist() for min_iou in (0.2, 0.25)}
+    assert got == {0.2: [0, 0], 0.25: [0, NEGATIVE]}
+
+
 def test_nothing_to_assign():
     assert S3FD()(FACES, target_of(torch.zeros(0, 4))).negative.all()
     assert S3FD(n="mean")(FACES, target_of(torch.tensor([[900.0, 900, 910, 910]]))).negative.all()
