@@ -83,8 +83,9 @@ for name, rule in rules.items():
     print(f"{name:>13}: {int(rule(changed, target).positive.sum())} positive")
 
 # %% [markdown]
-# You work on a copy in the folder `work/`. No update of the course overwrites it. When a chapter has changed since you
-# copied it, `make lab` says so and leaves your file as it is. To get the new one, rename yours and run `make lab` again.
+# You work on a copy in the folder `work/`. No update of the course overwrites it. When a chapter has changed since
+# you copied it, `make lab` says so and leaves your file as it is. To get the new one, rename yours and run
+# `make lab` again.
 #
 # ## What the colours mean
 #
@@ -166,8 +167,8 @@ course.check("00.1", my_centers)
 # `labelkit course status` does the same. `labelkit course reset 00.1` forgets one exercise, without an id it forgets
 # all.
 #
-# In some later chapters you build a whole assignment rule. `course.use` then puts your rule into the experiments in place
-# of labelkit's, and the detector is trained with your own code.
+# In some later chapters you build a whole assignment rule. `course.use` then puts your rule into the experiments in
+# place of labelkit's.
 #
 # ## What your machine has
 #
@@ -190,22 +191,31 @@ print(f"GPU: {gpu}")
 # | | chapter | the question it answers |
 # |---|---|---|
 # | 00 | Start here | how do I use this? |
-# | 01 | [Boxes and IoU](01_boxes_and_iou.ipynb) | how well do two boxes agree, and why is one pixel nothing at 128 px and a lot at 8? |
-# | 02 | [Non-maximum suppression](02_non_maximum_suppression.ipynb) | which of many overlapping predictions stays, and what happens in a crowd? |
-# | 03 | [Anchors and points](03_anchors_and_points.ipynb) | where does a detector look before it has seen anything? |
-# | 04 | [Why assign labels](04_why_assign_labels.ipynb) | why do positives and negatives decide what is learned, and what are the four questions of every rule? |
-# | 05 | [RetinaNet](05_retinanet.ipynb) | what do two thresholds on IoU give, and whom do they leave out? |
-# | 06 | FCOS | what changes when a prior is a point? |
+# | 01 | [Boxes and IoU][01] | how well do two boxes agree, and why is one pixel a lot at 8 px? |
+# | 02 | [Non-maximum suppression][02] | which of many predictions stays, and what happens in a crowd? |
+# | 03 | [Anchors and points][03] | where does a detector look before it has seen anything? |
+# | 04 | [Why assign labels][04] | why do labels decide what is learned, and why are more positives not better? |
+# | 05 | [RetinaNet][05] | what do two thresholds on IoU give, and whom do they leave out? |
+# | 06 | [FCOS][06] | what changes when a prior is a point? |
 # | 07 | Train and measure | what does a rule do to average precision, by object size? |
-# | 08 | [TopK](08_topk.ipynb) | what if each ground truth chooses its own? |
+# | 08 | [TopK][08] | what if each ground truth chooses its own priors? |
 # | 09 | ATSS | can the threshold come from the data? |
 # | 10 | HAMBox | are there priors that overlap badly and still predict well? |
 # | 11 | Noisy anchors | what if a label is a number between 0 and 1? |
 # | 12 | Soft and dynamic labels | what if the network takes part in choosing? |
-# | 13 | Small objects | why are small objects harder, six times over? |
-# | 14 | [Metrics for small objects](14_metrics_for_small_objects.ipynb) | what can replace IoU where boxes never touch? |
+# | 13 | Small objects | why are small objects hard, in six ways? |
+# | 14 | [Metrics for small objects][14] | what can replace IoU where boxes never touch? |
 # | 15 | RFLA | what if a prior is what the network can see? |
 # | 16 | All of them, side by side | which rule should I use on my data? |
+#
+# [01]: 01_boxes_and_iou.ipynb
+# [02]: 02_non_maximum_suppression.ipynb
+# [03]: 03_anchors_and_points.ipynb
+# [04]: 04_why_assign_labels.ipynb
+# [05]: 05_retinanet.ipynb
+# [06]: 06_fcos.ipynb
+# [08]: 08_topk.ipynb
+# [14]: 14_metrics_for_small_objects.ipynb
 #
 # Every rule of this course answers the same four questions, and chapter 4 starts the table that compares them:
 #
@@ -224,7 +234,7 @@ print(f"GPU: {gpu}")
 #
 # ## Three questions to take along
 #
-# <details><summary>Who decides which priors are positive: the person who drew the boxes, the network, or a rule?</summary>
+# <details><summary>Who decides which priors are positive: the person who drew the boxes, or a rule?</summary>
 #
 # A rule. The person drew the ground truths only. In chapter 12 the network takes part, but a rule still decides.
 # </details>

@@ -10,6 +10,7 @@ MARKS = {  # state -> mark, colour (Okabe and Ito's, which colour-blind readers 
     "blank": ("○", "#8a8a8a"),
     "hint": ("→", "#0072B2"),
 }
+AS_TYPED = "white-space: pre-wrap; font-family: monospace"
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Message:
 
     def html(self) -> str:
         mark, color = MARKS[self.state]
-        details = f'<pre style="white-space: pre-wrap; font-family: monospace">{html.escape(self.details)}</pre>' if self.details else ""
-        after = f"<div>{html.escape(self.after)}</div>" if self.after else ""
-        return (
-            f'<div style="border-left: 6px solid {color}; padding: 4px 12px">'
-            f"<b>{mark} {html.escape(self.title)}</b>{details}{after}</div>"
-        )
+        parts = [f"<b>{mark} {html.escape(self.title)}</b>"]
+        if self.details:
+            parts.append(f'<pre style="{AS_TYPED}">{html.escape(self.details)}</pre>')
+        if self.after:
+            parts.append(f"<div>{html.escape(self.after)}</div>")
+        return f'<div style="border-left: 6px solid {color}; padding: 4px 12px">{"".join(parts)}</div>'
 
 
 def show(message: Message) -> None:

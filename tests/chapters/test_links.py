@@ -8,12 +8,13 @@ import pytest
 from labelkit.course import chapter
 
 SOURCES = chapter.sources()
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"\]\(([^)\s]+)\)|^\[\d\d\]: (\S+)$", re.MULTILINE)
 
 
 def links(path: Path) -> list[str]:
     text = "\n".join(cell.source for cell in chapter.cells(path) if cell.cell_type == "markdown")
-    return [target for target in LINK.findall(text) if not target.startswith(("http", "#"))]
+    found = ["".join(groups) for groups in LINK.findall(text)]
+    return [target for target in found if not target.startswith(("http", "#"))]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -23,6 +24,6 @@ def test_a_link_to_another_chapter_leads_to_a_notebook(path):
 
 
 def test_the_map_leads_to_every_chapter():
-    """A new chapter gets its link in the table of chapters/00_start_here.py."""
+    """A new chapter gets its link below the table of chapters/00_start_here.py."""
     first, *others = SOURCES
     assert links(first) == [f"{source.stem}.ipynb" for source in others]
