@@ -1,6 +1,7 @@
 """The command line of the library. The course adds its own commands to this app (labelkit/course/cli.py)."""
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -91,7 +92,7 @@ def evaluate(
         detector, classes = load_detector(run, which)
         if tuple(classes) != tuple(dataset.classes):
             raise ValueError(f"the run knows the classes {classes}, the data has {list(dataset.classes)}")
-        _print_scores(compare(detect(detector, dataset), dataset.targets, preset), f"{run}, {preset}")
+        _print_scores(compare(detect(detector, dataset), dataset.targets, preset), f"{run}, {preset}", preset)
 
 
 @app.command()
@@ -152,18 +153,18 @@ def _part(cells: list, part: str) -> list:
     return cells[first - 1 :: step]
 
 
-def _print_scores(scores: dict[str, float | None], title: str) -> None:
+def _print_scores(scores: dict[str, float | None], title: str, preset: str = "course") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from labelkit.evaluation import PRESETS
+
     if os.environ.get("RANK", "0") != "0":  # one of several processes speaks
         return
-    chart = Table(title=title)
-    sizes = [name for name in scores if name.startswith("AP50_")]
-    for name in (*ALWAYS, *sizes):
-        chart.add_column(name.replace("_", " "), justify="right", no_wrap=True)
-    values = [scores[name] for name in (*ALWAYS, *sizes)]
-    chart.add_row(*("-" if value is None or value != value else f"{100 * value:.1f}" for value in values))
+    chart = Table("", "in %", title=title)
+    for name in (*ALWAYS, *(f"AP50_{size}" for size in PRESETS[preset].areas)):
+        value = scores[name]
+        chart.add_row(name.replace("_", " "), "-" if value is None or math.isnan(value) else f"{100 * value:.1f}")
     Console().print(chart)
 
 

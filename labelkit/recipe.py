@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 from torchvision.models import resnet50
@@ -188,7 +189,8 @@ def _fields(recipe: Recipe) -> tuple[int, ...]:
     """Receptive fields of the levels that the detector reads."""
     if recipe.backbone == "small":
         return receptive_fields(SmallPyramid.layers)
-    return receptive_fields(resnet_stages(resnet50()))[1:]
+    with torch.device("meta"):
+        return receptive_fields(resnet_stages(resnet50()))[1:]
 
 
 def _train_folder(root: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -152,14 +153,14 @@ def train(
     if len(train_set) == 0:
         raise ValueError("the training set is empty")
     module = Training(recipe, train_set, val_set, folder)
-    last = folder / runs.LAST
+    last, finished = folder / runs.LAST, (folder / runs.RESULT).is_file()
     with _quiet():
         trainer = _trainer(recipe, progress, trainer_options)
     with _quiet():
         trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return _finish(module, trainer, folder)
+    return runs.read_json(folder / runs.RESULT) if finished else _finish(module, trainer, folder)
 
 
 def resume(folder: str | os.PathLike, **options: Any) -> dict[str, Any]:
@@ -193,7 +194,9 @@ def load_detector(folder: str | os.PathLike, which: str = "best") -> tuple[torch
 
 
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Write the configuration, or see that the folder's is this one."""
+    """Write the configuration, or see that the folder's is this one. One of several processes speaks for all."""
+    if rank_zero_only.rank:
+        return
     path = folder / runs.CONFIG
     if path.is_file():
         if not resume:
@@ -249,8 +252,6 @@ def _trainer(recipe: Recipe, progress: bool, options: dict[str, Any]) -> L.Train
 def _finish(module: Training, trainer: L.Trainer, folder: Path) -> dict[str, Any]:
     """Measure the final weights once, write the result and the picture of the losses."""
     recipe = module.recipe
-    if (folder / runs.RESULT).is_file():
-        return runs.read_json(folder / runs.RESULT)
     began = time.perf_counter()
     scores = measure(module.detector, module.val_set, recipe.batch_size)
     result = {
