@@ -17,7 +17,7 @@ def table() -> str:
             f"{record['hints']} of 3 hints" if record.get("hints") else "",
             "answer seen" if record.get("solution_seen") else "",
         ]
-        lines.append(f"{exercise.id:6}{state:9}{exercise.title:44}{', '.join(filter(None, notes))}".rstrip())
+        lines.append(f"{exercise.id:6}{state:9}{exercise.title:44} {', '.join(filter(None, notes))}".rstrip())
     return "\n".join([*lines, f"{done} of {total} exercises passed."])
 
 

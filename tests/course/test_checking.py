@@ -78,6 +78,25 @@ def test_an_answer_that_changes_its_input_is_told_so():
     assert outcome.state == "not yet" and "changed what it was given" in outcome.text
 
 
+@pytest.mark.parametrize("value", [torch.tensor([True]), torch.tensor([1]), torch.tensor([float("nan")]), "text"])
+def test_any_input_survives_the_copy(value):
+    def test(answer):
+        compare("Inside a list", {}, answer([value], more={"value": value}), 1)
+
+    exercise = Exercise("99.1", "Odd", 1, 1, ("a", "b", "c"), (test,), {})
+    assert evaluate(exercise, lambda values, more: 1).state == "passed"
+
+
+def test_gradients_reach_the_tests_own_tensor():
+    def test(answer):
+        x = torch.tensor(3.0, requires_grad=True)
+        answer(x).backward()
+        compare("The gradient of the square at 3", {"x": x}, x.grad, torch.tensor(6.0))
+
+    exercise = Exercise("99.1", "Odd", 1, 1, ("a", "b", "c"), (test,), {})
+    assert evaluate(exercise, torch.square).state == "passed"
+
+
 def test_a_picture_that_cannot_be_drawn_leaves_the_sentence(capsys, monkeypatch):
     def test(answer):
         raise Wrong("Not so.", draw=lambda: 1 / 0)
