@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -154,12 +156,9 @@ def train(
         raise ValueError("the training set is empty")
     module = Training(recipe, train_set, val_set, folder)
     last, finished = folder / runs.LAST, (folder / runs.RESULT).is_file()
-    with _quiet():
+    with _quiet(), _interruptible():
         trainer = _trainer(recipe, progress, trainer_options)
-    with _quiet():
         trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     return runs.read_json(folder / runs.RESULT) if finished else _finish(module, trainer, folder)
 
 
@@ -188,9 +187,20 @@ def load_detector(folder: str | os.PathLike, which: str = "best") -> tuple[torch
     checkpoint = runs.load_checkpoint(path)
     recipe = replace(Recipe.from_dict(checkpoint["labelkit"]["recipe"]), weights=None)
     detector = recipe.build(len(checkpoint["labelkit"]["classes"]))
-    weights = {name.removeprefix("detector."): value for name, value in checkpoint["state_dict"].items()}
-    detector.load_state_dict(weights)
+    load_weights(detector, {name.removeprefix("detector."): v for name, v in checkpoint["state_dict"].items()})
     return detector.eval(), checkpoint["labelkit"]["classes"]
+
+
+def load_weights(detector: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load, also into batch norms what was saved from torchvision's frozen ones, which do not count batches.
+
+    A pretrained detector has frozen norms; rebuilt without its weights it has batch norms, which compute the same in
+    evaluation mode.
+    """
+    missing, unexpected = detector.load_state_dict(weights, strict=False)
+    missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
+    if missing or unexpected:
+        raise ValueError(f"these weights are of another detector: missing {missing}, unexpected {unexpected}")
 
 
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
@@ -223,6 +233,22 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as Python means it: Lightning makes an exit of it, and leaves the signal ignored."""
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _trainer(recipe: Recipe, progress: bool, options: dict[str, Any]) -> L.Trainer:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms import v2
 
 from labelkit import runs
 from labelkit.datasets import box_fields
 from labelkit.measuring import detect, positives_by_size
 from labelkit.streaming import Batches, ResumableLoader, Stream
-from labelkit.training import Training, load_detector, read_recipe, resume
+from labelkit.training import Training, load_detector, load_weights, read_recipe, resume
 from tests.squares import TINY, run, squares
 
 
@@ -61,12 +62,14 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(undisturbed, tmp_
 
     def fails(self, batch, batch_idx):
         if batch_idx == stop:
-            raise InterruptedError
+            raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Training, "training_step", fails)
-    with pytest.raises(InterruptedError):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
         run(TINY, folder)
+    assert signal.getsignal(signal.SIGINT) is handler
     monkeypatch.undo()
     torch.manual_seed(1234)  # nothing depends on where the generator happens to stand
     data = (squares(), squares(4, seed=1))
@@ -158,6 +161,16 @@ def test_the_trained_detector_comes_back(undisturbed):
     assert all(torch.equal(value, trained[f"detector.{name}"]) for name, value in detector.state_dict().items())
     found = detect(detector, squares(4, seed=1))
     assert len(found) == 4 and all(set(one) == {"boxes", "scores", "labels"} for one in found)
+
+
+def test_weights_of_frozen_norms_load_into_batch_norms_and_nothing_else_is_let_through():
+    frozen, norm = FrozenBatchNorm2d(3), torch.nn.BatchNorm2d(3).eval()
+    frozen.running_mean += 0.5
+    load_weights(torch.nn.Sequential(norm), {f"0.{name}": value for name, value in frozen.state_dict().items()})
+    image = torch.rand(1, 3, 4, 4)
+    torch.testing.assert_close(norm(image), frozen(image))
+    with pytest.raises(ValueError, match=r"missing \['bias'\], unexpected \['extra'\]"):
+        load_weights(torch.nn.Linear(2, 2), {"weight": torch.zeros(2, 2), "extra": torch.zeros(1)})
 
 
 def test_the_best_weights_on_the_way_are_kept(tmp_path):
