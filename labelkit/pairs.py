@@ -18,8 +18,9 @@ from torch import Tensor
 from labelkit.boxes import centers, sizes
 from labelkit.priors import Grid, Priors
 from labelkit.reach import reach_of
+from labelkit.windows import Windows, blocks, cells, nearest, windows
 
-CHUNK = 1 << 15  # pairs evaluated at once: large enough to hide the cost of a call, small enough for the cache
+SMALL = 1 << 15  # so few pairs in all are evaluated without looking for windows first
 _SMALLEST = 1e-45  # the least float32 above 0: a similarity of 0 says "nothing in common" and is never among the k best
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
@@ -51,119 +52,6 @@ class Pairs:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "gt", "value")))
 
 
-# --- windows ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """For every (ground truth, grid row) a rectangle of cells: first cell and extent, [2, G, M] for (x, y)."""
-
-    start: Int[Tensor, "2 G M"]
-    extent: Int[Tensor, "2 G M"]
-
-
-def windows(
-    grid: Grid, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G M"], reach_y: Float[Tensor, "G M"]
-) -> Windows:
-    """The cells whose centre lies within the reach of each ground truth's centre, clamped to the grid.
-
-    A negative reach (or NaN) gives an empty window, an infinite one all cells. Windows are widened by a hair
-    (0.01 px and 1e-5 of the coordinates), so rounding can only add cells: test exactly afterwards.
-    """
-    reach = torch.stack((reach_x, reach_y))
-    place = center.T[:, :, None].to(reach.dtype)
-    wide = reach + (0.01 + 1e-5 * (place.abs() + reach.abs()))
-    low = ((place - wide - grid.origin) / grid.stride).ceil_().clamp_(min=0)
-    high = torch.minimum(((place + wide - grid.origin) / grid.stride).floor_(), grid.last)
-    extent = (high - low + 1).clamp_(min=0)
-    extent = torch.where(reach >= 0, extent, 0)
-    # An empty window may start far outside the grid: keep its index small enough for an int32.
-    return Windows(torch.minimum(low, grid.last).int(), extent.int())
-
-
-def nearest(grid: Grid, center: Float[Tensor, "G 2"], cells: int) -> Windows:
-    """The `cells` x `cells` cells of every grid row nearest to each ground truth (fewer on a small level)."""
-    place = (center.T[:, :, None].to(grid.origin.dtype) - grid.origin) / grid.stride
-    start = (place - (cells - 1) / 2).round().clamp(min=0)
-    extent = (grid.last + 1).clamp(max=cells)
-    start = torch.minimum(start, grid.last + 1 - extent)
-    return Windows(start.int(), extent.expand_as(start).int())
-
-
-def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
-    """Flatten windows to (prior, gt) index vectors, int32, ordered by ground truth, in chunks of about CHUNK pairs.
-
-    One window is never split, so a chunk holds at most CHUNK pairs plus the largest window.
-    """
-    extent_x, extent_y = window.extent
-    count = (extent_x * extent_y).flatten()
-    used = count.nonzero().squeeze(1)
-    if used.shape[0] == 0:
-        return
-    row = used % len(grid)
-    columns, step = grid.columns[row], grid.step[row]
-    start_x, start_y = (side.flatten()[used] for side in window.start)
-    first = grid.first[row] + (start_y * columns + start_x) * step
-    width = extent_x.flatten()[used]
-    count = count[used]
-    end = count.cumsum(0)
-    table = torch.stack((first, columns * step, step, width, used // len(grid), end - count), dim=1).int()
-    for low, high, offset, total in _cuts(end):
-        part = table[low:high].repeat_interleave(count[low:high], dim=0, output_size=total - offset)
-        first, line, step, width, gt, before = part.unbind(1)
-        local = torch.arange(offset, total, dtype=torch.int32, device=table.device) - before
-        y = torch.div(local, width, rounding_mode="floor")
-        yield first + y * line + (local - y * width) * step, gt
-
-
-def _cuts(end: Int[Tensor, "n"]) -> list[tuple[int, int, int, int]]:
-    """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs before, pairs before the next)."""
-    total = int(end[-1])
-    if total <= CHUNK:
-        return [(0, end.shape[0], 0, total)]
-    marks = torch.arange(CHUNK, total, CHUNK, device=end.device)
-    edges = torch.unique(torch.searchsorted(end, marks) + 1)
-    edges = edges[edges < end.shape[0]]
-    pairs = [0, *end[edges - 1].tolist(), total]
-    edges = [0, *edges.tolist(), end.shape[0]]
-    return list(zip(edges[:-1], edges[1:], pairs[:-1], pairs[1:], strict=True))
-
-
-def within(
-    priors: Priors, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G L"], reach_y: Float[Tensor, "G L"]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """All pairs whose centres are apart by no more than the reach of their level, and perhaps a hair more.
-
-    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards.
-    """
-    if priors.grid is not None:
-        row = priors.grid.level
-        yield from cells(priors.grid, windows(priors.grid, center, reach_x[:, row], reach_y[:, row]))
-        return
-    start = 0
-    for level, size in enumerate(priors.level_sizes):
-        place = priors.centers[start : start + size].T.contiguous()
-        reach = torch.stack((reach_x[:, level], reach_y[:, level]))[:, :, None]
-        wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
-        wide = torch.where(reach >= 0, wide, -1)
-        for prior, owner in _blocks(size, center.shape[0]):
-            near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= wide[0, owner]
-            near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= wide[1, owner]
-            gt, index = (near_x & near_y).nonzero(as_tuple=True)
-            yield index + (start + prior.start), gt + owner.start
-        start += size
-
-
-def _blocks(priors: int, gts: int) -> Iterator[tuple[slice, slice]]:
-    """Ranges of priors and of ground truths with at most CHUNK pairs, some of each: what belongs to a prior alone, its
-    area say, is then computed once for several ground truths. Ground truths are the outer loop."""
-    side = max(1, min(priors, max(CHUNK // 8, CHUNK // max(gts, 1))))
-    step = max(1, CHUNK // side)
-    for low in range(0, gts, step):
-        for start in range(0, priors, side):
-            yield slice(start, min(start + side, priors)), slice(low, min(low + step, gts))
-
-
 # --- plausible pairs --------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +65,7 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     if len(priors) == 0 or gt.shape[0] == 0:
         return Pairs.cat([], priors)
     reach = reach_of(similarity) if priors.grid is not None and floor > 0 else None
-    if reach is None or len(priors) * gt.shape[0] <= CHUNK:
+    if reach is None or len(priors) * gt.shape[0] <= SMALL:
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)
     bound = gt.new_full((gt.shape[0],), floor)
     if k > 0:
@@ -242,7 +130,7 @@ def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: floa
     Within a block of ground truths the k best so far are kept, so a pair below them is dropped at once; when the
     block is through, the survivors are held against the final k-th best.
     """
-    for prior, owner in _blocks(len(priors), gt.shape[0]):
+    for prior, owner in blocks(len(priors), gt.shape[0]):
         if prior.start == 0:
             parts, best = [], gt.new_full((owner.stop - owner.start, k), -math.inf)
             bound = gt.new_full((owner.stop - owner.start,), min(floor, _SMALLEST) if k > 0 else floor)
@@ -360,7 +248,7 @@ def _beaten_in_windows(priors, gt, similarity, window, bar, slot_of) -> Iterator
 
 def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pairs]:
     sides = priors.sides.index_select(1, held)
-    for prior, owner in _blocks(len(held), gt.shape[0]):
+    for prior, owner in blocks(len(held), gt.shape[0]):
         value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])
         # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
         own = torch.arange(owner.start, owner.stop, device=gt.device)

@@ -14,9 +14,10 @@ from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
 from labelkit.boxes import centers, encode_ltrb
-from labelkit.pairs import Pairs, best_per_prior, cells, nearest, plausible, top_k_per_group, windows
+from labelkit.pairs import Pairs, best_per_prior, plausible, top_k_per_group
 from labelkit.priors import Priors
 from labelkit.similarity import iou
+from labelkit.windows import cells, nearest, windows
 
 _INSIDE = 0.01  # pixels; a prior's centre has to lie at least this far inside the ground truth
 _ROUNDING = 1e-12  # the order of a sum in float64 must not decide what "at least the threshold" means
