@@ -9,12 +9,13 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker, before torch is loaded: workers share the cores
+
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from labelkit.course import build
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker: several workers share the cores
 EXPECTED = {".ipynb": "blank", ".py": "pass"}
 _seconds: dict[str, float] = defaultdict(float)
 

@@ -199,11 +199,11 @@ print(f"GPU: {gpu}")
 # | 06 | [FCOS][06] | what changes when a prior is a point? |
 # | 07 | Train and measure | what does a rule do to average precision, by object size? |
 # | 08 | [TopK][08] | what if each ground truth chooses its own priors? |
-# | 09 | ATSS | can the threshold come from the data? |
+# | 09 | [ATSS][09] | can the threshold come from the data? |
 # | 10 | HAMBox | are there priors that overlap badly and still predict well? |
 # | 11 | Noisy anchors | what if a label is a number between 0 and 1? |
 # | 12 | Soft and dynamic labels | what if the network takes part in choosing? |
-# | 13 | Small objects | why are small objects hard, in six ways? |
+# | 13 | [Small objects][13] | why are small objects hard, in six ways? |
 # | 14 | [Metrics for small objects][14] | what can replace IoU where boxes never touch? |
 # | 15 | RFLA | what if a prior is what the network can see? |
 # | 16 | All of them, side by side | which rule should I use on my data? |
@@ -215,6 +215,8 @@ print(f"GPU: {gpu}")
 # [05]: 05_retinanet.ipynb
 # [06]: 06_fcos.ipynb
 # [08]: 08_topk.ipynb
+# [09]: 09_atss.ipynb
+# [13]: 13_small_objects.ipynb
 # [14]: 14_metrics_for_small_objects.ipynb
 #
 # Every rule of this course answers the same four questions, and chapter 4 starts the table that compares them:

@@ -1,9 +1,5 @@
 """What every test may ask for. The device is a parameter: tests marked gpu skip themselves where there is none."""
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
 import torch
 
