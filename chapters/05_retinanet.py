@@ -23,8 +23,8 @@ for ax, anchor, value in zip(axes, three, iou(three, object_box).tolist(), stric
     plot.boxes(ax, anchor, "prior", fill=True)
     plot.legend(ax, "gt", prior="anchor")
 plot.show(fig, alt=(
-    "One object, three anchors of the same size. The first covers nearly all of it, with IoU 0.70. The second is "
-    "moved further, IoU 0.46. The third covers one corner, IoU 0.18."))
+    "One object, three anchors of the same size. The first covers nearly all of it, with IoU "
+    "0.70. The second is moved further, IoU 0.46. The third covers one corner, IoU 0.18."))
 assert [round(value, 2) for value in iou(three, object_box).tolist()] == [0.70, 0.46, 0.18]
 
 # %% [markdown]
@@ -57,8 +57,9 @@ plot.points(axes[0], anchors.centers[touching.positive], "positive")
 plot.scene(axes[1], scene, title=f"one of them: IoU {touching.similarity[farthest]:.3f}")
 plot.boxes(axes[1], anchors.boxes[farthest], "positive", fill=True)
 plot.show(fig, alt=(
-    "Left: two overlapping objects and the centres of all 64 anchors, each marked as a positive. Right: one of these "
-    "anchors, which lies in a corner of the image and touches its object with a small part."))
+    "Left: two overlapping objects and the centres of all 64 anchors, each marked as a "
+    "positive. Right: one of these anchors, which lies in a corner of the image and touches "
+    "its object with a small part."))
 
 # %% tags=["nbval-check-output"]
 asked = encode_deltas(scene.boxes[touching.gt], anchors.boxes).abs().amax(dim=0)
@@ -68,8 +69,9 @@ print(f"one has to move sideways by {asked[0]:.2f} of its width")
 assert touching.positive.all() and touching.similarity.median() < 0.25 and asked[0] > 1
 
 # %% [markdown]
-# Every anchor of the image is a positive, and nothing is left to be background. Half of them show the network
-# mostly ground and call it "object". One of them would have to move by more than its own width to fit.
+# Every anchor of the image is a positive, and nothing is left to be background. Half of them have an IoU under 0.2
+# with their object, and the network is told "object" all the same. One would have to move by more than its own
+# width to fit.
 #
 # So overlap is not enough. **How much overlap does an anchor need?** That number is the threshold.
 #
@@ -95,8 +97,9 @@ for threshold in (0.4, 0.5):
     ax.axhline(threshold, color=plot.GREY, lw=1)
 plot.legend(ax, "positive", "ignored", "negative")
 plot.show(fig, alt=(
-    "IoU of a sliding anchor against its shift, a peak of 1 at 0. Above 0.5 the points are positive, from 0.4 to 0.5 "
-    "ignored, below 0.4 negative. The ignored band is a few pixels wide on each side."))
+    "IoU of a sliding anchor against its shift, a peak of 1 at 0. Above 0.5 the points are "
+    "positive, from 0.4 to 0.5 ignored, below 0.4 negative. The ignored band is a few pixels "
+    "wide on each side."))
 
 # %% [markdown]
 # Why not one cut? On the slope, one pixel decides between "object" and "background", while the image under the
@@ -140,8 +143,9 @@ for ax, answer, title in zip(axes, (touching, cut), ("touching", "0.5 and 0.4"),
     plot.assignment(ax, anchors, answer, scene.boxes)
     plot.legend(ax, "gt", "positive", "ignored", "negative")
 plot.show(fig, alt=(
-    "The 64 anchors under both rules. Touching: all positive, their boxes cover the whole image. With thresholds: "
-    "seven positives near the centres of the two objects, five ignored around them, the other 52 negative."))
+    "The 64 anchors under both rules. Touching: all positive, their boxes cover the whole "
+    "image. With thresholds: seven positives near the centres of the two objects, five "
+    "ignored around them, the other 52 negative."))
 assert [int(cut.positive.sum()), int(cut.ignored.sum()), int(cut.negative.sum())] == [7, 5, 52]
 
 # %% [markdown]
@@ -186,8 +190,7 @@ course.check("05.1", my_two_thresholds)
 # | negative | `NEGATIVE` = −1 | 0 |
 # | ignored | `IGNORED` = −2 | −1 |
 #
-# So −1 means "background" on the left and "ignored" on the right. It is the oldest mix-up in this field, and it
-# raises no error.
+# So −1 means "background" on the left and "ignored" on the right. Mixing them up raises no error.
 
 # %% tags=["nbval-check-output"]
 labels = torch.tensor([4, 0])
@@ -252,8 +255,8 @@ plot.points(ax, [[72, 76]], "gt")
 ax.annotate("", (72, 76), (56, 56), arrowprops={"arrowstyle": "->", "lw": 1.6})
 plot.legend(ax, "gt", positive="anchor")
 plot.show(fig, alt=(
-    "An anchor of 64 by 64 px and its object, 64 by 80 px. An arrow leads from the anchor's centre to the object's. "
-    "The four targets stand above: 0.25, 0.31, 0 and 0.22."))
+    "An anchor of 64 by 64 px and its object, 64 by 80 px. An arrow leads from the anchor's "
+    "centre to the object's. The four targets stand above: 0.25, 0.31, 0 and 0.22."))
 
 assert (tx, ty, tw) == (16 / 64, 20 / 64, 0) and abs(th - torch.tensor(80 / 64).log()) < 1e-6
 assert torch.allclose(decode_deltas(encode_deltas(wanted, anchor), anchor), wanted)
@@ -302,8 +305,9 @@ for level, ax in enumerate(axes):
     plot.assignment(ax, pyramid, strict, sizes_scene.boxes, level=level)
 plot.legend(axes[1], "gt", "positive", "ignored", "negative")
 plot.show(fig, alt=(
-    "Four objects on the three levels of the pyramid. The objects of 16, 32 and 64 px each have three or four "
-    "positives on the level of their size. The object of 8 px has none: its surroundings are all negative."))
+    "Four objects on the three levels of the pyramid. The objects of 16, 32 and 64 px each "
+    "have three or four positives on the level of their size. The object of 8 px has none: "
+    "its surroundings are all negative."))
 
 # %% [markdown]
 # The object of 8 px has no positive. It is worse than missing: all anchors on it are **negative**. The network is
@@ -329,8 +333,9 @@ for threshold in (0.4, 0.5, 0.7):
     ax.axhline(threshold, color=plot.GREY, lw=1)
 ax.set_xticks([8, 16, 24, 32, 48, 64])
 plot.show(fig, alt=(
-    "Best IoU against the side of a square object. It rises from 0.06 at 4 px to 1 at 16 px, and has further peaks "
-    "at 32 and 64 px with valleys near 0.5 between. At unlucky places the peaks are lower, about 0.6 to 0.8."))
+    "Best IoU against the side of a square object. It rises from 0.06 at 4 px to 1 at 16 px, "
+    "and has further peaks at 32 and 64 px with valleys near 0.5 between. At unlucky places "
+    "the peaks are lower, about 0.6 to 0.8."))
 
 # %% tags=["nbval-check-output"]
 lucky, unlucky = lines.values()
@@ -415,7 +420,7 @@ course.check("05.3", my_claims)
 # ## Three choices that nobody names
 #
 # The sentence "the best anchor becomes positive" hides three decisions. Libraries decide differently, and papers
-# seldom say which they used. Each decision moves AP on small objects.
+# seldom say which they used. Each decision changes which small objects are learned at all.
 #
 # ### First choice: which of the tied anchors?
 #
@@ -436,8 +441,9 @@ for ax, ties in zip(axes, ("all", "first", "nearest"), strict=True):
     ax.set(xlim=(32, 96), ylim=(96, 32))
 plot.legend(axes[1], "gt", "positive", "negative")
 plot.show(fig, alt=(
-    "An object of 6 px among anchors of 32 px. All: nine anchors around it are positive. First: the upper left of "
-    "the nine. Nearest: the one whose centre is closest to the object's."))
+    "An object of 6 px among anchors of 32 px. All: nine anchors around it are positive. "
+    "First: the upper left of the nine. Nearest: the one whose centre is closest to the "
+    "object's."))
 assert [len(found) for found in tied.values()] == [9, 1, 1]
 assert tied["first"][0] == min(tied["all"]) and tied["nearest"] != tied["first"]
 
@@ -469,8 +475,9 @@ for ax, (name, assigner) in zip(axes, variants.items(), strict=True):
     ax.set(xlim=(16, 80), ylim=(80, 16), title=f"{name}\nlarge: {served[name][0]}   small: {served[name][1]}")
 plot.legend(axes[1], "gt", "negative", positive="serves the large", good="serves the small")
 plot.show(fig, alt=(
-    "A small object inside a large one. Owner argmax: nine positives, all for the large object. Owner gt, all "
-    "ties: nine positives, all for the small one. Owner gt, nearest: three for the large, one for the small."))
+    "A small object inside a large one. Owner argmax: nine positives, all for the large "
+    "object. Owner gt, all ties: nine positives, all for the small one. Owner gt, nearest: "
+    "three for the large, one for the small."))
 assert list(served.values()) == [[9, 0], [0, 9], [3, 1]]
 
 # %% [markdown]
@@ -525,8 +532,9 @@ for ax, gt, title in zip(axes, (theirs, ours.gt), ("torchvision's Matcher", "lab
         plot.points(ax, pyramid.centers[chosen & on_level], role)
     plot.legend(ax, "gt", "positive", "ignored", "negative")
 plot.show(fig, alt=(
-    "One object in the image and one far outside, the level with anchors of 32 px. torchvision's Matcher: every "
-    "anchor is positive. labelkit: only the few that fit the object in the image."))
+    "One object in the image and one far outside, the level with anchors of 32 px. "
+    "torchvision's Matcher: every anchor is positive. labelkit: only the few that fit the "
+    "object in the image."))
 
 # %% [markdown]
 # One stray annotation turns the whole image into foreground. No error, no warning. detectron2 and mmdet (with its
@@ -672,9 +680,9 @@ shown = ("none", "first, owner argmax", "nearest, owner argmax", "all, owner arg
 bars = {name: dict(zip(SIZES, without["trees"][name], strict=True)) for name in shown}
 plot.bars_by_size(ax, bars, ylabel="trees without a positive")
 plot.show(fig, alt=(
-    "Share of trees without a positive, by size and rule. Under 8 px: none 100 percent, first with owner argmax 32, "
-    "nearest with owner argmax 22, all with owner argmax 6, all with owner gt 0. From 8 px on only the bar of no "
-    "low-quality rule is above 0."))
+    "Share of trees without a positive, by size and rule. Under 8 px: none 100 percent, first "
+    "with owner argmax 32, nearest with owner argmax 22, all with owner argmax 6, all with "
+    "owner gt 0. From 8 px on only the bar of no low-quality rule is above 0."))
 
 # %%
 small = {name: shares[0] for name, shares in without["trees"].items()}
