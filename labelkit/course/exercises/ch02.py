@@ -3,7 +3,8 @@
 import torch
 
 from labelkit import plot
-from labelkit.course import Exercise, compare
+from labelkit.course import Exercise, Wrong, compare
+from labelkit.course.exercise import describe
 from labelkit.nms import nms, soft_nms
 from labelkit.similarity import iou
 
@@ -29,6 +30,16 @@ def _kept_drawn(boxes, scores, got, want, labels=None):
     return draw
 
 
+def _compare_kept(case, inputs, got, want, draw):
+    """As `compare`; another number of kept boxes is a wrong answer of the right form, so it gets its picture too."""
+    indices = isinstance(got, torch.Tensor) and got.dtype == torch.int64 and got.ndim == 1
+    if indices and len(got) != len(want) and set(got.tolist()) <= set(range(len(inputs["boxes"]))):
+        shown = "\n".join(f"    {name} = {describe(value)}" for name, value in inputs.items())
+        few = "too few" if len(got) < len(want) else "too many"
+        raise Wrong(f"{case}.\n{shown}\nYour function keeps {few} boxes: {got.tolist()}.", draw=draw)
+    compare(case, inputs, got, want, draw=draw)
+
+
 def _texts(scores, labels):
     labels = scores if labels is None else labels
     return zip(scores.tolist(), labels.tolist(), strict=True)
@@ -41,7 +52,7 @@ def _suppress(case, boxes, scores, threshold, answer):
     boxes, scores = torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores)
     got, want = answer(boxes, scores, threshold), nms(boxes, scores, threshold)
     inputs = {"boxes": boxes, "scores": scores, "threshold": threshold}
-    compare(case, inputs, got, want, draw=_kept_drawn(boxes, scores, got, want) if len(boxes) else None)
+    _compare_kept(case, inputs, got, want, _kept_drawn(boxes, scores, got, want) if len(boxes) else None)
 
 
 def a_double(answer):
@@ -102,7 +113,7 @@ def _by_class(case, boxes, scores, labels, threshold, answer):
     labels = torch.tensor(labels, dtype=torch.int64)
     got, want = answer(boxes, scores, labels, threshold), nms(boxes, scores, threshold, labels=labels)
     inputs = {"boxes": boxes, "scores": scores, "labels": labels, "threshold": threshold}
-    compare(case, inputs, got, want, draw=_kept_drawn(boxes, scores, got, want, labels) if len(boxes) else None)
+    _compare_kept(case, inputs, got, want, _kept_drawn(boxes, scores, got, want, labels) if len(boxes) else None)
 
 
 SAME = [[20.0, 20, 60, 60]] * 3
