@@ -34,13 +34,13 @@ def by_size(values):
     return {name: values[(sides >= low) & (sides < high)].float().mean().item() for name, (low, high) in SIZES.items()}
 
 # %%
-numbers = torch.cat([torch.full((len(target["boxes"]),), k) for k, target in enumerate(targets)])
+tile_of = torch.cat([torch.full((len(target["boxes"]),), k) for k, target in enumerate(targets)])
 fig, axes = plot.figure(3, width=3.2, height=3.5)
 for ax, wanted in zip(axes, (6, 13, 30), strict=True):
     inside = ((centers(crowns) - 64).abs() < 40).all(dim=1)
     chosen = torch.where(inside, (sides - wanted).abs(), 1e3).argmin()
     x, y = (centers(crowns)[chosen] - 20).int().tolist()
-    cut = photos[numbers[chosen], :, y : y + 40, x : x + 40]
+    cut = photos[tile_of[chosen], :, y : y + 40, x : x + 40]
     plot.scene(ax, cut, crowns[chosen] - torch.tensor([x, y, x, y]), title=f"{sides[chosen]:.0f} px")
     ax.set_xticks(range(0, 41, 8))
     ax.set_yticks(range(0, 41, 8))
@@ -83,10 +83,10 @@ fig, (ax,) = plot.figure(width=5.2, height=5.4)
 plot.scene(ax, photo, title="fixed IoU 0.5 / 0.4, no low-quality rule")
 plot.boxes(ax, target["boxes"][got > 0], "good")
 plot.boxes(ax, target["boxes"][got == 0], "gt")
-plot.legend(ax, good="has a positive anchor", gt="has none: all of it is background")
+plot.legend(ax, good="has a positive anchor", gt="has none")
 plot.show(fig, alt=(
-    "One tile of forest. Crowns with a positive anchor in green, those without in red: nearly all the small ones are "
-    "red."))
+    "One tile of forest. Crowns with a positive anchor are green, those without are orange: nearly all the small "
+    "ones are orange."))
 
 # %% tags=["nbval-check-output"]
 starved = by_size(per_crown(fixed) == 0)
@@ -171,7 +171,7 @@ assert size_index(crowns, "aitod").bincount().tolist() == [130, 403, 191, 1]
 #
 # The classes of evaluation have a quirk. COCO's code includes **both ends** of a range. An object of exactly 8 × 8
 # belongs to *very tiny* and to *tiny*. With hand-drawn boxes that hardly happens. With whole pixels it does, here
-# to one digit of 16 × 16:
+# to one digit with an area of 256 px:
 
 # %% tags=["nbval-check-output"]
 digits = datasets.digits("train", 200)
@@ -276,8 +276,7 @@ assert doubles["under 8 px"] > 10 * doubles["16 px and more"]
 
 # %% tags=["nbval-check-output"]
 robbed = given["the nearest"] == 0
-tiles_of = torch.cat([torch.full((len(target["boxes"]),), k) for k, target in enumerate(targets)])
-gaps = torch.cdist(centers(crowns), centers(crowns)).masked_fill(tiles_of[:, None] != tiles_of, 1e3)
+gaps = torch.cdist(centers(crowns), centers(crowns)).masked_fill(tile_of[:, None] != tile_of, 1e3)
 nearest = gaps.fill_diagonal_(1e3).amin(dim=1)
 tiny = sides < 8
 print(f"{(robbed & tiny).sum()} of {tiny.sum()} crowns under 8 px are robbed by a neighbour")

@@ -184,9 +184,9 @@ def _lowered(case, boxes, scores, sigma, answer):
 def _scores_drawn(boxes, got):
     def draw():
         figure, (ax,) = plot.figure()
-        edge = int(boxes.max()) + 6
+        edge = int(boxes.max()) + 12
         plot.scene(ax, (edge, edge), title="the scores that came back")
-        plot.boxes(ax, boxes, "prediction", labels=[f"{value:.3f}" for value in got.tolist()])
+        plot.boxes(ax, boxes + 6, "prediction", labels=[f"{value:.3f}" for value in got.tolist()])
         return figure
 
     return draw
