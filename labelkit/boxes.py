@@ -125,7 +125,7 @@ def decode_ltrb(distances: Float[Tensor, "*n 4"], points: Float[Tensor, "*n 2"])
 def centerness(distances: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """How central a point is in its box: sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), in (0, 1].
 
-    FCOS, section 3.2, equation 3. Defined for points strictly inside their box (all four distances positive).
+    FCOS, section 3.3, equation 3. Defined for points strictly inside their box (all four distances positive).
     """
     left, top, right, bottom = as_float(distances).unbind(-1)
     horizontal = torch.minimum(left, right) / torch.maximum(left, right)

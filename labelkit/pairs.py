@@ -73,9 +73,9 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     window = _reachable(priors.grid, gt, reach, bound[:, None])
     parts, score = [], _scorer(priors, gt, similarity)
     for prior, owner in cells(priors.grid, window):
-        value = score(prior, owner)
-        keep = (value >= bound.index_select(0, owner)).nonzero().squeeze(1)
-        parts.append(Pairs(prior[keep].long(), owner[keep].long(), value[keep]))
+        pairs = Pairs(prior, owner, score(prior, owner))
+        pairs = pairs[pairs.value >= bound.index_select(0, owner)]
+        parts.append(Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value))
     return Pairs.cat(parts, priors)
 
 
@@ -144,7 +144,7 @@ def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: floa
         parts.append(Pairs(index + prior.start, row.index_select(0, own), value[own, index]))
         if prior.stop == len(priors):
             found = Pairs.cat(parts, priors)
-            found = found[found.value >= bound[found.gt]] if k > 0 and len(parts) > 1 else found
+            found = found[found.value >= bound.index_select(0, found.gt)] if k > 0 and len(parts) > 1 else found
             yield Pairs(found.prior, found.gt + owner.start, found.value)
 
 
@@ -222,28 +222,23 @@ def challengers(
     """
     bar = holders.value.new_full((slots,), math.inf)
     bar[slot_of(holders)] = holders.value
-    held = torch.unique(holders.prior)
     reach = reach_of(similarity) if priors.grid is not None else None
     if reach is not None:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
         row_bar.scatter_reduce_(0, priors.grid.row_of(holders.prior), holders.value, "amin")
         window = _reachable(priors.grid, gt, reach, row_bar[None])
-        if int(window.extent.prod(dim=0).sum()) < len(held) * gt.shape[0]:
+        if int(window.extent.prod(dim=0).sum()) < len(holders) * gt.shape[0]:
             return Pairs.cat(list(_beaten_in_windows(priors, gt, similarity, window, bar, slot_of)), priors)
+    held = torch.unique(holders.prior)
     return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
 
 
 def _beaten_in_windows(priors, gt, similarity, window, bar, slot_of) -> Iterator[Pairs]:
     score = _scorer(priors, gt, similarity)
     for prior, owner in cells(priors.grid, window):
-        pairs = Pairs(prior.long(), owner.long(), bar)
-        own_bar = bar.index_select(0, slot_of(pairs))
-        known = (own_bar < math.inf).nonzero().squeeze(1)
-        prior, owner = pairs.prior[known], pairs.gt[known]
-        value = score(prior, owner)
-        keep = (value >= own_bar[known]).nonzero().squeeze(1)
-        yield Pairs(prior[keep], owner[keep], value[keep])
+        pairs = Pairs(prior.long(), owner.long(), score(prior, owner))
+        yield pairs[pairs.value >= bar.index_select(0, slot_of(pairs))]
 
 
 def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pairs]:
@@ -253,5 +248,6 @@ def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pa
         # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
         own = torch.arange(owner.start, owner.stop, device=gt.device)
         start = slot_of(Pairs(torch.zeros_like(own), own, bar))
-        near, index = (value >= bar[start[:, None] + held[prior]]).nonzero(as_tuple=True)
-        yield Pairs(held[index + prior.start], own[near], value[near, index])
+        own_bar = bar.index_select(0, (start[:, None] + held[prior]).flatten()).view(value.shape)
+        near, index = (value >= own_bar).nonzero(as_tuple=True)
+        yield Pairs(held.index_select(0, index + prior.start), own.index_select(0, near), value[near, index])

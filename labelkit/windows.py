@@ -66,16 +66,16 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
     if used.shape[0] == 0:
         return
     row = used % len(grid)
-    columns, step = grid.columns[row], grid.step[row]
-    start_x, start_y = (side.flatten()[used] for side in window.start)
-    first = grid.first[row] + (start_y * columns + start_x) * step
-    width = extent_x.flatten()[used]
-    count = count[used]
+    columns, step, first = (part.index_select(0, row) for part in (grid.columns, grid.step, grid.first))
+    start_x, start_y = (side.flatten().index_select(0, used) for side in window.start)
+    first = first + (start_y * columns + start_x) * step
+    width = extent_x.flatten().index_select(0, used)
+    count = count.index_select(0, used)
     end = count.cumsum(0)
-    table = torch.stack((first, columns * step, step, width, used // len(grid), end - count), dim=1).int()
+    table = torch.stack((first, columns * step, step, width, used // len(grid), end - count)).int()
     for low, high, offset, total in _cuts(end):
-        part = table[low:high].repeat_interleave(count[low:high], dim=0, output_size=total - offset)
-        first, line, step, width, gt, before = part.unbind(1)
+        which = torch.repeat_interleave(count[low:high], output_size=total - offset)
+        first, line, step, width, gt, before = (part[low:high].index_select(0, which) for part in table)
         local = torch.arange(offset, total, dtype=torch.int32, device=table.device) - before
         y = torch.div(local, width, rounding_mode="floor")
         yield first + y * line + (local - y * width) * step, gt

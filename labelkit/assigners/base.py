@@ -56,7 +56,7 @@ class GroundTruths:
 
     def slot(self, pairs: Pairs) -> Int[Tensor, "n"]:
         """Where the prior of each pair stands over the whole batch: a prior serves every image separately."""
-        return pairs.prior if self.images == 1 else self.image[pairs.gt] * self.num_priors + pairs.prior
+        return pairs.prior if self.images == 1 else self.image.index_select(0, pairs.gt) * self.num_priors + pairs.prior
 
     def assignment(
         self,
@@ -73,7 +73,7 @@ class GroundTruths:
         gt = torch.full((self.slots,), NEGATIVE, dtype=torch.int64, device=self.boxes.device)
         if ignored is not None:
             gt.index_fill_(0, ignored, IGNORED)
-        gt.index_copy_(0, slot, positive.gt if self.images == 1 else self.index_in_image[positive.gt])
+        gt.index_copy_(0, slot, positive.gt if self.images == 1 else self.index_in_image.index_select(0, positive.gt))
         similarity, score = real.new_zeros(self.slots), real.new_zeros(self.slots)
         similarity.index_copy_(0, slot, real)
         if isinstance(score_target, Tensor):

@@ -26,7 +26,7 @@ class FCOS(Assigner):
     - and its level fits: max(l, t, r, b) lies in the level's range.
 
     Among several ground truths the one of smallest area wins, the lower index on equal areas. Nothing is ignored.
-    Tian 2019, section 3.1 (inside, ranges, smallest area); centre sampling came with the authors' later code.
+    Tian 2019, sections 3.1 (inside, smallest area) and 3.2 (ranges); centre sampling came with the authors' later code.
 
     regress_ranges: (low, high) in pixels for each level; None takes (8 s of the level below, 8 s of this level), open
         at both ends of the pyramid: 0 to 64, 64 to 128, ... for strides 8, 16, ... `Priors` must know its strides.
@@ -34,7 +34,7 @@ class FCOS(Assigner):
     closed_ranges: True, both ends belong to the range (the authors, mmdet: 64 px belongs to two levels); False,
         neither does (torchvision, detectron2: 64 px belongs to no level).
 
-    `similarity` of a positive is its centre-ness (section 3.2). Points are the priors' centres, boxes will do too.
+    `similarity` of a positive is its centre-ness (section 3.3). Points are the priors' centres, boxes will do too.
     """
 
     regress_ranges: Sequence[tuple[float, float]] | None = None
@@ -53,19 +53,21 @@ class FCOS(Assigner):
         center, parts = centers(gts.boxes), []
         # Who may match: the points near enough to a ground truth on a level that can hold it.
         for prior, owner in within(priors, center, *self._reach(gts, low, high, radius)):
-            point, level = priors.centers[prior], priors.levels[prior]
-            distance = encode_ltrb(gts.boxes[owner], point)
+            point, level = priors.centers.index_select(0, prior), priors.levels.index_select(0, prior)
+            distance = encode_ltrb(gts.boxes.index_select(0, owner), point)
             nearest, farthest = torch.aminmax(distance, dim=-1)
             # Who is chosen: inside, central, of the right scale.
-            chosen = (nearest > 0) & self._in_range(farthest, low[level], high[level])
+            chosen = (nearest > 0) & self._in_range(farthest, low.index_select(0, level), high.index_select(0, level))
             if self.center_radius is not None:
-                chosen &= (point - center[owner]).abs().amax(dim=-1) < radius[level]
-            keep = chosen.nonzero().squeeze(1)
+                offset = (point - center.index_select(0, owner)).abs().amax(dim=-1)
+                chosen &= offset < radius.index_select(0, level)
             # How well: centre-ness, for the loss; it plays no part in the choice.
-            parts.append(Pairs(prior[keep].long(), owner[keep].long(), centerness(distance[keep])))
+            pairs = Pairs(prior.long(), owner.long(), nearest)[chosen]
+            distance = distance.index_select(0, chosen.nonzero().squeeze(1))
+            parts.append(Pairs(pairs.prior, pairs.gt, centerness(distance)))
         pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
-        won = first_of(gts.slot(pairs), gts.slots, area(gts.boxes)[pairs.gt], pairs.gt)
+        won = first_of(gts.slot(pairs), gts.slots, area(gts.boxes).index_select(0, pairs.gt), pairs.gt)
         return gts.assignment(pairs[won])
 
     def _in_range(self, farthest: Tensor, low: Tensor, high: Tensor) -> Tensor:

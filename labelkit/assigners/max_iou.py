@@ -60,25 +60,23 @@ class MaxIoU(Assigner):
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=k)
         slot = gts.slot(pairs)
         # Who is chosen: each prior's best ground truth, if it is good enough.
-        own = best_per_prior(pairs, slot, gts.slots)
-        positive = own & (pairs.value >= self.fg_thresh)
-        ignored = slot[own & (pairs.value >= self.bg_thresh)]
+        own = pairs[best_per_prior(pairs, slot, gts.slots)]
+        positive, ignored = own[own.value >= self.fg_thresh], gts.slot(own[own.value >= self.bg_thresh])
         if not self.allow_low_quality_matches:
-            return gts.assignment(pairs[positive], ignored)
+            return gts.assignment(positive, ignored)
         # Who wins: a prior claimed by the low-quality rule goes to its owner.
         claim = pairs[self._claims(priors, gts, pairs)]
         if self.low_quality_owner == "gt":
             claim = claim[first_of(gts.slot(claim), gts.slots, -claim.gt)]
         else:
-            claim = self._argmax_of_claimed(priors, gts, pairs[own], claim)
-        claimed = self._mark(gts, claim)
-        positive &= ~claimed[slot]
-        return gts.assignment(Pairs.cat([pairs[positive], claim], priors), ignored)
+            claim = self._argmax_of_claimed(priors, gts, own, claim)
+        free = ~self._mark(gts, claim).index_select(0, gts.slot(positive))
+        return gts.assignment(Pairs.cat([positive[free], claim], priors), ignored)
 
     def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"] | Int[Tensor, "m"]:
         """The pairs whose similarity equals the best of their ground truth exactly, ties by `low_quality_ties`."""
         best = pairs.value.new_zeros(len(gts)).scatter_reduce_(0, pairs.gt, pairs.value, "amax")
-        claim = (pairs.value == best[pairs.gt]) & (pairs.value > 0) & (pairs.value >= self.min_fg)
+        claim = (pairs.value == best.index_select(0, pairs.gt)) & (pairs.value > 0) & (pairs.value >= self.min_fg)
         if self.low_quality_ties == "all":
             return claim
         claim = claim.nonzero().squeeze(1)
@@ -94,7 +92,7 @@ class MaxIoU(Assigner):
         `own` is exact where it reaches bg_thresh: all such pairs are known. Below, a ground truth that was content
         with other priors may beat the claim, so those priors are held against all ground truths again.
         """
-        own = own[self._mark(gts, claim)[gts.slot(own)]]
+        own = own[self._mark(gts, claim).index_select(0, gts.slot(own))]
         known = own.value >= self.bg_thresh
         if max(gts.counts, default=0) <= 1 or bool(known.all()):
             return own
