@@ -335,7 +335,7 @@ assert beside[1.5] == 0 and beside[None] > 0.1
 # Without centre sampling a point near a side is a positive like any other. The authors saw that such points produce
 # many bad boxes. If a bad box has a high class score, it survives suppression in place of a better one.
 #
-# FCOS adds one more output, trained to say how central the point is (Tian 2019, section 3.2, equation 3). At test
+# FCOS adds one more output, trained to say how central the point is (Tian 2019, section 3.3, equation 3). At test
 # time it multiplies the class score.
 #
 # $$\text{centre-ness} = \sqrt{\frac{\min(l, r)}{\max(l, r)} \cdot \frac{\min(t, b)}{\max(t, b)}}$$
