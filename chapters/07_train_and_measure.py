@@ -63,7 +63,7 @@ for name, number in zip(SIZES, sizes.bincount().tolist(), strict=True):
     print(f"{name:15} {number:4} objects in the test images")
 best_case = 8**2 / 16**2
 print(f"best IoU of an object of 8 x 8 px with an anchor of 16 x 16 px: {best_case:.2f}")
-assert best_case < 0.4 and sizes.bincount().min() > 90
+assert best_case < 0.4 and sizes.bincount()[0] / len(sizes) > 0.2
 
 # %% [markdown]
 # An object of 8 px inside an anchor of 16 px has IoU 0.25. That is below both thresholds. Without a further rule,
@@ -177,14 +177,14 @@ torch.testing.assert_close(focal / positive.sum(), losses["classification"].deta
 
 # %%
 fig, (ax,) = plot.figure(width=4.2, height=4.4)
-plot.scene(ax, images[0].mean(dim=0), targets[0]["boxes"], title=f"{positive.sum()} positives of 1344 decide what is learned")
-plot.points(ax, labels_at := anchors.centers[labels.ignored[0]], "ignored")
+plot.scene(ax, images[0].mean(dim=0), targets[0]["boxes"], title=f"{positive.sum()} positives among 1344 anchors")
+plot.points(ax, anchors.centers[~used], "ignored")
 plot.points(ax, anchors.centers[positive], "positive")
 plot.legend(ax, "gt", "positive", "ignored")
 plot.show(fig, alt=(
     "A training image with its true boxes. Dots mark the centres of the positive and of the ignored anchors. Every "
     "other anchor of the 1344 is background."))
-assert 10 < positive.sum() < 134 and len(labels_at) < 134
+assert 10 < positive.sum() < 134 and (~used).sum() < 134
 
 # %% [markdown]
 # Less than a tenth of the anchors are positive. All the others tell the network *here is nothing*, also those beside
@@ -207,7 +207,8 @@ recipes = {
     "fixed, all ties": Recipe(assigner="max_iou", steps=STEPS),
     "FCOS": Recipe(detector="fcos", assigner="fcos", steps=STEPS),
 }
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+folder = Path(temporary.name)
 results, found = {}, {}
 for name, recipe in recipes.items():
     results[name] = train(recipe, folder / name, data=(train_set, test_set), progress=False)
@@ -466,12 +467,11 @@ plot.show(fig, alt=(
     "AP of the FCOS detector against the IoU that a hit needs, from 0.5 to 0.95. It falls steadily to nearly 0. A line "
     "marks the mean of the ten values, the headline AP."))
 assert abs(np.mean(ladder) - measured["FCOS"]["AP"]) < 1e-4
-assert ladder[0] > 2 * np.mean(ladder)  # seen: 0.22 and 0.06
+assert ladder[0] > 2 * np.mean(ladder)  # seen: 0.17 and 0.04
 
 # %% [markdown]
-# Both numbers agree, and the headline is the mean of the ladder. After 100 steps all of them are low. A detector that
-# is trained to the end reaches AP50 around 0.6 on such digits. We are after the differences between sizes, and those
-# show early.
+# Both numbers agree, and the headline is the mean of the ladder. After 100 steps all of them are low: the recipe's full
+# length is more than seven times as long. We are after the differences between sizes, and those show early.
 #
 # ## AP by object size
 #
@@ -488,7 +488,7 @@ print(f"{'AP50':16}" + "".join(f"{size:>17}" for size in SIZES) + f"{'all':>8}")
 for name, values in by_size.items():
     print(f"{name:16}" + "".join(f"{value:17.3f}" for value in values.values()) + f"{measured[name]['AP50']:8.3f}")
 tiny = {name: values["under 8 px"] for name, values in by_size.items()}
-assert tiny["fixed, none"] < 0.02 and tiny["fixed, all ties"] > tiny["fixed, none"] + 0.05  # seen: 0.00 and 0.2
+assert tiny["fixed, none"] < 0.02 and tiny["fixed, all ties"] > tiny["fixed, none"] + 0.05  # seen: 0.00, 0.20
 
 # %%
 fig, (ax,) = plot.figure(width=6.4, height=3.4)
@@ -502,7 +502,7 @@ plot.show(fig, alt=(
 # low-quality rule it finds none of the digits under 8 px, or next to none. One flag, `allow_low_quality_matches`, is
 # the whole difference between the first two rows.
 #
-# The column on the right hides it. One in five of these objects is under 8 px, and a mean can lose them unnoticed.
+# The column on the right hides it. More than one in five of these objects is under 8 px, and a mean can lose them unnoticed.
 #
 # ## Where the small ones are lost
 #
@@ -648,7 +648,7 @@ assert given["fixed, all ties"]["0-8"]["starved"] < 0.02 < given["FCOS"]["0-8"][
 assert given["fixed, all ties"]["0-8"]["positives"] > 2 * given["FCOS"]["0-8"]["positives"]
 
 # %% [markdown]
-# All starved: nothing found. That holds in every run of this chapter that we made. The order of the other two is a
+# All starved: nothing found. That held with 120 and 150 steps too, when we wrote this chapter. The order of the other two is a
 # weaker statement. FCOS gives a small object two positives where the rule with all ties gives six; but FCOS is also
 # another detector with another loss. Chapter 9 takes the two apart.
 #
