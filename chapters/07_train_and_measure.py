@@ -502,7 +502,8 @@ plot.show(fig, alt=(
 # low-quality rule it finds none of the digits under 8 px, or next to none. One flag, `allow_low_quality_matches`, is
 # the whole difference between the first two rows.
 #
-# The column on the right hides it. More than one in five of these objects is under 8 px, and a mean can lose them unnoticed.
+# The column on the right hides it. More than one in five of these objects is under 8 px, and a mean can lose them
+# unnoticed.
 #
 # ## Where the small ones are lost
 #
@@ -648,9 +649,9 @@ assert given["fixed, all ties"]["0-8"]["starved"] < 0.02 < given["FCOS"]["0-8"][
 assert given["fixed, all ties"]["0-8"]["positives"] > 2 * given["FCOS"]["0-8"]["positives"]
 
 # %% [markdown]
-# All starved: nothing found. That held with 120 and 150 steps too, when we wrote this chapter. The order of the other two is a
-# weaker statement. FCOS gives a small object two positives where the rule with all ties gives six; but FCOS is also
-# another detector with another loss. Chapter 9 takes the two apart.
+# All starved: nothing found. That held with 120 and 150 steps too, when we wrote this chapter. The order of the other
+# two is a weaker statement. FCOS gives a small object two positives where the rule with all ties gives six; but FCOS
+# is also another detector with another loss. Chapter 9 takes the two apart.
 #
 # ### How sure are we?
 #
