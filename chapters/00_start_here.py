@@ -197,7 +197,7 @@ print(f"GPU: {gpu}")
 # | 04 | [Why assign labels][04] | why do labels decide what is learned, and why are more positives not better? |
 # | 05 | [RetinaNet][05] | what do two thresholds on IoU give, and whom do they leave out? |
 # | 06 | [FCOS][06] | what changes when a prior is a point? |
-# | 07 | Train and measure | what does a rule do to average precision, by object size? |
+# | 07 | [Train and measure][07] | what does a rule do to average precision, by object size? |
 # | 08 | [TopK][08] | what if each ground truth chooses its own priors? |
 # | 09 | [ATSS][09] | can the threshold come from the data? |
 # | 10 | HAMBox | are there priors that overlap badly and still predict well? |
@@ -205,7 +205,7 @@ print(f"GPU: {gpu}")
 # | 12 | Soft and dynamic labels | what if the network takes part in choosing? |
 # | 13 | [Small objects][13] | why are small objects hard, in six ways? |
 # | 14 | [Metrics for small objects][14] | what can replace IoU where boxes never touch? |
-# | 15 | RFLA | what if a prior is what the network can see? |
+# | 15 | [RFLA][15] | what if a prior is what the network can see? |
 # | 16 | All of them, side by side | which rule should I use on my data? |
 #
 # [01]: 01_boxes_and_iou.ipynb
@@ -214,10 +214,12 @@ print(f"GPU: {gpu}")
 # [04]: 04_why_assign_labels.ipynb
 # [05]: 05_retinanet.ipynb
 # [06]: 06_fcos.ipynb
+# [07]: 07_train_and_measure.ipynb
 # [08]: 08_topk.ipynb
 # [09]: 09_atss.ipynb
 # [13]: 13_small_objects.ipynb
 # [14]: 14_metrics_for_small_objects.ipynb
+# [15]: 15_rfla.ipynb
 #
 # Every rule of this course answers the same four questions, and chapter 4 starts the table that compares them:
 #

@@ -65,7 +65,9 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     if len(priors) == 0 or gt.shape[0] == 0:
         return Pairs.cat([], priors)
     reach = reach_of(similarity) if priors.grid is not None and floor > 0 else None
-    if reach is None or len(priors) * gt.shape[0] <= SMALL:
+    if len(priors) * gt.shape[0] <= SMALL:
+        return _at_once(priors, gt, similarity, floor, k)
+    if reach is None:
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)
     bound = gt.new_full((gt.shape[0],), floor)
     if k > 0:
@@ -122,6 +124,18 @@ def _kth_best_nearby(priors: Priors, gt: Tensor, similarity: Similarity, k: int)
     if k > value.shape[1]:
         return value.new_full((gt.shape[0],), -math.inf)
     return value.amax(dim=1) if k == 1 else value.topk(k, dim=1).values[:, -1]
+
+
+def _at_once(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Pairs:
+    """`plausible` for so few pairs that looking for windows would take longer than evaluating them."""
+    value = similarity(priors.sides[:, None].movedim(0, -1), gt[:, None])
+    bound = floor
+    if k > 0:
+        best = _merge_best(value.new_full((gt.shape[0], k), -math.inf), value)
+        bound = best[:, -1:].clamp(min=_SMALLEST).clamp(max=floor)
+    found = (value >= bound).flatten().nonzero().squeeze(1)
+    owner = torch.div(found, len(priors), rounding_mode="floor")
+    return Pairs(found - owner * len(priors), owner, value.flatten().index_select(0, found))
 
 
 def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Iterator[Pairs]:
@@ -223,7 +237,7 @@ def challengers(
     bar = holders.value.new_full((slots,), math.inf)
     bar[slot_of(holders)] = holders.value
     reach = reach_of(similarity) if priors.grid is not None else None
-    if reach is not None:
+    if reach is not None and len(holders) * gt.shape[0] > SMALL:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
         row_bar.scatter_reduce_(0, priors.grid.row_of(holders.prior), holders.value, "amin")

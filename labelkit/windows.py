@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -105,18 +106,21 @@ def within(
         row = priors.grid.level
         yield from cells(priors.grid, windows(priors.grid, center, reach_x[:, row], reach_y[:, row]))
         return
-    start = 0
-    for level, size in enumerate(priors.level_sizes):
+    reach = torch.stack((reach_x, reach_y))
+    wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
+    wide = torch.where(reach >= 0, wide, -1)
+    if len(priors) * center.shape[0] <= CHUNK:  # so few that a pass for each level would cost more than it saves
+        passes = [(0, len(priors), wide.index_select(2, priors.levels))]
+    else:
+        ends = list(accumulate(priors.level_sizes, initial=0))
+        passes = [(ends[i], n, wide[:, :, i : i + 1].expand(-1, -1, n)) for i, n in enumerate(priors.level_sizes)]
+    for start, size, near in passes:
         place = priors.centers[start : start + size].T.contiguous()
-        reach = torch.stack((reach_x[:, level], reach_y[:, level]))[:, :, None]
-        wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
-        wide = torch.where(reach >= 0, wide, -1)
         for prior, owner in blocks(size, center.shape[0]):
-            near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= wide[0, owner]
-            near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= wide[1, owner]
+            near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= near[0, owner, prior]
+            near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= near[1, owner, prior]
             gt, index = (near_x & near_y).nonzero(as_tuple=True)
             yield index + (start + prior.start), gt + owner.start
-        start += size
 
 
 def blocks(priors: int, gts: int) -> Iterator[tuple[slice, slice]]:
