@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
@@ -57,6 +57,11 @@ class GroundTruths:
     def slot(self, pairs: Pairs) -> Int[Tensor, "n"]:
         """Where the prior of each pair stands over the whole batch: a prior serves every image separately."""
         return pairs.prior if self.images == 1 else self.image.index_select(0, pairs.gt) * self.num_priors + pairs.prior
+
+    def mark(self, pairs: Pairs) -> Bool[Tensor, "slots"]:
+        """Which slots the priors of these pairs stand in."""
+        marked = torch.zeros(self.slots, dtype=torch.bool, device=self.boxes.device)
+        return marked.index_fill_(0, self.slot(pairs), True)
 
     def assignment(
         self,

@@ -48,8 +48,7 @@ class HAMBox(Assigner):
         # Step one: who overlaps well enough; the best ground truth wins.
         pairs = plausible(priors, gts.boxes, iou, floor=self.fg_thresh)
         matched = pairs[best_per_prior(pairs, gts.slot(pairs), gts.slots)]
-        taken = torch.zeros(gts.slots, dtype=torch.bool, device=gts.boxes.device)
-        taken[gts.slot(matched)] = True
+        taken = gts.mark(matched)
         # Step two: who regresses well, the best pairs first, as many as a ground truth lacks.
         decoded = decoded_pairs(gts, predictions.boxes, floor=min(self.decoded_thresh, self.ignore_thresh))
         decoded = decoded[~taken[gts.slot(decoded)]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -70,7 +69,7 @@ class MaxIoU(Assigner):
             claim = claim[first_of(gts.slot(claim), gts.slots, -claim.gt)]
         else:
             claim = self._argmax_of_claimed(priors, gts, own, claim)
-        free = ~self._mark(gts, claim).index_select(0, gts.slot(positive))
+        free = ~gts.mark(claim).index_select(0, gts.slot(positive))
         return gts.assignment(Pairs.cat([positive[free], claim], priors), ignored)
 
     def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"] | Int[Tensor, "m"]:
@@ -92,14 +91,10 @@ class MaxIoU(Assigner):
         `own` is exact where it reaches bg_thresh: all such pairs are known. Below, a ground truth that was content
         with other priors may beat the claim, so those priors are held against all ground truths again.
         """
-        own = own[self._mark(gts, claim).index_select(0, gts.slot(own))]
+        own = own[gts.mark(claim).index_select(0, gts.slot(own))]
         known = own.value >= self.bg_thresh
         if max(gts.counts, default=0) <= 1 or bool(known.all()):
             return own
         rivals = challengers(priors, gts.boxes, self.similarity, own[~known], gts.slot, gts.slots)
         best = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
         return Pairs.cat([own[known], best], priors)
-
-    def _mark(self, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "slots"]:
-        marked = torch.zeros(gts.slots, dtype=torch.bool, device=pairs.prior.device)
-        return marked.index_fill_(0, gts.slot(pairs), True)

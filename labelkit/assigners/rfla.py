@@ -79,7 +79,7 @@ class HLA(Assigner):
         pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         second = _k_best(pairs, gts, 1)
-        positive = Pairs.cat([first, second[~_taken(first, gts)[gts.slot(second)]]], priors)
+        positive = Pairs.cat([first, second[~gts.mark(first)[gts.slot(second)]]], priors)
         if self.rescue:
             positive = Pairs.cat([positive, self._rescued(priors, gts, positive)], priors)
         return gts.assignment(positive, ignored)
@@ -87,7 +87,7 @@ class HLA(Assigner):
     def _rescued(self, priors: Priors, gts: GroundTruths, positive: Pairs) -> Pairs:
         """A free prior for each ground truth without one, looked for among ever more of its most similar priors."""
         empty = (torch.bincount(positive.gt, minlength=len(gts)) == 0).nonzero().squeeze(1)
-        taken, reach = _taken(positive, gts), 4 * self.k
+        taken, reach = gts.mark(positive), 4 * self.k
         while True:
             pairs = plausible(priors, gts.boxes[empty], self.similarity, floor=math.inf, k=reach)
             pairs = Pairs(pairs.prior, empty[pairs.gt], pairs.value)
@@ -102,9 +102,3 @@ class HLA(Assigner):
 def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> Pairs:
     chosen = pairs[top_k_per_gt(pairs, len(gts), k)]
     return chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]
-
-
-def _taken(positive: Pairs, gts: GroundTruths) -> Tensor:
-    taken = torch.zeros(gts.slots, dtype=torch.bool, device=positive.prior.device)
-    taken[gts.slot(positive)] = True
-    return taken

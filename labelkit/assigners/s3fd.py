@@ -53,8 +53,7 @@ class S3FD(Assigner):
         # Stage one. Who is chosen: the threshold, and the forced ones; who wins: the forced, the last of them.
         forced = pairs[first_of(pairs.gt, len(gts), -pairs.value, pairs.prior)]
         forced = forced[first_of(gts.slot(forced), gts.slots, -forced.gt)]
-        taken = torch.zeros(gts.slots, dtype=torch.bool, device=slot.device)
-        taken[gts.slot(forced)] = True
+        taken = gts.mark(forced)
         matched = Pairs.cat([forced, pairs[own & (pairs.value >= self.fg_thresh) & ~taken[slot]]], priors)
         taken[gts.slot(matched)] = True
         # Stage two: who is chosen among the priors that stage one left alone.
