@@ -137,14 +137,14 @@ def read(results: Path, data: str, budget: str) -> dict[str, dict[int, dict]]:
 def table(board: dict[str, dict[int, dict]]) -> str:
     """Markdown, best AP first. Differences to the baseline are paired by seed; bold where every seed agrees on the
     sign and the mean is above the noise, so that nothing else is claimed."""
-    head = ["method", *COLUMNS.values(), f"AP against {BASELINE}", "positives a gt < 8 px", "seconds"]
+    head = ["method", *COLUMNS.values(), f"AP against {BASELINE}", "positives a gt < 8 px", "CPU seconds"]
     lines = [head, ["---"] * len(head)]
     order = sorted(board, key=lambda name: -statistics.mean(_column(board[name], "AP")))
     for name in order:
         entries = board[name]
         row = [f"{name} ({len(entries)} seeds)"] + [_mean_sd(_column(entries, key)) for key in COLUMNS]
         smallest = [entry["positives"]["0-8"]["positives"] for entry in entries.values() if "0-8" in entry["positives"]]
-        seconds = [entry["seconds"]["training"] for entry in entries.values()]
+        seconds = [entry["seconds"]["processor"] for entry in entries.values()]
         row += [_difference(entries, board.get(BASELINE, {}))]
         row += [f"{statistics.mean(smallest):.1f}" if smallest else "", f"{statistics.mean(seconds):.0f}"]
         lines.append(row)

@@ -48,7 +48,7 @@ class Training(L.LightningModule):
         self.detector = recipe.build(len(train_set.classes))
         self.history: list[dict[str, float]] = []
         self.evaluations: list[dict[str, float]] = []
-        self.seconds = 0.0
+        self.seconds = {"training": 0.0, "processor": 0.0}  # by the clock, and of this process on all its cores
         self._recent: list[dict[str, Any]] = []
 
     def train_dataloader(self) -> ResumableLoader:
@@ -69,7 +69,7 @@ class Training(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Whatever draws during a step (a random image size) is a function of seed and step.
         torch.manual_seed(seed_for(self.recipe.seed, batch_idx))
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), time.process_time()
 
     def training_step(self, batch: tuple[list[Tensor], list[dict]], batch_idx: int) -> Tensor:
         losses = self.detector(*batch)
@@ -82,7 +82,8 @@ class Training(L.LightningModule):
         return total
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.seconds += time.perf_counter() - self._began
+        self.seconds["training"] += time.perf_counter() - self._began[0]
+        self.seconds["processor"] += time.process_time() - self._began[1]
         step, recipe = batch_idx + 1, self.recipe
         last = step == recipe.steps
         if not math.isfinite(float(outputs["loss"])):
@@ -280,12 +281,13 @@ def _finish(module: Training, trainer: L.Trainer, folder: Path) -> dict[str, Any
     recipe = module.recipe
     began = time.perf_counter()
     scores = measure(module.detector, module.val_set, recipe.batch_size)
+    seconds = module.seconds | {"measuring": time.perf_counter() - began}
     result = {
         "parameters": sum(p.numel() for p in module.detector.parameters()),
         "scores": scores,
         "positives": positives_by_size(module.detector, module.train_set),
         "evaluations": module.evaluations,
-        "seconds": {"training": round(module.seconds, 1), "measuring": round(time.perf_counter() - began, 1)},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
     if trainer.is_global_zero:
         draw_losses(module.history, folder / "losses.png")

@@ -21,7 +21,7 @@ def entry(variant, seed, ap, **scores):
         "software": {"labelkit": board.labelkit.__version__},
         "scores": dict.fromkeys(board.COLUMNS, 0.1) | {"AP": ap} | scores,
         "positives": {"0-8": {"positives": 2.25}},
-        "seconds": {"training": 35.0},
+        "seconds": {"training": 35.0, "processor": 35.0},
     }
 
 
