@@ -32,7 +32,7 @@ from labelkit.similarity import dotd, nwd, rfd, simd
 
 COCO, TINY = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
 NWD, DOTD = partial(nwd, constant=12.8), partial(dotd, constant=12.8)
-SIMD = partial(simd, m=1.0, n=1.0)
+SIMD = partial(simd, m=5.6, n=5.6)  # what the paper's normalisation gives on 800 x 800 images with small objects
 
 
 @dataclass

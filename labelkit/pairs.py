@@ -20,7 +20,8 @@ from labelkit.priors import Grid, Priors
 from labelkit.reach import reach_of
 from labelkit.windows import Windows, blocks, cells, nearest, windows
 
-SMALL = 1 << 15  # so few pairs in all are evaluated without looking for windows first
+SMALL = 1 << 16  # so few pairs in all are evaluated without looking for windows first
+FEW = 1 << 12  # so few pairs are sorted outright
 _SMALLEST = 1e-45  # the least float32 above 0: a similarity of 0 says "nothing in common" and is never among the k best
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
@@ -202,16 +203,45 @@ def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Ten
 def top_k_per_group(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
     """Mark the first k pairs of every group in the order of `criteria` (see `first_of`).
 
-    Stable sorts, the last criterion first and the group at the end, put every group in its order.
+    Sorting all pairs is dear, so of many only those equal to their group's k-th least first criterion are sorted:
+    what is below it is in, what is above it is out.
     """
+    count = torch.bincount(group, minlength=groups)
+    widest = int(count.max()) if groups else 0
+    if len(group) <= FEW or widest * groups > 4 * len(group):  # groups so uneven that their table would be empty
+        return _first_in_order(group, count.new_full((groups,), k), *criteria)
+    least = _kth_least(group, count, widest, k, criteria[0]).index_select(0, group)
+    chosen = criteria[0] < least
+    tied = (criteria[0] == least).nonzero().squeeze(1)
+    room = k - torch.bincount(group[chosen], minlength=groups)
+    tied = tied[_first_in_order(group[tied], room, *(criterion[tied] for criterion in criteria[1:]))]
+    return chosen.index_fill_(0, tied, True)
+
+
+def _kth_least(
+    group: Int[Tensor, "n"], count: Int[Tensor, "groups"], widest: int, k: int, value: Float[Tensor, "n"]
+) -> Float[Tensor, "groups"]:
+    """The k-th least value of every group, infinity where it has fewer: from a table with a group in each row."""
+    if widest < k:
+        return value.new_full(count.shape, math.inf)
+    if bool((group[1:] < group[:-1]).any()):
+        order = group.argsort()
+        group, value = group[order], value[order]
+    before = (count.cumsum(0) - count).index_select(0, group)
+    place = torch.arange(len(group), device=group.device) - before + group * widest
+    table = value.new_full((len(count) * widest,), math.inf).index_copy_(0, place, value)
+    return table.view(-1, widest).topk(k, dim=1, largest=False).values[:, -1]
+
+
+def _first_in_order(group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criteria: Tensor) -> Bool[Tensor, "n"]:
+    """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end."""
     order = torch.arange(group.shape[0], device=group.device)
     for criterion in (*reversed(criteria), group):
-        order = order.index_select(0, criterion.index_select(0, order).argsort(stable=True))
-    count = torch.bincount(group, minlength=groups)
-    first = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
-    chosen = torch.zeros_like(group, dtype=torch.bool)
-    chosen[order[torch.arange(group.shape[0], device=group.device) - first < k]] = True
-    return chosen
+        order = order[criterion[order].argsort(stable=True)]
+    count = torch.bincount(group, minlength=room.shape[0])
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[group[order]]
+    return place < room[group]
 
 
 def top_k_per_gt(pairs: Pairs, gts: int, k: int) -> Bool[Tensor, "n"]:
@@ -235,24 +265,31 @@ def challengers(
     slot_of, slots: `GroundTruths.slot` and their number: a prior serves each image of a batch separately.
     """
     bar = holders.value.new_full((slots,), math.inf)
-    bar[slot_of(holders)] = holders.value
+    bar.index_copy_(0, slot_of(holders), holders.value)
     reach = reach_of(similarity) if priors.grid is not None else None
     if reach is not None and len(holders) * gt.shape[0] > SMALL:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
-        row_bar.scatter_reduce_(0, priors.grid.row_of(holders.prior), holders.value, "amin")
-        window = _reachable(priors.grid, gt, reach, row_bar[None])
-        if int(window.extent.prod(dim=0).sum()) < len(holders) * gt.shape[0]:
-            return Pairs.cat(list(_beaten_in_windows(priors, gt, similarity, window, bar, slot_of)), priors)
+        row_bar.scatter_reduce_(0, priors.rows.index_select(0, holders.prior), holders.value, "amin")
+        used = (row_bar < math.inf).nonzero().squeeze(1)
+        grid = priors.grid[used]
+        window = _reachable(grid, gt, reach, row_bar[None, used])
+        if int((window.extent[0] * window.extent[1]).sum()) < len(holders) * gt.shape[0]:
+            return Pairs.cat(list(_beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of)), priors)
     held = torch.unique(holders.prior)
     return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
 
 
-def _beaten_in_windows(priors, gt, similarity, window, bar, slot_of) -> Iterator[Pairs]:
+def _beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of) -> Iterator[Pairs]:
     score = _scorer(priors, gt, similarity)
-    for prior, owner in cells(priors.grid, window):
-        pairs = Pairs(prior.long(), owner.long(), score(prior, owner))
-        yield pairs[pairs.value >= bar.index_select(0, slot_of(pairs))]
+    for prior, owner in cells(grid, window):
+        # Most priors in a window hold nothing: they leave before anything is computed.
+        own_bar = bar.index_select(0, slot_of(Pairs(prior, owner, bar)))
+        held = (own_bar < math.inf).nonzero().squeeze(1)
+        prior, owner = prior.index_select(0, held), owner.index_select(0, held)
+        value = score(prior, owner)
+        pairs = Pairs(prior, owner, value)[value >= own_bar.index_select(0, held)]
+        yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
 
 
 def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pairs]:

@@ -42,11 +42,9 @@ class Grid:
     def __len__(self) -> int:
         return self.first.shape[0]
 
-    def row_of(self, prior: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-        """Which row of this table each prior index belongs to."""
-        row = torch.searchsorted(self.first, prior, right=True) - 1  # a row of the right level: `first` ascends
-        start = row - self.level_row[row]
-        return start + (prior - self.first[start]) % self.step[start]
+    def __getitem__(self, keep: Int[Tensor, "n"]) -> Grid:
+        """Some of the rows."""
+        return Grid(*(getattr(self, field.name).index_select(0, keep) for field in fields(self)))
 
     @cached_property
     def origin(self) -> Float[Tensor, "2 1 M"]:
@@ -67,12 +65,6 @@ class Grid:
     def smallest_side(self) -> int:
         """Rows or columns of the smallest level, whichever are fewer."""
         return int(torch.minimum(self.rows, self.columns).min())
-
-    @cached_property
-    def level_row(self) -> Int[Tensor, "M"]:
-        """The place of each row among the rows of its level: which shape of the cell it is."""
-        same = self.level[:, None] == self.level[None]
-        return same.tril(-1).sum(dim=1)
 
     def to(self, device: torch.device | str) -> Grid:
         return Grid(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
@@ -104,8 +96,8 @@ class Priors:
 
     @cached_property
     def centers(self) -> Float[Tensor, "P 2"]:
-        """(x, y) of every prior in pixels."""
-        return centers(self.boxes)
+        """(x, y) of every prior in pixels; in memory all x stand before all y, which is quicker to work on."""
+        return centers(self.boxes).T.contiguous().T
 
     @cached_property
     def sides(self) -> Float[Tensor, "4 P"]:
@@ -116,6 +108,15 @@ class Priors:
     def levels(self) -> Int[Tensor, "P"]:
         """Which pyramid level each prior belongs to, counted from 0."""
         return self._spread(torch.arange(len(self.level_sizes)))
+
+    @cached_property
+    def rows(self) -> Int[Tensor, "P"]:
+        """Which row of the grid, that is which level and shape, each prior belongs to."""
+        row = torch.empty(len(self), dtype=torch.int64)
+        table = zip(*(part.tolist() for part in (self.grid.first, self.grid.step, self.grid.rows, self.grid.columns)))
+        for index, (first, step, rows, columns) in enumerate(table):
+            row[first : first + rows * columns * step : step] = index
+        return row.to(self.device)
 
     @cached_property
     def strides(self) -> Float[Tensor, "P"]:

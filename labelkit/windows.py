@@ -68,31 +68,51 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
         return
     row = used % len(grid)
     columns, step, first = (part.index_select(0, row) for part in (grid.columns, grid.step, grid.first))
-    start_x, start_y = (side.flatten().index_select(0, used) for side in window.start)
+    start_x, start_y, width, height = (
+        side.flatten().index_select(0, used) for side in (*window.start, *window.extent)
+    )
     first = first + (start_y * columns + start_x) * step
-    width = extent_x.flatten().index_select(0, used)
-    count = count.index_select(0, used)
-    end = count.cumsum(0)
-    table = torch.stack((first, columns * step, step, width, used // len(grid), end - count)).int()
-    for low, high, offset, total in _cuts(end):
-        which = torch.repeat_interleave(count[low:high], output_size=total - offset)
-        first, line, step, width, gt, before = (part[low:high].index_select(0, which) for part in table)
-        local = torch.arange(offset, total, dtype=torch.int32, device=table.device) - before
-        y = torch.div(local, width, rounding_mode="floor")
-        yield first + y * line + (local - y * width) * step, gt
+    table = torch.stack((first, columns * step, step, width, used // len(grid), height)).int()
+    for low, high, pairs in _cuts(count.index_select(0, used).cumsum(0)):
+        yield _flatten(table[:, low:high], pairs)
 
 
-def _cuts(end: Int[Tensor, "n"]) -> list[tuple[int, int, int, int]]:
-    """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs before, pairs before the next)."""
+def _flatten(table: Int[Tensor, "6 n"], pairs: int) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
+    """(prior, gt) of all cells of n windows: first the lines of every window, then the cells of every line.
+
+    table: first prior, priors from line to line, priors from cell to cell, cells in a line, ground truth, lines.
+    Most of the arithmetic is done once a line, and three steps are left to do for a pair.
+    """
+    *parts, height = table
+    window = torch.repeat_interleave(height)
+    first, line, step, width, gt = (part.index_select(0, window) for part in parts)
+    first = first + line * _place_in_group(height, window)
+    # Pair number i of the chunk is cell i - before of its line, and stands at first + (i - before) * step.
+    before = width.cumsum(0, dtype=torch.int32) - width
+    first = first - before * step
+    which = torch.repeat_interleave(width, output_size=pairs)
+    number = torch.arange(pairs, dtype=torch.int32, device=table.device)
+    prior = number.mul_(step.index_select(0, which)).add_(first.index_select(0, which))
+    return prior, gt.index_select(0, which)
+
+
+def _place_in_group(size: Int[Tensor, "n"], group: Int[Tensor, "m"]) -> Int[Tensor, "m"]:
+    """0, 1, 2, ... within every group of consecutive elements."""
+    before = size.cumsum(0, dtype=torch.int32) - size
+    return torch.arange(group.shape[0], dtype=torch.int32, device=size.device) - before.index_select(0, group)
+
+
+def _cuts(end: Int[Tensor, "n"]) -> list[tuple[int, int, int]]:
+    """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs). end: pairs up to each window."""
     total = int(end[-1])
     if total <= CHUNK:
-        return [(0, end.shape[0], 0, total)]
+        return [(0, end.shape[0], total)]
     marks = torch.arange(CHUNK, total, CHUNK, device=end.device)
     edges = torch.unique(torch.searchsorted(end, marks) + 1)
     edges = edges[edges < end.shape[0]]
     pairs = [0, *end[edges - 1].tolist(), total]
     edges = [0, *edges.tolist(), end.shape[0]]
-    return list(zip(edges[:-1], edges[1:], pairs[:-1], pairs[1:], strict=True))
+    return [(edges[i], edges[i + 1], pairs[i + 1] - pairs[i]) for i in range(len(pairs) - 1)]
 
 
 def within(
@@ -110,12 +130,13 @@ def within(
     wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
     wide = torch.where(reach >= 0, wide, -1)
     if len(priors) * center.shape[0] <= CHUNK:  # so few that a pass for each level would cost more than it saves
-        passes = [(0, len(priors), wide.index_select(2, priors.levels))]
+        levels = [wide[:, :, i : i + 1].expand(-1, -1, n) for i, n in enumerate(priors.level_sizes)]
+        passes = [(0, len(priors), torch.cat(levels, dim=2))]
     else:
         ends = list(accumulate(priors.level_sizes, initial=0))
         passes = [(ends[i], n, wide[:, :, i : i + 1].expand(-1, -1, n)) for i, n in enumerate(priors.level_sizes)]
     for start, size, near in passes:
-        place = priors.centers[start : start + size].T.contiguous()
+        place = priors.centers.T[:, start : start + size]
         for prior, owner in blocks(size, center.shape[0]):
             near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= near[0, owner, prior]
             near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= near[1, owner, prior]

@@ -47,7 +47,7 @@ def test_the_grid_says_where_every_prior_stands(pyramid):
         assert torch.allclose(priors.centers[index], where.reshape(-1, 2), atol=1e-4)
         size = priors.boxes[index, 2:] - priors.boxes[index, :2]
         assert torch.allclose(size, torch.stack((grid.width[m], grid.height[m])).expand_as(size), atol=1e-4)
-        assert (grid.row_of(index) == m).all()
+        assert (priors.rows[index] == m).all()
         assert (priors.levels[index] == grid.level[m]).all()
     assert (seen == 1).all(), "every prior in exactly one row of the grid"
     assert torch.equal(priors.strides, torch.tensor(strides, dtype=torch.float32)[priors.levels])

@@ -13,9 +13,9 @@ def path(name: str, priors: Priors):
 
     "at once" is what a problem as small as these takes by itself; the others are forced upon it.
     """
-    before = (pairs.SMALL, windows.CHUNK, windows.BLOCK)
+    before = (pairs.SMALL, pairs.FEW, windows.CHUNK, windows.BLOCK)
     if name != "at once":
-        pairs.SMALL = 0
+        pairs.SMALL = pairs.FEW = 0
     if name == "grid in small chunks":
         windows.CHUNK = 1
     if name == "small blocks":
@@ -24,4 +24,4 @@ def path(name: str, priors: Priors):
     try:
         yield priors
     finally:
-        pairs.SMALL, windows.CHUNK, windows.BLOCK = before
+        pairs.SMALL, pairs.FEW, windows.CHUNK, windows.BLOCK = before
