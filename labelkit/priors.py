@@ -112,10 +112,10 @@ class Priors:
     @cached_property
     def rows(self) -> Int[Tensor, "P"]:
         """Which row of the grid, that is which level and shape, each prior belongs to."""
-        row = torch.empty(len(self), dtype=torch.int64)
-        table = zip(*(part.tolist() for part in (self.grid.first, self.grid.step, self.grid.rows, self.grid.columns)))
-        for index, (first, step, rows, columns) in enumerate(table):
-            row[first : first + rows * columns * step : step] = index
+        row, grid = torch.empty(len(self), dtype=torch.int64), self.grid
+        table = torch.stack((grid.first, grid.step, grid.rows * grid.columns * grid.step), dim=1)
+        for index, (first, step, extent) in enumerate(table.tolist()):
+            row[first : first + extent : step] = index
         return row.to(self.device)
 
     @cached_property
