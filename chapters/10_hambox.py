@@ -35,7 +35,7 @@ def short_run(recipe, *callbacks):
         scores = train(recipe, f"{folder}/run", data=(train_set, test_set), **options)["scores"]
         return load_detector(f"{folder}/run")[0], scores
 
-by_atss, atss_scores = short_run(Recipe(assigner="atss", steps=80))
+by_atss, atss_scores = short_run(Recipe(assigner="atss", steps=60))
 
 # %%
 def read(detector, image):
@@ -107,7 +107,7 @@ for picture, after in enumerate(ends):
     ends_well.append(answer.positive[(after >= 0.5).any(dim=1)])
 fails, missed = (torch.cat(positives) < 0.5).float().mean(), 1 - torch.cat(ends_well).float().mean()
 print(f"positives that end below 0.5: {fails:.0%}; anchors that end at 0.5 or more and are negative: {missed:.0%}")
-# Measured with seed 0: 29 % and 36 %.
+# Measured with seed 0: 39 % and 27 %.
 assert 0.1 < fails < 0.6 and 0.15 < missed < 0.8
 
 # %% [markdown]
@@ -488,15 +488,16 @@ def my_loss(losses, gt, compensated, decoded_iou):
 course.check("10.4", my_loss)
 
 # %% [markdown]
-# Does labelkit's detector compute that? We take HAMBox with the network of ATSS, one training image, and the formula.
+# Does labelkit's detector compute that? We take HAMBox with the network of chapter 7, one training image, and the
+# formula.
 
 # %%
 images, targets = collate([train_set[3]])
-by_atss.use_assigner(HAMBox(k=5, decoded_thresh=0.5), None)
-by_atss.train()
-reported = by_atss(images, targets)["classification"].detach()
-by_atss.eval()
-answer, scores = by_atss.last_assignment[0], read(by_atss, images[0])[1][:, 0]
+of_chapter_7.use_assigner(HAMBox(k=5, decoded_thresh=0.5), None)
+of_chapter_7.train()
+reported = of_chapter_7(images, targets)["classification"].detach()
+of_chapter_7.eval()
+answer, scores = of_chapter_7.last_assignment[0], read(of_chapter_7, images[0])[1][:, 0]
 focal = focal_loss(scores.logit(), answer.positive.float())
 extra = answer.positive & (answer.weight < 1)
 first = (answer.weight * focal)[extra].sum() / extra.sum().clamp(min=1)
@@ -528,7 +529,7 @@ class Watch(L.Callback):
         self.counts.append(counts)
         self.ignored.append(int(answer.ignored.sum()) / len(batch[1]))
 
-recipe = Recipe(assigner="hambox", assigner_args={"k": 5, "decoded_thresh": 0.5}, steps=80)
+recipe = Recipe(assigner="hambox", assigner_args={"k": 5, "decoded_thresh": 0.5}, steps=60)
 watch = Watch()
 by_hambox, hambox_scores = short_run(recipe, watch)
 
@@ -538,7 +539,7 @@ def an_object(watch, column, window=10):
     blocks = torch.stack(watch.counts).reshape(-1, window, 3, 3).sum(dim=1)
     return blocks[:, :, column] / blocks[:, :, 0]
 
-steps = range(10, 81, 10)
+steps = range(10, 61, 10)
 fig, axes = plot.figure(3, width=3.6, height=3.3)
 for ax, column, title, top in zip(axes, (1, 2), ("matched", "compensating"), (18, None), strict=False):
     lines = dict(zip(SIZES, an_object(watch, column).T, strict=True))
@@ -548,7 +549,7 @@ ignored = torch.tensor(watch.ignored).reshape(-1, 10).mean(dim=1)
 plot.curves(axes[2], steps, {"ignored": ignored}, xlabel="step", ylabel="anchors an image")
 axes[2].set_title("ignored")
 plot.show(fig, alt=(
-    "Over 80 steps. Matched anchors an object stay as they are: none under 8 px, some for 8 to 16 px, many above. "
+    "Over 60 steps. Matched anchors an object stay as they are: none under 8 px, some for 8 to 16 px, many above. "
     "Compensating ones begin at zero and rise, for objects under 16 px only. Ignored anchors rise too."))
 
 # %%
@@ -637,18 +638,18 @@ runs = {"ATSS": atss_scores, "HAMBox, two counts": hambox_scores, "HAMBox, one c
 keys = dict(zip(SIZES, ("AP50_0-8", "AP50_8-16", "AP50_16+"), strict=True))
 bars = {name: {size: 100 * run[key] for size, key in keys.items()} for name, run in runs.items()}
 fig, axes = plot.figure(2, width=5.2, height=3.5)
-plot.bars_by_size(axes[0], bars, ylabel="AP50 after 80 steps")
+plot.bars_by_size(axes[0], bars, ylabel="AP50 after 60 steps")
 axes[0].set_ylim(0, 1.4 * max(bars["ATSS"].values()))
 lines = {"two counts": an_object(watch, 2)[:, 0], "one count": an_object(watch_one, 2)[:, 0]}
 plot.curves(axes[1], steps, lines, xlabel="step", ylabel="anchors an object")
 axes[1].set_title("compensating, under 8 px")
 plot.show(fig, alt=(
-    "Left, AP50 by size after 80 steps for ATSS, HAMBox with two counts and HAMBox with one count. Two counts are far "
+    "Left, AP50 by size after 60 steps for ATSS, HAMBox with two counts and HAMBox with one count. Two counts are far "
     "below one count for the larger objects. Right, compensating anchors an object under 8 px over the steps: nearly "
     "none with one count, clearly more with two."))
 for name, run in runs.items():
     print(f"{name:20} AP50 {100 * run['AP50']:4.1f}, under 8 px {100 * run['AP50_0-8']:4.1f}")
-# Measured with seed 0: AP50 30, 5 and 17; under 8 px 16, 2 and 0.
+# Measured with seed 0: AP50 15, 3 and 13; under 8 px 2, 2 and 0.
 assert min(one_count_scores["AP50"], atss_scores["AP50"]) > 1.3 * hambox_scores["AP50"]
 assert lines["two counts"][-1] > 2 * lines["one count"][-1]
 
@@ -666,7 +667,7 @@ assert lines["two counts"][-1] > 2 * lines["one count"][-1]
 counts = torch.stack(watch.counts)[-20:].sum(dim=(0, 1))
 ratio = (counts[1] / counts[2]).item()
 print(f"last 20 steps: {ratio:.0f} matched anchors for each compensating one")
-# Measured with seed 0: 13.
+# Measured with seed 0: 11.
 assert ratio > 4
 
 # %% [markdown]
@@ -719,7 +720,7 @@ print(leaderboard.table(rows) if rows else "no rows yet: labelkit leaderboard tr
 
 # %% [markdown]
 # A difference in bold has the same sign in every seed and is larger than seeds differ. If there are rows, compare
-# `hambox` with `atss`. Do 750 steps mend what 80 showed? The label rule and its loss were published together, and they
+# `hambox` with `atss`. Do 750 steps mend what 60 showed? The label rule and its loss were published together, and they
 # are judged together. But they are two things.
 #
 # ## The card
