@@ -200,8 +200,8 @@ print(f"GPU: {gpu}")
 # | 07 | [Train and measure][07] | what does a rule do to average precision, by object size? |
 # | 08 | [TopK][08] | what if each ground truth chooses its own priors? |
 # | 09 | [ATSS][09] | can the threshold come from the data? |
-# | 10 | HAMBox | are there priors that overlap badly and still predict well? |
-# | 11 | Noisy anchors | what if a label is a number between 0 and 1? |
+# | 10 | [HAMBox][10] | are there priors that overlap badly and still predict well? |
+# | 11 | [Noisy anchors][11] | what if a label is a number between 0 and 1? |
 # | 12 | Soft and dynamic labels | what if the network takes part in choosing? |
 # | 13 | [Small objects][13] | why are small objects hard, in six ways? |
 # | 14 | [Metrics for small objects][14] | what can replace IoU where boxes never touch? |
@@ -217,6 +217,8 @@ print(f"GPU: {gpu}")
 # [07]: 07_train_and_measure.ipynb
 # [08]: 08_topk.ipynb
 # [09]: 09_atss.ipynb
+# [10]: 10_hambox.ipynb
+# [11]: 11_noisy_anchors.ipynb
 # [13]: 13_small_objects.ipynb
 # [14]: 14_metrics_for_small_objects.ipynb
 # [15]: 15_rfla.ipynb
