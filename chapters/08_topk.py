@@ -623,8 +623,7 @@ assert reach["fixed, none"] < 0.02 < 0.05 < reach["TopK, k = 3"]
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")
-shown = ["max_iou, no low quality", "max_iou, all ties", "max_iou, first tie", "max_iou, nearest tie", "topk, k=3", "topk, k=9"]
-Markdown(leaderboard.table({name: board[name] for name in shown}))
+Markdown(leaderboard.table({name: board[name] for name in leaderboard.VARIANTS}))
 
 # %% [markdown]
 # In these rows an anchor that the low-quality rule claims serves the object that it overlaps most (owner "argmax", as

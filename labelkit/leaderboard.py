@@ -145,7 +145,7 @@ def table(board: dict[str, dict[int, dict]]) -> str:
         row = [f"{name} ({len(entries)} seeds)"] + [_mean_sd(_column(entries, key)) for key in COLUMNS]
         smallest = [entry["positives"]["0-8"]["positives"] for entry in entries.values() if "0-8" in entry["positives"]]
         seconds = [entry["seconds"]["processor"] for entry in entries.values()]
-        row += [_difference(entries, board.get(BASELINE, {}))]
+        row += ["" if name == BASELINE else difference(entries, board.get(BASELINE, {}))]
         row += [f"{statistics.mean(smallest):.1f}" if smallest else "", f"{statistics.mean(seconds):.0f}"]
         lines.append(row)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -177,10 +177,11 @@ def _mean_sd(values: Sequence[float]) -> str:
     return f"{100 * statistics.mean(values):.1f}{spread}"
 
 
-def _difference(entries: dict[int, dict], baseline: dict[int, dict]) -> str:
+def difference(entries: dict[int, dict], baseline: dict[int, dict], key: str = "AP") -> str:
+    """Mean and deviation of entries - baseline, seed by seed, in percent; bold if it may be claimed (see `table`)."""
     shared = sorted(set(entries) & set(baseline))
-    pairs = [entries[seed]["scores"]["AP"] - baseline[seed]["scores"]["AP"] for seed in shared]
-    if not pairs or entries is baseline:
+    pairs = [(entries[seed]["scores"][key] or 0.0) - (baseline[seed]["scores"][key] or 0.0) for seed in shared]
+    if not pairs:
         return ""
     spread = f" ± {100 * statistics.stdev(pairs):.1f}" if len(pairs) > 1 else ""
     text = f"{100 * statistics.mean(pairs):+.1f}{spread}"
