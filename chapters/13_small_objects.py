@@ -322,7 +322,7 @@ for ax, k, title in zip(axes, (0, 1), ("class loss", "box loss"), strict=True):
     bars = {"share of the crowns": present}
     bars |= {name: dict(zip(SIZES, both[k], strict=True)) for name, both in shares.items()}
     plot.bars_by_size(ax, bars, ylabel="share of the gradient")
-    ax.set_title(title)
+    ax.set(title=title, ylim=(0, 1.1))
 axes[0].get_legend().remove()
 axes[1].get_legend().set_loc("upper left")
 plot.show(fig, alt=(
