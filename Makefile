@@ -24,7 +24,9 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/assignment.py
 
 leaderboard: $(READY)
-	$(BIN)/labelkit leaderboard
+	for data in digits trees; do for budget in fast full; do \
+	  $(BIN)/labelkit leaderboard --data $$data --budget $$budget && \
+	  $(BIN)/labelkit leaderboard --data $$data --budget $$budget --table || exit 1; done; done
 
 doctor:
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) labelkit/course/doctor.py

@@ -674,8 +674,18 @@ shown = ["max_iou, all ties", "topk, k=3", "rka", "rfla", "fcos", "atss"]
 Markdown(leaderboard.table({name: board[name] for name in shown}))
 
 # %% [markdown]
-# RFLA learns objects under 8 px, as the other rankings do. One run with one seed ranks nothing; the leaderboard's
-# rows are there for that.
+# One run with one seed ranks nothing; the rows have three, and 750 steps. AP and differences are in percent. A
+# difference in bold has one sign in every seed and exceeds 1.5. RFLA against the other rankings:
+
+# %%
+rfla, topk = board["rfla"], board["topk, k=3"]
+assert "**" not in leaderboard.difference(rfla, topk, "AP50_0-8")
+assert "**-" in leaderboard.difference(rfla, topk, "AP50_16+") and "**-" in leaderboard.difference(rfla, topk)
+Markdown(leaderboard.compare(board, *(("rfla", name) for name in ("topk, k=3", "rka", "max_iou, all ties"))))
+
+# %% [markdown]
+# Under 8 px RFLA is level with the other rankings. On objects of 16 px and more it is behind all three. We
+# have not found out why. A suspicion: our small network's fields of 15, 39 and 87 px are not those of a ResNet.
 #
 # ## What has been published
 #

@@ -151,6 +151,14 @@ def table(board: dict[str, dict[int, dict]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def compare(board: dict[str, dict[int, dict]], *pairs: tuple[str, str]) -> str:
+    """Markdown: for each pair (one, other) of variants the `difference` one - other in every column."""
+    lines = [["", *COLUMNS.values()], ["---"] * (len(COLUMNS) + 1)]
+    for one, other in pairs:
+        lines.append([f"{one} − {other}", *(difference(board[one], board[other], key) for key in COLUMNS)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
     """AP50 by object size of every method, best AP on top: a dot a seed, a line at their mean."""
     order = sorted(board, key=lambda name: statistics.mean(_column(board[name], "AP")))
