@@ -118,7 +118,7 @@ def leaderboard(
             return
         there = board.read(results, data, budget)
         board.draw(there, results / f"{data}-{budget}.png")
-        print(board.table(there))
+        print(board.table(there), board.by_aitod_size(there), sep="\n\n")
 
 
 def parse_arguments(pairs: list[str]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import pytest
 
 from labelkit import leaderboard as board
 from labelkit import runs
-from labelkit.assigners import ASSIGNERS
+from labelkit.assigners import ASSIGNERS, MaxIoU
 from labelkit.recipe import build_assigner
+from labelkit.similarity import iou
 from tests.squares import squares
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
@@ -19,7 +20,7 @@ def entry(variant, seed, ap, **scores):
         "variant": variant,
         "seed": seed,
         "software": {"labelkit": board.labelkit.__version__},
-        "scores": dict.fromkeys(board.COLUMNS, 0.1) | {"AP": ap} | scores,
+        "scores": dict.fromkeys([*board.COLUMNS, *board.AITOD], 0.1) | {"AP": ap} | scores,
         "positives": {"0-8": {"positives": 2.25}},
         "seconds": {"training": 35.0, "processor": 35.0},
     }
@@ -34,7 +35,8 @@ def test_every_registered_assigner_has_an_entry_and_fixed_iou_is_named_by_its_ti
     assert {assigner for assigner, _ in known.values()} == set(ASSIGNERS)
     for name, arguments in known.values():
         build_assigner(name, arguments)
-    fixed = [build_assigner(*choice) for choice in known.values() if choice[0] == "max_iou"]
+    fixed = [rule for choice in known.values() if isinstance(rule := build_assigner(*choice), MaxIoU)]
+    fixed = [rule for rule in fixed if rule.similarity is iou]
     assert len({(rule.allow_low_quality_matches, rule.low_quality_ties) for rule in fixed}) == 4
     assert "max_iou" not in known and board.BASELINE in known
     assert len({cell.name for cell in board.cells("digits", "full", range(3))}) == 3 * len(known)
@@ -42,7 +44,7 @@ def test_every_registered_assigner_has_an_entry_and_fixed_iou_is_named_by_its_ti
 
 def test_entries_come_seed_by_seed_and_can_be_chosen():
     cells = board.cells("digits", "fast", range(2), only=["max_iou", "atss"])
-    assert [cell.seed for cell in cells] == [0] * 5 + [1] * 5
+    assert [cell.seed for cell in cells] == [0] * 8 + [1] * 8
     assert [cell.variant for cell in board.cells("trees", "full", [0], only=["topk, k=3"])] == ["topk, k=3"]
     for arguments in [("digits", "fast", [0], ["atts"]), ("coco", "fast", [0]), ("digits", "huge", [0])]:
         with pytest.raises(ValueError, match=f"got '{arguments[-1][0] if len(arguments) == 4 else '(coco|huge)'}'"):
@@ -123,7 +125,26 @@ def test_the_readme_shows_the_board_as_it_is():
     shown = (RESULTS.parents[1] / "README.md").read_text()
     rows = board.table(board.read(RESULTS, "digits", "full")).replace(" (3 seeds)", "").splitlines()
     assert len(rows) == 2 + len(board.variants()) and "seeds" not in "".join(rows)
+    rows += board.by_aitod_size(board.read(RESULTS, "digits", "full")).splitlines()
     assert [row for row in rows if row not in shown] == []
+
+
+def test_what_the_readme_says_of_the_board_is_so():
+    full = board.read(RESULTS, "digits", "full")
+
+    def claim(one, other, key="AP"):
+        return board.difference(full[one], full[other], key)
+
+    fixed, nearest, topk, sizes = board.BASELINE, "max_iou, nearest tie", "topk, k=3", list(board.COLUMNS)
+    assert [claim(name, fixed)[2:6] for name in ("rka", topk, "atss")] == ["+4.8", "+4.1", "+3.6"]
+    assert not any("**" in claim(name, nearest) for name in ("rka", topk, "atss"))
+    assert claim(topk, nearest, "AP50_0-8").startswith("**+8.1")
+    assert not any("**" in claim(name, topk, key) for name in ("rka", "rka, simd") for key in sizes)
+    assert claim("rka, dotd", topk).startswith("**-2.3")
+    thresholds = [claim(f"max_iou, {name}", fixed)[2:] for name in ("nwd", "simd", "gcd")]
+    assert [text.split()[0] for text in thresholds] == ["-2.9", "-8.2", "-13.8"]
+    assert claim("topk, k=9", topk).startswith("**-5.5")
+    assert claim("noisy_anchors", "topk, k=9", "AP50_0-8").startswith("**-5.1")
 
 
 def test_an_entry_of_the_published_board_can_be_had_again(tmp_path):
