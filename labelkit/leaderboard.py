@@ -17,24 +17,38 @@ from labelkit.measuring import detect, score
 from labelkit.recipe import FAST_STEPS, FULL_STEPS, Recipe
 from labelkit.training import load_detector, train
 
+
+class Variant(NamedTuple):
+    """What a row stands for: an assigner, its arguments, and what else differs from the recipe."""
+
+    assigner: str
+    arguments: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
 _NWD: dict[str, Any] = {"name": "nwd", "constant": 12.8}
 _SIMD: dict[str, Any] = {"name": "simd", "m": 1.43, "n": 1.23}
 # "Fixed IoU" is four different rules, and they differ by more than most methods do: always named by its ties.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "max_iou, no low quality": ("max_iou", {"allow_low_quality_matches": False}),
-    "max_iou, all ties": ("max_iou", {"low_quality_ties": "all"}),
-    "max_iou, first tie": ("max_iou", {"low_quality_ties": "first"}),
-    "max_iou, nearest tie": ("max_iou", {"low_quality_ties": "nearest"}),
-    "topk, k=3": ("topk", {"k": 3}),
-    "topk, k=9": ("topk", {"k": 9}),
+VARIANTS: dict[str, Variant] = {
+    "max_iou, no low quality": Variant("max_iou", {"allow_low_quality_matches": False}),
+    "max_iou, all ties": Variant("max_iou", {"low_quality_ties": "all"}),
+    "max_iou, first tie": Variant("max_iou", {"low_quality_ties": "first"}),
+    "max_iou, nearest tie": Variant("max_iou", {"low_quality_ties": "nearest"}),
+    "topk, k=3": Variant("topk", {"k": 3}),
+    "topk, k=9": Variant("topk", {"k": 9}),
     # The thresholds of NWD's, SimD's and GCD's own code; the constants are those of the digits (nwd_constant,
     # dotd_constant, simd_constants), so these rows are for that board.
-    "max_iou, nwd": ("max_iou", {"similarity": _NWD, "fg_thresh": 0.7, "bg_thresh": 0.3, "min_fg": 0.3}),
-    "max_iou, simd": ("max_iou", {"similarity": _SIMD, "fg_thresh": 0.7, "bg_thresh": 0.3, "min_fg": 0.3}),
-    "max_iou, gcd": ("max_iou", {"similarity": "gcd", "fg_thresh": 0.8, "bg_thresh": 0.2, "min_fg": 0.2}),
-    "rka": ("rka", {}),  # by NWD
-    "rka, dotd": ("rka", {"similarity": {"name": "dotd", "constant": 14.0}}),
-    "rka, simd": ("rka", {"similarity": _SIMD}),
+    "max_iou, nwd": Variant("max_iou", {"similarity": _NWD, "fg_thresh": 0.7, "bg_thresh": 0.3, "min_fg": 0.3}),
+    "max_iou, simd": Variant("max_iou", {"similarity": _SIMD, "fg_thresh": 0.7, "bg_thresh": 0.3, "min_fg": 0.3}),
+    "max_iou, gcd": Variant("max_iou", {"similarity": "gcd", "fg_thresh": 0.8, "bg_thresh": 0.2, "min_fg": 0.2}),
+    "rka": Variant("rka"),  # by NWD
+    "rka, dotd": Variant("rka", {"similarity": {"name": "dotd", "constant": 14.0}}),
+    "rka, simd": Variant("rka", {"similarity": _SIMD}),
+    # HAMBox's own box loss, and another rule under it to compare with: chapter 10 shows why.
+    "hambox": Variant("hambox"),
+    "hambox, smooth L1": Variant("hambox", {}, {"box_loss": "smooth_l1"}),
+    "atss": Variant("atss"),
+    "atss, smooth L1": Variant("atss", {}, {"box_loss": "smooth_l1"}),
 }
 BASELINE = "max_iou, all ties"
 BUDGETS = {"fast": FAST_STEPS, "full": FULL_STEPS}
@@ -58,21 +72,21 @@ class Cell(NamedTuple):
         return f"{self.data}-{self.budget}-{variant}-seed{self.seed}"
 
     def recipe(self, data: str) -> Recipe:
-        assigner, arguments = variants()[self.variant]
+        assigner, arguments, settings = variants()[self.variant]
         steps = BUDGETS[self.budget]
-        return Recipe(assigner=assigner, assigner_args=arguments, data=data, steps=steps, seed=self.seed)
+        return Recipe(assigner=assigner, assigner_args=arguments, data=data, steps=steps, seed=self.seed, **settings)
 
 
-def variants() -> dict[str, tuple[str, dict[str, Any]]]:
+def variants() -> dict[str, Variant]:
     """Every registered assigner: as `VARIANTS` says, the others with the course's arguments under their own name."""
-    listed = {assigner for assigner, _ in VARIANTS.values()}
-    return VARIANTS | {name: (name, {}) for name in ASSIGNERS if name not in listed}
+    listed = {variant.assigner for variant in VARIANTS.values()}
+    return VARIANTS | {name: Variant(name) for name in ASSIGNERS if name not in listed}
 
 
 def cells(data: str, budget: str, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
     """All entries wanted, seed by seed, so that an interrupted board is complete for the first seeds.
 
-    only: names of variants, or of assigners for all of their variants.
+    only: names of variants, or of assigners that are not the name of a variant for all of theirs.
     """
     if data not in FOLDS:
         raise ValueError(f"data must be one of {', '.join(FOLDS)}, got {data!r}")
@@ -82,7 +96,8 @@ def cells(data: str, budget: str, seeds: Sequence[int], only: Sequence[str] = ()
     for name in only:
         if name not in known and name not in ASSIGNERS:
             raise ValueError(f"only must name one of {'; '.join(known)}, got {name!r}")
-    chosen = [name for name, (assigner, _) in known.items() if not only or name in only or assigner in only]
+    several = set(only) - set(known)
+    chosen = [name for name, row in known.items() if not only or name in only or row.assigner in several]
     return [Cell(data, budget, name, seed) for seed in seeds for name in chosen]
 
 

@@ -32,11 +32,9 @@ def made_up(**methods):
 
 def test_every_registered_assigner_has_an_entry_and_fixed_iou_is_named_by_its_ties():
     known = board.variants()
-    assert {assigner for assigner, _ in known.values()} == set(ASSIGNERS)
-    for name, arguments in known.values():
-        build_assigner(name, arguments)
-    fixed = [rule for choice in known.values() if isinstance(rule := build_assigner(*choice), MaxIoU)]
-    fixed = [rule for rule in fixed if rule.similarity is iou]
+    assert {variant.assigner for variant in known.values()} == set(ASSIGNERS)
+    rules = [build_assigner(variant.assigner, variant.arguments) for variant in known.values()]
+    fixed = [rule for rule in rules if isinstance(rule, MaxIoU) and rule.similarity is iou]
     assert len({(rule.allow_low_quality_matches, rule.low_quality_ties) for rule in fixed}) == 4
     assert "max_iou" not in known and board.BASELINE in known
     assert len({cell.name for cell in board.cells("digits", "full", range(3))}) == 3 * len(known)
