@@ -44,8 +44,9 @@ VARIANTS: dict[str, Variant] = {
     "rka": Variant("rka"),  # by NWD
     "rka, dotd": Variant("rka", {"similarity": {"name": "dotd", "constant": 14.0}}),
     "rka, simd": Variant("rka", {"similarity": _SIMD}),
-    # HAMBox's own box loss, and another rule under it to compare with: chapter 10 shows why.
+    # HAMBox without the two counts of its loss; with its own box loss, and another rule under that: see chapter 10.
     "hambox": Variant("hambox"),
+    "hambox, one count": Variant("hambox", {}, {"plain_loss": True}),
     "hambox, smooth L1": Variant("hambox", {}, {"box_loss": "smooth_l1"}),
     "atss": Variant("atss"),
     "atss, smooth L1": Variant("atss", {}, {"box_loss": "smooth_l1"}),

@@ -18,6 +18,7 @@ from labelkit import similarity
 from labelkit.assigners import ASSIGNERS, Assigner
 from labelkit.datasets import CocoFolder, digits, drop_crowd, neon_trees
 from labelkit.detectors import SmallPyramid, fcos, receptive_field_view, retinanet
+from labelkit.detectors.loss_rule import LossRule
 from labelkit.receptive_field import receptive_fields, resnet_stages
 
 DETECTORS = {"retinanet": retinanet, "fcos": fcos}
@@ -40,6 +41,8 @@ class Recipe:
         assigner, assigner_args: registry name and arguments; a similarity is a name, or a dict with its constants:
             {"name": "nwd", "constant": 12.8}. Arguments left out are the course's (`COURSE_ARGUMENTS`) or defaults.
         detector: "retinanet" or "fcos". backbone, weights, box_loss, anchor_scale, min_size: see `labelkit.detectors`.
+        plain_loss: the detector's own loss on the method's labels and weights, without what the method's paper says
+            of the loss beside them.
         data: "digits", "trees" or "trees:K" (fold K of 3), or a COCO-format folder: `annotations.json` and its
             images, or `train` and `val` folders of that form. val: the folder to measure on, if it is elsewhere.
         images: how many training images are generated ("digits" and "trees").
@@ -58,6 +61,7 @@ class Recipe:
     backbone: str = "small"
     weights: str | None = None
     box_loss: str = "giou"
+    plain_loss: bool = False
     anchor_scale: float = 4.0
     min_size: int | None = None
     data: str = "digits"
@@ -108,7 +112,10 @@ class Recipe:
             options |= {"box_loss": self.box_loss, "anchor_scale": self.anchor_scale}
         if self.assigner == "rfla":
             options["assignment_priors"] = receptive_field_view(_fields(self))
-        return DETECTORS[self.detector](num_classes, assigner=self.rule(), **options)
+        detector = DETECTORS[self.detector](num_classes, assigner=self.rule(), **options)
+        if self.plain_loss:
+            detector.loss_rule = LossRule()
+        return detector
 
     def train_set(self) -> Dataset:
         """The images to train on."""

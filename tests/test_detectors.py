@@ -29,6 +29,7 @@ from labelkit.detectors.loss_rule import LossRule, hambox_weights
 from labelkit.losses import focal_loss
 from labelkit.priors import Priors
 from labelkit.receptive_field import receptive_fields, resnet_stages, rf_priors
+from labelkit.recipe import Recipe
 from labelkit.similarity import nwd
 
 
@@ -185,6 +186,12 @@ def test_soft_targets_weights_and_ignored_priors_reach_the_loss(build_detector):
     losses["classification"].backward()
     gradient = captured["cls_logits"].grad[0]
     assert (gradient[2] == 0).all() and (gradient[3] != 0).all()
+
+
+def test_a_recipe_can_leave_out_what_a_method_says_of_the_loss():
+    for name in ("hambox", "noisy_anchors"):
+        assert Recipe(assigner=name).build(3).loss_rule != LossRule()
+        assert Recipe(assigner=name, plain_loss=True).build(3).loss_rule == LossRule()
 
 
 @pytest.mark.parametrize("build_detector", [retinanet, fcos])
