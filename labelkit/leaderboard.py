@@ -165,9 +165,8 @@ def table(board: dict[str, dict[int, dict]]) -> str:
     """Markdown, best AP first. Differences to the baseline are paired by seed; bold where every seed agrees on the
     sign and the mean is above the noise, so that nothing else is claimed."""
     head = ["method", *COLUMNS.values(), f"AP against {BASELINE}", "positives a gt < 8 px", "CPU seconds"]
-    lines = [head, ["---"] * len(head)]
-    order = sorted(board, key=lambda name: -statistics.mean(_column(board[name], "AP")))
-    for name in order:
+    lines = []
+    for name in _best_first(board):
         entries = board[name]
         row = [f"{name} ({len(entries)} seeds)"] + [_mean_sd(_column(entries, key)) for key in COLUMNS]
         smallest = [entry["positives"]["0-8"]["positives"] for entry in entries.values() if "0-8" in entry["positives"]]
@@ -175,29 +174,26 @@ def table(board: dict[str, dict[int, dict]]) -> str:
         row += ["" if name == BASELINE else difference(entries, board.get(BASELINE, {}))]
         row += [f"{statistics.mean(smallest):.1f}" if smallest else "", f"{statistics.mean(seconds):.0f}"]
         lines.append(row)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _markdown(head, lines)
 
 
 def by_aitod_size(board: dict[str, dict[int, dict]]) -> str:
     """Markdown: AP by AI-TOD's three smallest sizes, best AP first."""
-    head = ["method", *AITOD.values()]
-    lines = [head, ["---"] * len(head)]
-    for name in sorted(board, key=lambda name: -statistics.mean(_column(board[name], "AP"))):
-        lines.append([name, *(_mean_sd(_column(board[name], key)) for key in AITOD)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [[name, *(_mean_sd(_column(board[name], key)) for key in AITOD)] for name in _best_first(board)]
+    return _markdown(["method", *AITOD.values()], lines)
 
 
 def compare(board: dict[str, dict[int, dict]], *pairs: tuple[str, str]) -> str:
     """Markdown: for each pair (one, other) of variants the `difference` one - other in every column."""
-    lines = [["", *COLUMNS.values()], ["---"] * (len(COLUMNS) + 1)]
+    lines = []
     for one, other in pairs:
         lines.append([f"{one} − {other}", *(difference(board[one], board[other], key) for key in COLUMNS)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _markdown(["", *COLUMNS.values()], lines)
 
 
 def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
     """AP50 by object size of every method, best AP on top: a dot a seed, a line at their mean."""
-    order = sorted(board, key=lambda name: statistics.mean(_column(board[name], "AP")))
+    order = _best_first(board)[::-1]
     sizes = {key: title for key, title in COLUMNS.items() if key != "AP50"}
     fig, axes = plot.figure(columns=len(sizes), width=2.8, height=0.8 + 0.3 * len(order))
     for ax, (key, title) in zip(axes, sizes.items(), strict=True):
@@ -210,6 +206,14 @@ def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
         ax.grid(color="#DDDDDD", lw=0.6)
     rows = [f"{name}: {_mean_sd(_column(board[name], 'AP'))}" for name in reversed(order)]
     runs.write_whole(path, lambda file: file.write(plot.png(fig, "AP and AP50 by size. AP: " + "; ".join(rows))))
+
+
+def _best_first(board: dict[str, dict[int, dict]]) -> list[str]:
+    return sorted(board, key=lambda name: -statistics.mean(_column(board[name], "AP")))
+
+
+def _markdown(head: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
 
 
 def _column(entries: dict[int, dict], key: str) -> list[float]:

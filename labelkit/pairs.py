@@ -109,13 +109,12 @@ def _kth_best_nearby(priors: Priors, gt: Tensor, similarity: Similarity, k: int)
     grid, side = priors.grid, math.isqrt(k - 1) + 1
     start_x, start_y = nearest(grid, centers(gt), side).start
     inside = torch.arange(side, dtype=torch.int32, device=gt.device)
-    x, y = start_x[..., None, None] + inside[None, :], start_y[..., None, None] + inside[:, None]
-    first, columns, step, rows = (
-        part[:, None, None] for part in (grid.first, grid.columns, grid.step, grid.rows)
-    )
-    prior = first + (y * columns + x) * step
+    columns, step, rows = (part[:, None, None] for part in (grid.columns, grid.step, grid.rows))
+    prior = (grid.first + (start_y * grid.columns + start_x) * grid.step)[..., None, None]
+    prior = prior + (inside[:, None] * columns + inside) * step
     valid = None
     if side > grid.smallest_side:
+        x, y = start_x[..., None, None] + inside, start_y[..., None, None] + inside[:, None]
         valid = (x < columns) & (y < rows)
         prior = torch.where(valid, prior, 0)
     boxes = priors.sides.index_select(1, prior.flatten()).view(4, gt.shape[0], -1)

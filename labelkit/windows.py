@@ -38,9 +38,10 @@ def windows(
     """
     reach = torch.stack((reach_x, reach_y))
     place = center.T[:, :, None].to(reach.dtype)
-    wide = reach + (0.01 + 1e-5 * (place.abs() + reach.abs()))
-    low = ((place - wide - grid.origin) / grid.stride).ceil_().clamp_(min=0)
-    high = torch.minimum(((place + wide - grid.origin) / grid.stride).floor_(), grid.last)
+    wide = reach * (1 + 1e-5) + (0.01 + 1e-5 * place.abs())
+    place = place - grid.origin
+    low = (place - wide).div_(grid.stride).ceil_().clamp_(min=0)
+    high = torch.minimum((place + wide).div_(grid.stride).floor_(), grid.last)
     extent = (high - low + 1).clamp_(min=0)
     extent = torch.where(reach >= 0, extent, 0)
     # An empty window may start far outside the grid: keep its index small enough for an int32.
