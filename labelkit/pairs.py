@@ -207,6 +207,8 @@ def top_k_per_group(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Ten
     """
     count = torch.bincount(group, minlength=groups)
     widest = int(count.max()) if groups else 0
+    if widest <= k:
+        return torch.ones_like(group, dtype=torch.bool)
     if len(group) <= FEW or widest * groups > 4 * len(group):  # groups so uneven that their table would be empty
         return _first_in_order(group, count.new_full((groups,), k), *criteria)
     least = _kth_least(group, count, widest, k, criteria[0]).index_select(0, group)
