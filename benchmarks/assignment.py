@@ -28,7 +28,7 @@ from rich.table import Table
 from labelkit import Priors
 from labelkit.assigners import ATSS, FCOS, HLA, RKA, MaxIoU, TopK
 from labelkit.receptive_field import rf_priors
-from labelkit.similarity import dotd, nwd, rfd, simd
+from labelkit.similarity import dotd, iou, nwd, rfd, simd
 
 COCO, TINY = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
 NWD, DOTD = partial(nwd, constant=12.8), partial(dotd, constant=12.8)
@@ -80,10 +80,12 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
     """(method, priors, numbers of ground truths, ours, peer, which labels must agree)."""
     wide, tiny, points = "800x1344, 9 anchors", "800x800, 1 anchor", "800x1344, points"
     retina, fcos = MaxIoU(), FCOS(center_radius=1.5, closed_ranges=False)
+    mmdet = partial(dense.max_similarity, similarity=iou, fg=0.5, bg=0.4, least=0.0)
     rows = [
         ("max_iou", wide, (1, 10, 100), retina, dense.torchvision_matcher, "all"),
         ("max_iou", "800x1344, 1 anchor", (1, 10, 100), retina, dense.torchvision_matcher, "all"),
         ("max_iou", tiny, (1, 100, 1000), retina, dense.torchvision_matcher, "all"),
+        ("max_iou, owner gt", tiny, (1, 100, 1000), _by(iou, 0.5, 0.4, 0.0), mmdet, "all"),
         ("max_iou", wide + ", no grid", (1, 10, 100), retina, dense.torchvision_matcher, "all"),
         ("max_iou", tiny + ", no grid", (100,), retina, dense.torchvision_matcher, "all"),
         ("fcos", points, (1, 10, 100), fcos, dense.torchvision_fcos, "all"),
@@ -109,8 +111,8 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
     return rows
 
 
-def _by(similarity: Callable) -> MaxIoU:
-    return MaxIoU(0.7, 0.3, min_fg=0.3, low_quality_owner="gt", similarity=similarity)
+def _by(similarity: Callable, fg: float = 0.7, bg: float = 0.3, least: float = 0.3) -> MaxIoU:
+    return MaxIoU(fg, bg, min_fg=least, low_quality_owner="gt", similarity=similarity)
 
 
 class Meter:
