@@ -16,7 +16,7 @@ from labelkit.assigners import ATSS, MaxIoU
 # %%
 image, target = datasets.neon_trees("test", fold=None)[34]
 priors = Priors.anchors((128, 128), strides=(8, 16, 32), sizes=((16,), (32,), (64,)), ratios=(1,))
-rules = {"one threshold": MaxIoU(), "ATSS": ATSS()}
+rules = {"fixed thresholds": MaxIoU(), "ATSS": ATSS()}
 labels = {name: rule(priors, target) for name, rule in rules.items()}
 
 fig, axes = plot.figure(3, width=3.5, height=3.9)
@@ -26,8 +26,8 @@ for ax, (name, assignment) in zip(axes[1:], labels.items(), strict=True):
     plot.assignment(ax, priors, assignment, target["boxes"])
 plot.legend(axes[1], "gt", "positive", "ignored", "negative")
 plot.show(fig, alt=(
-    "An aerial photograph with nine trees in boxes, three times. In the second panel one "
-    "threshold makes 9 of the 336 anchors positive, in the third ATSS makes 31 of them "
+    "An aerial photograph with nine trees in boxes, three times. In the second panel fixed "
+    "thresholds make 9 of the 336 priors positive, in the third ATSS makes 31 of them "
     "positive, on the same trees."))
 
 # %% [markdown]
@@ -39,16 +39,16 @@ plot.show(fig, alt=(
 # move my box to fit it? To train it, every one of the 336 needs a right answer. Nobody drew those.
 #
 # So a rule makes them from the nine boxes. Blue priors are *positive*: each has to find a tree. Grey ones are
-# *negative*: they have to say "nothing here". Orange ones are *ignored*: the training leaves them out.
+# *negative*: they have to say "nothing here". Orange diamonds are *ignored*: the training leaves them out.
 #
-# The two panels show the same trees and the same priors under two rules: one threshold on the overlap (chapter 5) and
-# ATSS (chapter 9). Count:
+# The two panels show the same trees and the same priors under two rules: fixed thresholds on the overlap (chapter 5)
+# and ATSS (chapter 9). Count:
 
 # %% tags=["nbval-check-output"]
 for name, assignment in labels.items():
     counts = [int(getattr(assignment, role).sum()) for role in ("positive", "negative", "ignored")]
-    print("{:>13}: {:2} positive, {} negative, {} ignored".format(name, *counts))
-assert [int(assignment.positive.sum()) for assignment in labels.values()] == [9, 31]
+    print("{:>16}: {:2} positive, {} negative, {} ignored".format(name, *counts))
+assert [int(assignment.positive.sum()) for assignment in labels.values()] == [9, 31] and len(priors) == 336
 
 # %% [markdown]
 # One rule tells the network about 9 places with a tree, the other about 31. The network is the same, and it will learn
@@ -66,8 +66,8 @@ assert [int(assignment.positive.sum()) for assignment in labels.values()] == [9,
 # %% [markdown]
 # ## How to read
 #
-# A chapter is a notebook. It goes from an idea in words, over a picture, to a few lines of code. Run the cells from top
-# to bottom with Shift and Enter. A cell may use what the cells above it made, so do not skip one.
+# A chapter is a notebook. It goes from an idea in words, through a picture, to a few lines of code. Run the cells from
+# top to bottom with Shift and Enter. A cell may use what the cells above it made, so do not skip one.
 #
 # Lines that begin with `assert` are claims. If a number in the text were wrong, that line would stop the
 # notebook. You have just run one: 9 and 31.
@@ -80,7 +80,7 @@ side = 16  # try 12, 24 or 32
 
 changed = Priors.anchors((128, 128), strides=(8, 16, 32), sizes=((side,), (32,), (64,)), ratios=(1,))
 for name, rule in rules.items():
-    print(f"{name:>13}: {int(rule(changed, target).positive.sum())} positive")
+    print(f"{name:>16}: {int(rule(changed, target).positive.sum())} positive")
 
 # %% [markdown]
 # You work on a copy in the folder `work/`. No update of the course overwrites it. When a chapter has changed since
@@ -89,7 +89,8 @@ for name, rule in rules.items():
 #
 # ## What the colours mean
 #
-# They mean the same in every chapter. Each also has its own mark, so that the pictures can be read without colour.
+# In pictures of boxes they mean the same in every chapter. Lines and marks differ too, so that most pictures can be
+# read without colour. Only *positive* and *good* look alike in grey.
 
 # %%
 fig, (ax,) = plot.figure(width=4.4, height=3.2)
@@ -232,11 +233,12 @@ print(f"GPU: {gpu}")
 #
 # ## Recap
 #
-# - A rule makes the labels of thousands of priors from a few boxes that a person drew.
+# - A rule makes the labels of many priors, here 336, from a few boxes that a person drew.
 # - Another rule gives other labels for the same picture: here 9 positives or 31.
 # - Run cells from top to bottom. An `assert` is a claim that was checked.
 # - A check answers blank, not yet, your code stopped, or passed. Reading on needs no answers.
-# - `course.hint`, `course.solution` and `course.status` help. `labelkit doctor` mends.
+# - `course.hint`, `course.solution` and `course.status` help. `labelkit doctor` says what is wrong with the
+#   installation.
 #
 # ## Three questions to take along
 #

@@ -84,7 +84,7 @@ plot.show(fig, alt=(
 # %% [markdown]
 # - **xyxy**: left, top, right, bottom. torchvision and labelkit use it.
 # - **xywh**: left, top, width, height. COCO's annotation files use it.
-# - **cxcywh**: centre x, centre y, width, height. Convenient for learning, and the form that chapter 3 regresses.
+# - **cxcywh**: centre x, centre y, width, height. Convenient for learning: chapter 3 uses it.
 #
 # `y` grows downwards, as in image files. So "top" is the smaller `y`.
 #
@@ -174,7 +174,7 @@ for side, extra in zip(sides.tolist(), too_large.tolist(), strict=True):
 assert [round(100 * extra) for extra in too_large.tolist()] == [27, 6, 2]
 
 # %% [markdown]
-# At 128 px nobody notices the mix-up. At 8 px it adds 27 % to the area, and the labels change. It is the first
+# At 128 px nobody notices the mix-up. At 8 px it adds 27 % to the area, and labels can change. It is the first
 # sign of the theme of this course: **a convention that is harmless on large objects decides on small ones.**
 #
 # ## What two boxes have in common
@@ -211,7 +211,7 @@ assert [overlap(*first, *second) for second in others.values()] == [4, 3, -3]
 # %% [markdown]
 # In the first two panels the green bar is what both have in common. In the third there is nothing in common. The
 # "common part" would begin at 11 and end at 8, and its length is negative: it measures the gap. As a length of
-# overlap it has to be 0.
+# overlap it has to be raised to 0: a guard against negative lengths.
 #
 # Is that guard needed? A negative overlap is easy to notice. In two dimensions it is not. The intersection is the
 # overlap in x times the overlap in y. For two boxes that lie apart in *both* directions, two negative numbers
@@ -287,8 +287,8 @@ assert iou_of_one_pair([0, 0, 2, 2], [5, 5, 7, 7]) == 0
 # IoU is a pure share: no unit, no scale. Enlarge the image and nothing changes. It is symmetric: it does not
 # matter which box is the prediction. It is 1 only for identical boxes, and 0 for boxes that share no area.
 #
-# Both numbers of the pair matter. A huge box covers every object in the image completely, and yet its IoU with
-# each is small, because the union is huge. A tiny box in the middle of an object lies completely inside it, and
+# Both the intersection and the union matter. A huge box covers every object in the image completely, and yet its IoU
+# with each is small, because the union is huge. A tiny box in the middle of an object lies completely inside it, and
 # yet its IoU is small, because the intersection is tiny.
 #
 # Outside of vision it is called the Jaccard index. PASCAL VOC made it the test for "found": a detection counts if
@@ -348,7 +348,7 @@ assert round(iou(small, small + off_by_four).item(), 2) == 0.14
 # %% [markdown]
 # ### What a value looks like
 #
-# A threshold on IoU appears in every method of this course. So it is worth having a picture of the values in
+# A threshold on IoU appears in most chapters of this course. So it is worth having a picture of the values in
 # mind. Here is a square of 64 px, and a copy that is moved to the right until the IoU has the value in the title.
 
 # %%
@@ -387,7 +387,7 @@ values = torch.stack([torch.tensor(0.9), nothing])
 print("0 / 0 is              ", nothing.item())
 print("is it above 0.5?      ", (nothing > 0.5).item())
 print("is it at most 0.5?    ", (nothing <= 0.5).item())
-print("best of 0.9 and it is  number", values.argmax().item())
+print("argmax of [0.9, nan]  ", values.argmax().item())
 assert values.argmax() == 1
 
 # %% [markdown]
@@ -457,13 +457,13 @@ plot.show(fig, alt=(
 # %% tags=["nbval-check-output"]
 empty = (table == 0).float().mean().item()
 print(f"{table.shape[0]} x {table.shape[1]} pairs, {empty:.0%} of them without any overlap")
-cells = 100 * 168 + 50 * 84 + 25 * 42 + 13 * 21 + 7 * 11
+cells = 100 * 168 + 50 * 84 + 25 * 42 + 13 * 21 + 7 * 11  # one place every 8, 16, 32, 64 and 128 px
 print(f"an image of 800 x 1344 px, 9 priors a place, 1000 objects: {9 * cells:,} x 1000 pairs,")
 print(f"{9 * cells * 1000 * 4 / 1e6:,.0f} MB for one table of IoU")
 assert round(100 * empty) == 95 and 9 * cells == 201_600
 
 # %% [markdown]
-# Each yellow dash is a prior that touches a ground truth, and the dark rest are the pairs that can't matter. Most
+# Yellow are the pairs that overlap, and the dark rest are the pairs that can't matter. Most
 # of the table is zeros, and with smaller objects it is emptier still. So labelkit never builds it. It finds from
 # the geometry which pairs can overlap, keeps their two indices, and evaluates `iou` on the pairs alone. That is
 # why every similarity in labelkit is elementwise.
@@ -549,7 +549,7 @@ assert giou(one, other).min() > -1
 # Two relatives are in use as well (both Zheng 2020). **DIoU** subtracts the squared distance of the centres,
 # divided by the squared diagonal of the enclosing box (equation 7). **CIoU** subtracts a second term, for a
 # difference in the aspect ratio (equations 8 to 11). The picture shows where they differ: as soon as one box lies
-# inside the other, nothing is wasted, and GIoU falls silent.
+# inside the other, nothing is wasted, and GIoU is the same as IoU.
 
 # %%
 outer = torch.tensor([14.0, 14, 114, 114])
@@ -687,9 +687,9 @@ assert round(tolerance[8, 0.7], 1) == 0.7
 # The tolerance is a fixed share of the side: 18 % at IoU 0.5, for every size. So IoU is fair, as long as errors
 # are shares too.
 #
-# But many errors come in pixels. The cells of a detector lie 8 px apart or more, whatever the object's size. An
-# annotator's hand shakes by a pixel or two. The image itself is made of pixels. To reach IoU 0.7 on an object of
-# 8 px, a box must be right to 0.7 px: finer than the image it was drawn on.
+# But many errors come in pixels. The places where a detector looks are often 8 px apart or more (chapter 3), whatever
+# the object's size. An annotator's hand shakes by a pixel or two. The image itself is made of pixels. To reach IoU 0.7
+# on an object of 8 px, a box must be right to 0.7 px: finer than the image it was drawn on.
 
 # %% [markdown]
 # ### The same on real boxes
@@ -748,7 +748,7 @@ plot.show(fig, alt=(
 # | breaks | 0 without a slope when boxes do not meet; 0 / 0 on boxes without area; strict on small objects |
 # | repairs | GIoU, DIoU, CIoU for the first; a check at the door for the second; chapter 14 for the third |
 #
-# **Next.** A detector reports the same object many times. Chapter 2 uses IoU to keep one box of each heap, and
+# **Next.** A detector reports the same object many times. Chapter 2 uses IoU to keep one box for each object, and
 # shows what that does to a crowd.
 #
 # ## Recap

@@ -72,8 +72,8 @@ torch.testing.assert_close(guess, two.mean(dim=0), atol=0.01, rtol=0)
 assert iou(guess, two).max() < 0.05
 
 # %% [markdown]
-# It learned the mean of the two boxes, which is no object at all. Nothing was wrong with the training. One slot was
-# asked two different questions.
+# It learned the mean of the two boxes, which is no object at all. Nothing was wrong with the training. One set of
+# four outputs, a *slot*, was asked two different questions.
 #
 # So a slot needs a question of its own. **Fix many places in the image beforehand. Each place has its own outputs,
 # and answers for what is near it only.** Such a place is a *prior*: what the network knows before it has looked.
@@ -122,14 +122,10 @@ assert torch.equal(decode_ltrb(zero, point), torch.cat([point, point]))
 #
 # Where do the places come from? From the network itself. A convolutional network shrinks the image step by step. What
 # it ends with is a *feature map*: a small image whose pixels are vectors. One pixel of the map, a **cell**, stands
-# for a square of the input. The side of that square is the **stride** $s$. The network's head turns every cell's
-# vector into the outputs of one slot.
+# for a square of the input. The side of that square is the **stride** $s$. The network's last layers, its *head*, turn
+# every cell's vector into the outputs of one slot, or of several.
 #
-# Cell $(i, j)$, row $i$ and column $j$, covers the square from $js$ to $(j + 1)s$ in x. Its middle is the point
-#
-# $$x = (j + 0.5)\, s, \qquad y = (i + 0.5)\, s$$
-#
-# The 0.5 is the *offset*: how far into the cell its point stands. More about it below.
+# Here is an input of 80 × 48 px at stride 16. Each cell has a point in its middle, and a number.
 
 # %%
 size, stride = (48, 80), 16
@@ -147,6 +143,13 @@ plot.show(fig, alt=(
     "to 14 count along the rows."))
 
 # %% [markdown]
+# Cell $(i, j)$, row $i$ and column $j$, covers the square from $js$ to $(j + 1)s$ in x, and from $is$ to $(i + 1)s$
+# in y. Its middle is the point
+#
+# $$x = (j + 0.5)\, s, \qquad y = (i + 0.5)\, s$$
+#
+# The 0.5 is the *offset*: how far into the cell its point stands. More about it below.
+#
 # ### Exercise 03.1: the points of a level
 # *Difficulty 2 of 5, 8 minutes.*
 #
@@ -221,15 +224,7 @@ assert len(points) == 22_400 and points.level_sizes[0] == 16_800
 # shapes in each cell (Ren 2015, section 3.1.1: three sizes times three ratios).
 #
 # Two numbers describe a shape. The **size** $a$ is the side of the square of the same area. The **ratio** $r$ is
-# height over width. Changing the ratio must not change the area, so
-#
-# $$w = a / \sqrt{r}, \qquad h = a \sqrt{r}, \qquad w \cdot h = a^2, \qquad h / w = r$$
-
-# %% tags=["nbval-check-output"]
-for ratio in (0.5, 1.0, 2.0):
-    width, height = 32 / ratio**0.5, 32 * ratio**0.5
-    print(f"ratio {ratio}: {width:5.2f} x {height:5.2f} px, area {width * height:.0f}")
-    assert abs(width * height - 32**2) < 1e-9 and abs(height / width - ratio) < 1e-9
+# height over width. Here are three sizes with three ratios:
 
 # %%
 nine = Priors.anchors((128, 128), strides=(128,), sizes=((32, 40.3, 50.8),), ratios=(0.5, 1, 2))
@@ -245,11 +240,22 @@ same_size = area(nine.boxes).reshape(3, 3)
 torch.testing.assert_close(same_size, same_size[:1].expand(3, 3))
 
 # %% [markdown]
+# Changing the ratio must not change the area, so
+#
+# $$w = a / \sqrt{r}, \qquad h = a \sqrt{r}, \qquad w \cdot h = a^2, \qquad h / w = r$$
+
+# %% tags=["nbval-check-output"]
+for ratio in (0.5, 1.0, 2.0):
+    width, height = 32 / ratio**0.5, 32 * ratio**0.5
+    print(f"ratio {ratio}: {width:5.2f} x {height:5.2f} px, area {width * height:.0f}")
+    assert abs(width * height - 32**2) < 1e-9 and abs(height / width - ratio) < 1e-9
+
+# %% [markdown]
 # ### Exercise 03.2: the shapes of a cell
 # *Difficulty 2 of 5, 10 minutes.*
 #
-# Return width and height of every shape, `[len(ratios) * len(sizes), 2]`. The order is *ratio-major*, as in the
-# picture and in torchvision: all sizes of the first ratio, then all sizes of the second.
+# Return width and height of every shape as a tensor `[len(ratios) * len(sizes), 2]`. The order is *ratio-major*, as in
+# the picture and in torchvision: all sizes of the first ratio, then all sizes of the second.
 
 # %%
 def my_shapes(sizes, ratios):
@@ -264,9 +270,9 @@ def my_shapes(sizes, ratios):
 course.check("03.2", my_shapes)
 
 # %% [markdown]
-# RetinaNet puts nine anchors in each cell. The level of stride 8 gets sizes around 32, the next one around 64, up to
-# 512 (Lin 2017, RetinaNet, section 4). The size is four strides on every level, and two more stand between one
-# level's size and the next: times $2^{1/3}$ and $2^{2/3}$.
+# RetinaNet puts nine anchors in each cell. The level of stride 8 begins at size 32, the next one at 64, the last one at
+# 512 (Lin 2017, RetinaNet, section 4). So a level's first size is four strides. Two more stand between it and the next
+# level's first: times $2^{1/3}$ and $2^{2/3}$.
 
 # %% tags=["nbval-check-output"]
 sizes = tuple(tuple(4 * stride * 2 ** (step / 3) for step in range(3)) for stride in strides)
@@ -338,13 +344,13 @@ print(f"but {moved:.0%} of the rows mean another place, on average {distance.mea
 assert same_set and moved > 0.99 and round(distance.mean().item()) == 81
 
 # %% [markdown]
-# Such a network trains without an error. It learns to report objects some 80 px from where they are, which it can't,
-# so it learns nothing. If a detector's loss falls and its boxes are nonsense, check the order first: decode zeros,
-# and draw what comes out.
+# Such a network trains without an error. Each row is asked for objects some 80 px from the place that it sees, which it
+# can't know, so it learns nothing. If a detector's boxes are nonsense, check the order first: decode zeros, and draw
+# the first ten boxes with their numbers. Drawing all of them shows the same picture for both orders.
 #
 # ## Half a stride
 #
-# Where in its cell does a prior stand? The sources disagree.
+# Where in its cell does a prior stand? The sources disagree. (mmdet and detectron2 are two libraries of detectors.)
 #
 # | | cell $i$ stands at |
 # |---|---|
@@ -387,8 +393,8 @@ for offset, grid in grids.items():
     assert symmetric == (offset == 0.5)
 
 # %% [markdown]
-# Does it matter for labels? FCOS, the method of chapter 6, makes certain points near an object's middle positive. Here
-# is one object of a published comparison, with both offsets and nothing else changed.
+# Does it matter for labels? FCOS, the method of chapter 6, makes certain points near an object's middle *positive*:
+# they have to report it. Here is one object from mmdet's tests, with both offsets and nothing else changed.
 
 # %% tags=["nbval-check-output"]
 one = {"boxes": torch.tensor([[23.6667, 23.8757, 238.6326, 151.8874]]), "labels": torch.tensor([0])}
@@ -400,9 +406,9 @@ for offset in (0.5, 0.0):
 assert found == {0.5: 9, 0.0: 15}
 
 # %% [markdown]
-# The same object has 9 teachers or 15, by half a stride. torchvision's maintainers say that the missing half stride in
-# their FCOS is deliberate. What matters is that training and use agree. If you compare two libraries, or load
-# another's weights, it is among the first things to check.
+# The same object has 9 positives or 15, by half a stride. torchvision's maintainers say that the missing half stride in
+# their FCOS is deliberate (torchvision issue 7473). What matters is that training and use agree. If you compare two
+# libraries, or load another's weights, it is among the first things to check.
 #
 # ## torchvision's anchors
 #
@@ -602,6 +608,7 @@ assert cost[8.0][1] < 0.65 < 0.96 < cost[128.0][1]
 # %%
 targets = [torch.as_tensor(target["boxes"]) for _, target in trees if len(target["boxes"])]
 side = torch.cat([area(boxes).sqrt() for boxes in targets])
+assert len(side) == 725 and round(side.mean().item()) == 13
 bins = {"under 8 px": side < 8, "8 to 16 px": (side >= 8) & (side < 16), "16 px and more": side >= 16}
 
 def best_fit(multiple, strides=(4, 8, 16)):
@@ -634,9 +641,12 @@ plot.show(fig, alt=(
 # Anchors of four strides fit nearly all crowns of 16 px and more, and not one below 8 px.
 #
 # Two different things are at work. **An anchor that is too large** swallows the object. Then the intersection is the
-# object and the union is the anchor, so IoU is $a^2 / A^2$ at best, wherever the object lies: 8 px in 16 px give 0.25.
+# object and the union is the anchor, so IoU is at best the object's area by the anchor's, wherever the object lies:
+# 8 px in 16 px give $8^2 / 16^2 = 0.25$.
+#
 # **An anchor that is small against the stride** leaves gaps. It fits an object that lies on it, and misses one that
-# lies between two cells. The map shows the best IoU for an object of 16 px, at every place of a 64 px image.
+# lies between two cells. The maps show the best IoU for an object of 16 px, wherever its centre lies in the middle of
+# an image of 64 px.
 
 # %%
 def phase_map(stride, anchor_side, object_side=16.0):
@@ -653,7 +663,8 @@ for ax, (multiple, stride) in zip(axes, ((1, 16), (2, 8), (4, 4)), strict=True):
     place, best = phase_map(stride, 16)
     worst[multiple] = best.min().item(), (best >= 0.5).float().mean().item()
     plot.similarity_map(ax, best, place, place, label="best IoU", limits=(0, 1))
-    ax.set_title(f"stride {stride}, m = {multiple}: worst {worst[multiple][0]:.2f}")
+    ax.set(title=f"stride {stride}, m = {multiple}: worst {worst[multiple][0]:.2f}",
+           xlabel="x of the object's centre, px", ylabel="y, px")
 plot.show(fig, alt=(
     "Best IoU of an object of 16 px with anchors of 16 px, by the object's place. At stride 16 bright spots stand on a "
     "dark ground, the worst value is 0.14. At stride 8 it is 0.39, at stride 4 0.62."))

@@ -51,8 +51,8 @@ plot.show(fig, alt=(
     "than one cell, the second covers about three cells, the third most of the window."))
 
 # %% [markdown]
-# Three crowns, each in a window of 40 px. The grid has the spacing of the finest places that FCOS and RetinaNet
-# use, 8 px. The left one is a blot smaller than one cell.
+# Three crowns, each in a window of 40 px. The number above each is its side: the root of the area of its box. The grid
+# has the spacing of the finest places that FCOS and RetinaNet use, 8 px. The left one is a blot smaller than one cell.
 #
 # **You will be able to**
 # - name six difficulties of small objects, and measure each on your own annotations;
@@ -340,8 +340,8 @@ assert all(of_box[0] < 0.75 * present["under 8 px"] for _, of_box in shares.valu
 
 # %% [markdown]
 # The class column equals the share of positives, since an untrained detector says 0.01 everywhere and every
-# positive pulls alike. Count positives by size, and you know the gradients before you train. FCOS, of which
-# chapter 6 praised that every point in a box is positive, gives the small crowns 6 % of its class gradient.
+# positive pulls alike. Count positives by size, and you know the gradients before you train. FCOS with centre
+# sampling (chapter 6) gives the small crowns 6 % of its class gradient, here with points from stride 4 on.
 #
 # ### Exercise 13.2: whose positives are they?
 # *Difficulty 2 of 5, 8 minutes.*
@@ -367,8 +367,8 @@ course.check("13.2", my_share_of_positives)
 # ## Why FCOS finds almost none
 #
 # The first FCOS, and torchvision's, starts at stride 8, with ranges 0–64, 64–128 and so on (Tian 2019, section
-# 3.2). We look at its labels on the crowns. Here are five reasons, each in a cell, and two parts of FCOS that seem
-# made for small objects and do not help.
+# 3.2). On AI-TOD it reaches an AP of 2.3 on the very tiny objects (source below). We look at its labels on the crowns.
+# Here are five reasons, each in a cell, and two parts of FCOS that seem made for small objects and do not help.
 #
 # ### Reason 1: the grid misses them
 #
@@ -608,7 +608,7 @@ assert (after_one[table.amax(dim=1) >= 0.35] >= 0).all()
 
 # %%
 def my_compensation(table, gt, n, min_iou):
-    """`gt` [P] after stage two. `table` [P, G] holds the IoUs, `gt` stage one's answer: an index, or -1."""
+    """`gt` [P] after stage two. `table` [P, G] holds the IoUs (G may be 0), `gt` stage one's answer: an index or -1."""
     # BEGIN SOLUTION 13.4
     gt = gt.clone()
     if table.shape[1] == 0:
@@ -649,8 +649,8 @@ for ax, (title, rule) in zip(axes, panels, strict=True):
     plot.assignment(ax, priors, rule(priors, corner), corner["boxes"], level=0)
     ax.set(xlim=(0, 80), ylim=(80, 0))
 plot.show(fig, alt=(
-    "A part of the tile with the priors of stride 4. Under the fixed rule most crowns have no positive; under S3FD "
-    "every crown has at least one and most have six or more."))
+    "A part of the tile with the priors of stride 4. Under the fixed rule half of the crowns have no positive; under "
+    "S3FD every crown has at least one and most have six or more."))
 
 # %% tags=["nbval-check-output"]
 rules = {"fixed 0.5, no low quality": fixed, "0.35, none forced": steps["0.35"], "S3FD, n = 1": S3FD(n=1),
@@ -751,12 +751,12 @@ for n in (1, 3, 6):
         offsets.append(offset[area(target["boxes"])[answer.gt[hit]] < 64])
     bias[n] = -torch.cat(offsets).mean().item()
     print(f"n = {n}: priors of crowns under 8 px lie {bias[n]:.1f} px above the crown's centre")
-assert bias[1] > 2 and bias[6] < 1
+assert bias[1] > 2 and bias[6] < bias[1] / 4
 
 # %% [markdown]
-# With n = 6 nearly all that contain the crown are taken, and the bias is gone: the cure is to ask for so many that
-# ranking no longer matters. IoU ranks well where it is high, and is blind where the small objects live. That is where
-# chapter 14 begins.
+# With n = 6 nearly all that contain the crown are taken, and most of the bias is gone: the cure is to ask for so many
+# that ranking no longer matters. IoU ranks well where it is high, and is blind where the small objects live. That is
+# where chapter 14 begins.
 #
 # And n runs out. From 12 on there is nothing left to take for the small ones, while the large ones fill up. Their
 # share of the positives goes from 3 % up to 10 %, and back to 6 %. More for everyone is less for the poor.
@@ -804,16 +804,20 @@ assert ours["num_gts_medium"] < 20  # too few above 32 px to say anything
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")
 shown = ["max_iou, no low quality", "max_iou, all ties", "max_iou, nearest tie", "fcos", "s3fd"]
+assert all(run["scores"]["AP50_0-8"] > 0.5 for run in board["fcos"].values())
 Markdown(leaderboard.table({name: board[name] for name in shown}))
 
 # %% [markdown]
-# A difference in bold has the same sign in every seed and exceeds 1.5. What is not bold is not claimed. S³FD against
-# the others:
+# The "fcos" of this table has its points from stride 4 on, and it does find small objects: that is the finer map again.
+# A difference in bold has the same sign in every seed and exceeds 1.5. What is not bold is not claimed. S³FD
+# against the others:
 
 # %%
 s3fd, fixed = board["s3fd"], board["max_iou, no low quality"]
 assert "**+" in leaderboard.difference(s3fd, fixed) and "**+" in leaderboard.difference(s3fd, fixed, "AP50_0-8")
 assert "**-" in leaderboard.difference(s3fd, board["max_iou, all ties"], "AP50_0-8")
+given = {name: board[name][0]["positives"]["0-8"]["positives"] for name in shown}
+assert given["max_iou, all ties"] > 5.9 > 5.5 > given["s3fd"] > 4.5 and round(given["max_iou, nearest tie"]) == 1
 nearest = board["max_iou, nearest tie"]
 assert "**-" in leaderboard.difference(s3fd, nearest) and "**" not in leaderboard.difference(s3fd, nearest, "AP50_0-8")
 Markdown(leaderboard.compare(board, *(("s3fd", name) for name in shown[:4])))
@@ -822,7 +826,7 @@ Markdown(leaderboard.compare(board, *(("s3fd", name) for name in shown[:4])))
 # Against a rule that leaves small objects without anchors, compensation brings nearly everything. Against the
 # low-quality rule with all ties it brings **less** under 8 px, and more from 8 to 16 px. That rule gives the smallest
 # objects more positives than S³FD, about 6 against 5. With ties to the nearest centre the fixed rule gives them one, is
-# level with S³FD under 8 px, and ahead overall. More positives are not better (chapter 4).
+# level with S³FD under 8 px, and ahead overall. So the number of positives alone decides nothing (chapter 4).
 #
 # ## The card
 #

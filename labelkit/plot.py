@@ -291,8 +291,11 @@ def png(fig: Figure, alt: str) -> bytes:
 
 
 def show(fig: Figure, alt: str) -> None:
-    """Display the figure once in a notebook; `alt` is what a reader who does not see it is told."""
-    from IPython.display import display
+    """Display the figure once in a notebook; `alt` is what a reader who does not see it is told, in a script too."""
+    from IPython import display, get_ipython
 
     bundle = {"image/png": png(fig, alt), "text/plain": alt}
-    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
+    if get_ipython() is None:
+        print(alt)
+    else:
+        display.display(bundle, raw=True, metadata={"image/png": {"alt": alt}})

@@ -193,11 +193,18 @@ def test_a_figure_without_alt_text_is_refused():
 def test_show_displays_once(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
+    monkeypatch.setattr("IPython.get_ipython", lambda: "a notebook")
     fig, _ = plot.figure()
     plot.show(fig, "an empty figure")
     ((bundle,), options) = shown[0]
     assert len(shown) == 1 and options["metadata"] == {"image/png": {"alt": "an empty figure"}}
     assert bundle["text/plain"] == "an empty figure" and bundle["image/png"].startswith(b"\x89PNG")
+
+
+def test_a_script_prints_what_a_figure_shows_instead_of_its_bytes(capsys):
+    fig, _ = plot.figure()
+    plot.show(fig, "an empty figure")
+    assert capsys.readouterr().out == "an empty figure\n"
 
 
 def test_nothing_is_changed():

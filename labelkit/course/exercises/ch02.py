@@ -133,6 +133,11 @@ def negative_coordinates(answer):
     _by_class("Boxes with negative coordinates", boxes, [0.9, 0.8], [0, 1], 0.3, answer)
 
 
+def a_large_image(answer):
+    boxes = [[10010.0, 10010, 10030, 10030], [1010, 1010, 1030, 1030], [10, 10, 30, 30]]
+    _by_class("A satellite image, larger than a fixed distance", boxes, [0.9, 0.8, 0.7], [0, 0, 1], 0.5, answer)
+
+
 def many_classes(answer):
     boxes = [[5.0, 5, 25, 25], [6, 6, 26, 26], [5, 5, 25, 25], [7, 5, 27, 25]]
     _by_class("Four boxes of the classes 2, 2, 0 and 9", boxes, [0.5, 0.9, 0.8, 0.7], [2, 2, 0, 9], 0.4, answer)
@@ -359,10 +364,13 @@ EXERCISES = (
             "step = boxes.max() - boxes.min() + 1, then nms(boxes + (labels * step)[:, None], scores, threshold). An "
             "empty tensor has no max: return nms(boxes, scores, threshold) before.",
         ),
-        tests=(one_place, many_classes, touching_when_moved, negative_coordinates, no_boxes_of_any_class),
+        tests=(
+            one_place, many_classes, touching_when_moved, negative_coordinates, a_large_image, no_boxes_of_any_class,
+        ),
         mutants={
             "classes ignored": (lambda b, s, c, t: nms(b, s, t), "at one place"),
             "largest coordinate plus one": (_moved_by(lambda b: b.max() + 1), "negative coordinates"),
+            "a fixed distance": (_moved_by(lambda b: 1000.0), "fixed distance"),
             "one pixel a class": (_moved_by(lambda b: 1.0), "at one place"),
             "largest width": (_moved_by(lambda b: (b[:, 2] - b[:, 0]).max() + 1), "spread over"),
             "only the left side moved": (_only_x, "boxes["),

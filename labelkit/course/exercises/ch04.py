@@ -43,7 +43,7 @@ def no_objects(answer):
 
 
 def no_priors(answer):
-    _targets("No priors at all", [], [1], 2, answer)
+    _targets("No priors at all (torch.tensor([]) holds floats)", [], [1], 2, answer)
 
 
 def _one_hot(gt, column, positive, num_classes):
@@ -129,8 +129,8 @@ def _modulate(p_t, gamma):
 # --- 04.3 -----------------------------------------------------------------------------------------------------------
 
 
-def _bias(case, prior, answer):
-    compare(case, {"prior": prior}, answer(prior), math.log(prior / (1 - prior)))
+def _bias(case, pi, answer):
+    compare(case, {"pi": pi}, answer(pi), math.log(pi / (1 - pi)))
 
 
 def one_half(answer):
@@ -297,9 +297,9 @@ EXERCISES = (
         difficulty=1,
         minutes=4,
         hints=(
-            "Take the reciprocal of both sides: 1 / prior = 1 + exp(-b).",
-            "So exp(-b) = 1 / prior - 1 = (1 - prior) / prior. Now take the logarithm.",
-            "b = -math.log((1 - prior) / prior).",
+            "Take the reciprocal of both sides: 1 / pi = 1 + exp(-b).",
+            "So exp(-b) = 1 / pi - 1 = (1 - pi) / pi. Now take the logarithm.",
+            "b = -math.log((1 - pi) / pi).",
         ),
         tests=(one_half, one_in_a_hundred, nearly_sure),
         mutants={

@@ -218,6 +218,12 @@ def a_small_one_inside(answer):
     _assign("A small object inside a large one", [[32.0, 32, 64, 64], [44, 44, 52, 52]], answer)
 
 
+def a_claim_on_a_neighbours_anchor(answer):
+    priors = Priors.from_boxes(torch.tensor(LADDER))
+    case = "An anchor under both thresholds is claimed by the small object, and overlaps the large one more"
+    _assign(case, [[56.0, 0, 96, 32], [40, 4, 46, 10]], answer, priors)
+
+
 def one_outside(answer):
     _assign("The second object lies outside the image and overlaps nothing",
             [[38.0, 38, 68, 74], [500, 500, 520, 520]], answer)  # fmt: skip
@@ -261,6 +267,13 @@ def _claims_first_thresholds_after(priors, gt_boxes, fg_thresh=0.5, bg_thresh=0.
     if len(gt_boxes) == 0:
         return torch.full((len(priors),), NEGATIVE)
     return _cut(iou(priors.boxes[:, None], gt_boxes), fg_thresh, bg_thresh)
+
+
+def _best_claimant_unless_positive(priors, gt_boxes, fg_thresh=0.5, bg_thresh=0.4):
+    label = _claims_first_thresholds_after(priors, gt_boxes, fg_thresh, bg_thresh)
+    table = iou(priors.boxes[:, None], gt_boxes)
+    claims = (table == table.amax(dim=0)) & (table > 0)
+    return torch.where((label < 0) & claims.any(dim=1), torch.where(claims, table, -1).argmax(dim=1), label)
 
 
 def _fixed_thresholds(priors, gt_boxes, fg_thresh=0.5, bg_thresh=0.4):
@@ -375,13 +388,14 @@ EXERCISES = (
         ),
         tests=(
             a_fitting_object, only_thresholds_met_exactly, a_tiny_object, a_claim_over_a_threshold, a_small_one_inside,
-            proposals, one_outside, empty_image,
+            a_claim_on_a_neighbours_anchor, proposals, one_outside, empty_image,
         ),
         mutants={
             "no low-quality rule": (_claims_first_thresholds_after, "A tiny object"),
             "upper threshold open": (_loose(over=torch.gt), "exactly 0.5"),
             "first of the ties": (_loose(ties="first"), "several tie"),
             "owner gt, as in mmdet": (_loose(owner="gt"), "inside a large one"),
+            "owner gt below the thresholds": (_best_claimant_unless_positive, "overlaps the large one more"),
             "claims without overlap": (_loose(floor=-1), "overlaps nothing"),
             "claims from 0.1 only": (_loose(floor=0.1), "A tiny object"),
             "thresholds not used": (_fixed_thresholds, "ignored band"),

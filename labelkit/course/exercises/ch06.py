@@ -181,8 +181,8 @@ def exactly_at_the_end(answer):
 
 
 def beyond_every_range(answer):
-    case = "An object of 126 px on strides 4 and 8: the highest level has no end"
-    _assign(case, [[1.0, 1, 127, 127]], answer, Priors.points((128, 128), strides=(4, 8)))
+    case = "An object of 100 px on strides 4 and 8: the highest level has no end"
+    _assign(case, [[14.0, 14, 114, 114]], answer, Priors.points((128, 128), strides=(4, 8)))
 
 
 def one_inside_the_other(answer):
@@ -201,8 +201,16 @@ def equal_areas(answer):
     _assign("Two overlapping objects of equal area: the first wins", [[10.0, 10, 50, 50], [30, 30, 70, 70]], answer)
 
 
+def a_narrow_object_of_larger_area(answer):
+    _assign("A narrow object of larger area crosses a square one", [[20.0, 4, 36, 84], [12, 28, 44, 60]], answer)
+
+
 def central_points_only(answer):
     _assign("Centre sampling, 1.5 strides", [[17.0, 15, 107, 105], [5, 5, 61, 41]], answer, center_radius=1.5)
+
+
+def another_radius(answer):
+    _assign("Centre sampling, 1 stride", [[17.0, 15, 107, 105], [5, 5, 61, 41]], answer, center_radius=1.0)
 
 
 def exactly_at_the_radius(answer):
@@ -221,11 +229,13 @@ def empty_image(answer):
 def _whole(
     priors, gt_boxes, center_radius=None, *,
     inside=torch.gt, ends=torch.le, near=torch.lt, factor=8, open_top=True, all_inside=True, order=1.0, square=True,
+    size=area, level_0=None,
 ):  # fmt: skip
     """The whole rule, with one screw loose at a time."""
     if len(gt_boxes) == 0:
         return torch.full((len(priors),), NEGATIVE)
-    low, high = factor / 2 * priors.strides, factor * priors.strides
+    strides = priors.strides * level_0 / priors.strides.min() if level_0 else priors.strides
+    low, high = factor / 2 * strides, factor * strides
     low[priors.levels == 0] = 0
     if open_top:
         high[priors.levels == priors.levels.max()] = torch.inf
@@ -237,7 +247,7 @@ def _whole(
         chosen &= near(offset.amax(dim=-1), center_radius * priors.strides[:, None])
     if all_inside or center_radius is None:
         chosen &= inside(nearest, 0)
-    areas = (order * area(gt_boxes)).expand(len(priors), -1).masked_fill(~chosen, torch.inf)
+    areas = (order * size(gt_boxes)).expand(len(priors), -1).masked_fill(~chosen, torch.inf)
     return torch.where(chosen.any(dim=1), areas.argmin(dim=1), NEGATIVE)
 
 
@@ -356,8 +366,9 @@ EXERCISES = (
         ),
         tests=(
             one_small_object, a_border_through_points, a_middle_sized_object, exactly_at_the_end, beyond_every_range,
-            one_inside_the_other, the_smaller_comes_second_or_first, only_candidates_count, equal_areas,
-            central_points_only, a_small_square_inside, exactly_at_the_radius, empty_image,
+            one_inside_the_other, the_smaller_comes_second_or_first, only_candidates_count,
+            a_narrow_object_of_larger_area, equal_areas, central_points_only, a_small_square_inside,
+            exactly_at_the_radius, another_radius, empty_image,
         ),
         mutants={
             "the border is inside": (_loose(inside=torch.ge), "run through points"),
@@ -366,6 +377,11 @@ EXERCISES = (
             "the highest level ends": (_loose(open_top=False), "has no end"),
             "largest area wins": (_loose(order=-1.0), "inside a larger one"),
             "first object wins": (_loose(order=0.0), "inside a larger one"),
+            "smallest width wins": (_loose(size=lambda boxes: boxes[:, 2] - boxes[:, 0]), "A narrow object"),
+            "ranges of stride 8 on every pyramid": (_loose(level_0=8), "on strides 4 and 8"),
+            "always 1.5 strides": (
+                lambda priors, boxes, center_radius=None: _whole(priors, boxes, center_radius and 1.5), "1 stride",
+            ),
             "smallest of all objects": (_smallest_of_all, "inside a larger one"),
             "radius not used": (_loose(square=False), "Centre sampling"),
             "square without inside": (_loose(all_inside=False), "larger than the object"),

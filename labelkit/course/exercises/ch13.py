@@ -227,12 +227,13 @@ def each_object_by_itself(answer):
 
 def enough_already(answer):
     table = [[0.5], [0.4], [0.3], [0.2]]
-    _fill("An object with n priors or more takes none", table, [0, 0, -1, -1], 2, 0.1, answer)
+    for n in (2, 1):
+        _fill("An object with n priors or more takes none", table, [0, 0, -1, -1], n, 0.1, answer)
 
 
 def taken_ones_stay(answer):
-    table = [[0.34, 0.2], [0.3, 0.1], [0.2, 0.0]]
-    _fill("A prior that was forced to another object stays there", table, [1, -1, -1], 1, 0.05, answer)
+    table = [[0.34, 0.2], [0.3, 0.1], [0.2, 0.0], [0.0, 0.15]]
+    _fill("A prior that was forced to another object stays there, and counts", table, [1, -1, -1, -1], 1, 0.05, answer)
 
 
 def equal_overlaps(answer):
@@ -273,7 +274,8 @@ def _stage_two(*, strict=True, own=True, count="missing", image=False, free=True
             if later:
                 places = places.flip(0)
             order = value[places].argsort(descending=True, stable=True)
-            room = n if count == "n more" else max(n - int((gt == k).sum()), 0)
+            missing = n - int(((gt == k) & ((owner == k) | (count != "own best"))).sum())
+            room = {"n more": n, "below 0": missing}.get(count, max(missing, 0))
             gt[places[order[:room]]] = k
         return gt
 
@@ -405,6 +407,8 @@ EXERCISES = (
         mutants={
             "at least min_iou": (_stage_two(strict=False), "exactly min_iou"),
             "n more instead of up to n": (_stage_two(count="n more"), "takes two more"),
+            "a negative number is missing": (_stage_two(count="below 0"), "n priors or more"),
+            "only priors of its own counted": (_stage_two(count="own best"), "stays there"),
             "not its own best": (_stage_two(own=False), "fits best"),
             "the image is filled up": (_stage_two(image=True), "by itself"),
             "matched ones among the n best": (_best_n_of_all, "stays there"),
