@@ -34,7 +34,7 @@ plot.show(fig, alt=(
 
 # %% [markdown]
 # Fifteen objects, all of nearly the same size. The rule is that of chapter 5: positive from IoU 0.5, negative under
-# 0.4, **no** low-quality rule. Six objects get anchors. Nine get none, and are taught as background.
+# 0.4, **no** low-quality rule. Six objects get anchors. Nine get none: no anchor is taught that they are there.
 #
 # **You will be able to**
 # - show three faults of one threshold for all objects, with numbers from a data set;
@@ -179,8 +179,8 @@ plot.show(fig, alt=(
 
 # %% [markdown]
 # 281 of 725 trees, 39 %, have no good anchor, and one has six. Even trees of nearly the same size, 12 to 16 px, have
-# from one to five. What decides is where a tree lies between the anchors, and whether it is square. In the loss, a
-# tree with five positives counts five times as much as a tree with one.
+# from one to five. Beside the size, what decides is where a tree lies between the anchors, and whether it is square.
+# In the loss, a tree with five positives counts five times as much as a tree with one.
 #
 # ## The usual patch, and its three names
 #
@@ -222,12 +222,12 @@ fixed = {
 measured = {}
 
 def print_table(rules):
-    print(f"{'':16}  positives a tree       of those under 8 px")
-    print(f"{'':16}   <8   8-16    16+    mean IoU  centre inside")
+    print(f"{'':18}  positives a tree       of those under 8 px")
+    print(f"{'':18}   <8   8-16    16+    mean IoU  centre inside")
     for name, rule in rules.items():
         measured[name] = by_size(rule, trees)
         counts = "".join(f"{row[0]:7.1f}" for row in measured[name])
-        print(f"{name:14}{counts}   " + (f"{measured[name][0][2]:9.2f}{measured[name][0][3]:12.0%}"
+        print(f"{name:16}{counts}   " + (f"{measured[name][0][2]:9.2f}{measured[name][0][3]:12.0%}"
                                           if measured[name][0][0] else "        -           -"))
 
 print_table(fixed)
@@ -308,7 +308,7 @@ def my_thresholds(table, k):
 course.check("08.1", my_thresholds)
 
 # %% [markdown]
-# ## Ties: nine anchors reach the threshold of the third
+# ## Ties: nine equal anchors, and k is 3
 #
 # In the list above, more than nine anchors reach some thresholds. Equal IoUs are no accident. Every anchor that
 # contains a small object whole has the same IoU with it: the ratio of the two areas.
@@ -321,8 +321,8 @@ for k in (3, 9):
     assert tied > 0.15
 
 # %% [markdown]
-# For these trees "the k best" is not a set until we say who goes first among equals. PyTorch does not say: which of
-# tied elements `torch.topk` returns is left open in its documentation, and it differs between CPU and GPU.
+# For these trees "the k best" is not a set until we say who goes first among equals. PyTorch does not say: its
+# documentation leaves open which of tied elements `torch.topk` returns, and that may vary from call to call.
 #
 # labelkit's order: higher IoU, then **nearer centre**, then lower index. The picture shows why the second matters. The
 # object has 6 px, k is 3, and nine anchors tie.
@@ -386,6 +386,8 @@ plot.points(axes[0], pyramid.centers[wanted.sum(dim=1) == 1], "negative")
 plot.points(axes[0], pyramid.centers[shared], "ignored")
 plot.scene(axes[1], crowd, labels=[str(n) for n in left], title="what each object keeps")
 plot.points(axes[1], pyramid.centers[answer.positive], "positive")
+plot.legend(axes[0], negative="wanted by one", ignored="wanted by more")
+plot.legend(axes[1], "gt", "positive")
 for ax in axes:
     ax.set(xlim=(28, 100), ylim=(90, 36))
 plot.show(fig, alt=(
@@ -468,7 +470,7 @@ plot.show(fig, alt=(
 #
 # `labelkit.assigners.TopK` gives the same labels and never builds the table: it looks only at the anchors near each
 # object. It takes batches and any similarity. The next cell holds it to the slow definition: the table, a sort by
-# three criteria, and the best bidder. The batch is all 42 tiles at once.
+# three criteria, and the best bidder. The batch is all 42 tiles at once; the first twelve are compared.
 
 # %%
 def slow_topk(boxes, k):
@@ -522,9 +524,9 @@ plot.show(fig, alt=(
 # under 8 px has only a few anchors whose centre is inside it. At k = 3 they are two thirds of its positives, at k = 9
 # a third. The others teach the network to say "tree" where it looks at the grass beside one.
 #
-# The surprise is in the last two lines. With k = 3 every small tree has an anchor. With k = 9 two of the 130 have
-# **none** again: their larger neighbours now ask for so many anchors that they outbid them. Asking for more, all
-# together, leaves the weakest with nothing.
+# The surprise is in the two lines under the table. With k = 3 every small tree has an anchor. With k = 9 two of the
+# 130 have **none** again: their larger neighbours now ask for so many anchors that they outbid them. Asking for more,
+# all together, leaves the weakest with nothing.
 #
 # ## Does it train?
 #
@@ -560,9 +562,9 @@ plot.show(fig, alt=(
 assert 100 * scores["fixed, none"]["AP50_0-8"] < 2 and 100 * scores["TopK, k = 3"]["AP50_0-8"] > 5
 
 # %% [markdown]
-# Without a positive there is nothing to learn from: the fixed rule finds no object under 8 px. TopK does, after 800
-# images. On the largest objects the fixed rule holds its own: it spends the whole network on them. The leaderboard
-# below has longer runs; this short one shows the first lesson only.
+# Without a positive there is nothing to learn from: the fixed rule finds no object under 8 px. TopK does, after 100
+# steps. On the largest objects the fixed rule holds its own: to them it does give positives. The leaderboard below
+# has longer runs; this short one shows the first lesson only.
 #
 # ### Fault 1, settled
 #
@@ -672,14 +674,15 @@ assert value.min() < 0.1 and value.max() > 0.9 and (answer.score_target[answer.p
 # | breaks | k is the same for a speck and a giant; too large a k feeds background to small objects; all targets are 1 |
 #
 # **Next.** The threshold of an object is its k-th best IoU: it adapts to the object, but the *number* does not. A
-# large object could use twelve anchors, a small one two. Chapter 9 lets the numbers themselves say where to cut:
+# large object could use twelve anchors, a small one two. Chapter 9 lets the IoUs of each object say where to cut:
 # ATSS.
 #
 # ## Recap
 #
 # - IoU before regression is a guess. Nearly half of the easy moves on our trees start under IoU 0.3.
 # - One threshold gives an object of 12 px its anchors and one of 11 px none.
-# - The low-quality rule is TopK with k = 1, glued to a threshold. Always say which: none, all ties, first, nearest.
+# - With the nearest tie, the low-quality rule is TopK with k = 1, glued to a threshold. Always say which: none, all
+#   ties, first, nearest.
 # - TopK cuts each object's ranking at k. Ties and conflicts need a rule: nearer centre, higher IoU.
 # - A larger k is paid for by the small objects: their positives lie beside them, and neighbours outbid them.
 #

@@ -183,7 +183,8 @@ def late_success(answer):
 
 def up_and_down(answer):
     hits = [True, False, True, True, False, True]
-    _average("Hits and false positives mixed, four of five objects found", hits, 5, answer)
+    # Of six, not of five: a recall of 0.8 lies on a point, and doubles beside float points disagree on which side.
+    _average("Hits and false positives mixed, four of six objects found", hits, 6, answer)
 
 
 def none_right(answer):
