@@ -174,23 +174,31 @@ def one_single_candidate(answer):
     _atss("One level with one anchor", [[9.0, 10.0, 25.0, 27.0]], 9, answer, priors)
 
 
+def equal_ious(answer):
+    priors = Priors.from_boxes(torch.tensor([[8.0, 8, 40, 40]]).repeat(27, 1))
+    for i in range(12):
+        box = [10.3, 10.3, 26.1 + i, 26.1 + i]
+        _atss("All candidates have the same IoU: all reach the cut, in 64 bits", [box], 27, answer, priors)
+
+
 def no_objects(answer):
     _atss("An image without objects: all anchors are negative", [], 9, answer)
 
 
-def _wrong_atss(per_level=True, correction=1, inside=0.01, compete="chosen", single=True, by="distance"):
+def _wrong_atss(per_level=True, correction=1, inside=0.01, compete="chosen", single=True, by="distance",
+                bits=torch.float64):
     """ATSS with one thing changed."""
 
     def answer(priors, gt_boxes, k=9):
         gt = torch.full((len(priors),), NEGATIVE)
-        best = torch.full((len(priors),), -1.0, dtype=torch.float64)
+        best = torch.full((len(priors),), -1.0, dtype=bits)
         for g, box in enumerate(gt_boxes):
             distance = (priors.centers - centers(box)).square().sum(dim=1)
             order = distance if by == "distance" else -iou(priors.boxes, box)
             groups = [(priors.levels == level).nonzero()[:, 0] for level in priors.levels.unique()]
             groups = groups if per_level else [torch.arange(len(priors))]
             near = torch.cat([own[order[own].argsort(stable=True)[:k]] for own in groups])
-            value = iou(priors.boxes[near], box).double()
+            value = iou(priors.boxes[near], box).to(bits)
             deviation = value.std(correction=correction) if len(value) > 1 or not single else 0.0
             centred = encode_ltrb(box, priors.centers[near]).amin(dim=1) > inside
             keep = (value >= value.mean() + deviation - 1e-12) & centred
@@ -329,7 +337,7 @@ EXERCISES = (
             "encode_ltrb(box, priors.centers[near]).amin(dim=1) > 0.01, value > best[near]. Write g and value there.",
         ),
         tests=(one_object, k_on_each_level, candidates_by_centre, unbiased, a_centre_outside, a_centre_on_the_edge,
-               a_centre_in_the_sliver, neighbours, twins, one_single_candidate, no_objects),
+               a_centre_in_the_sliver, neighbours, twins, one_single_candidate, equal_ious, no_objects),
         mutants={
             "k over all levels": (_wrong_atss(per_level=False), "on each level"),
             "candidates by IoU": (_wrong_atss(by="iou"), "nearest centres"),
@@ -339,6 +347,7 @@ EXERCISES = (
             "a sliver is inside": (_wrong_atss(inside=1e-9), "0.005 px"),
             "the last object overwrites": (_wrong_atss(compete="nobody"), "the higher IoU wins"),
             "a single candidate gets nothing": (_wrong_atss(single=False), "one anchor"),
+            "in 32 bits": (_wrong_atss(bits=torch.float32), "the same IoU"),
         },
     ),
     Exercise(

@@ -8,7 +8,7 @@ from labelkit import NEGATIVE, plot
 from labelkit.assigners import HLA
 from labelkit.course import Exercise, compare
 from labelkit.receptive_field import receptive_fields, rf_priors
-from labelkit.similarity import rfd
+from labelkit.similarity import nwd, rfd
 
 # --- 15.1 -----------------------------------------------------------------------------------------------------------
 
@@ -121,10 +121,10 @@ def _fields():
     return rf_priors((64, 64), strides=(8, 16), fields=(35, 91))
 
 
-def _assign(case, boxes, answer, k=3, beta=0.9):
+def _assign(case, boxes, answer, k=3, beta=0.9, similarity=rfd):
     priors, boxes = _fields(), torch.tensor(boxes).reshape(-1, 4)
-    want = HLA(k=k, beta=beta, bg_thresh=1.0)(priors, {"boxes": boxes}).gt
-    got = answer(priors, boxes, rfd, k, beta)
+    want = HLA(k=k, beta=beta, bg_thresh=1.0, similarity=similarity)(priors, {"boxes": boxes}).gt
+    got = answer(priors, boxes, similarity, k, beta)
     inputs = {"gt_boxes": boxes, "k": k, "beta": beta, "priors": "64 fields of 17.5 px, 16 of 45.5 px in 64 x 64 px"}
     compare(case, inputs, got, want, draw=lambda: _two_answers(priors, boxes, got, want))
 
@@ -156,6 +156,15 @@ def two_that_compete(answer):
 def one_takes_what_another_wants(answer):
     case = "Stage two wants a prior that is another object's since stage one: it stays that object's"
     _assign(case, [[25.0, 21, 50, 40], [23.0, 25, 51, 51]], answer)
+
+
+def twins(answer):
+    _assign("The same box twice: the lower index", [[17.0, 18, 29, 30], [17.0, 18, 29, 30]], answer)
+
+
+def another_similarity(answer):
+    case = "similarity = nwd instead of rfd"
+    _assign(case, [[17.0, 18, 51, 52]], answer, similarity=partial(nwd, constant=12.8))
 
 
 def another_beta(answer):
@@ -209,6 +218,15 @@ def _enlarged(priors, boxes, similarity=rfd, k=3, beta=0.9):
 
 def _fixed_beta(priors, boxes, similarity=rfd, k=3, beta=0.9):
     return _hla(priors, boxes, similarity, k)
+
+
+def _fixed_similarity(priors, boxes, similarity=rfd, k=3, beta=0.9):
+    return _hla(priors, boxes, rfd, k, beta)
+
+
+def _last_of_equals(priors, boxes, similarity=rfd, k=3, beta=0.9):
+    flipped = _hla(priors, boxes.flip(0), similarity, k, beta)
+    return torch.where(flipped >= 0, len(boxes) - 1 - flipped, flipped)
 
 
 # --- 15.4 -----------------------------------------------------------------------------------------------------------
@@ -344,7 +362,7 @@ EXERCISES = (
             "best bidder of each prior. At the end torch.where(first >= 0, first, second).",
         ),
         tests=(an_object_of_twelve, between_two_levels, another_k, another_beta, two_that_compete,
-               one_takes_what_another_wants, nothing_there),
+               twins, one_takes_what_another_wants, another_similarity, nothing_there),
         mutants={
             "stage one only": (partial(_hla, stages=1), "stage two adds a prior"),
             "k in stage two as well": (partial(_hla, second_k=3), "30 px"),
@@ -353,6 +371,8 @@ EXERCISES = (
             "enlarged instead of shrunk": (_enlarged, "30 px"),
             "shrunk about the corner": (partial(_hla, corner=True), "px"),
             "beta built in": (_fixed_beta, "beta = 0.5"),
+            "rfd built in": (_fixed_similarity, "similarity = nwd"),
+            "the last of equals": (_last_of_equals, "The same box twice"),
             "no guard for no objects": (partial(_hla, guard=False), "max()"),
         },
     ),
