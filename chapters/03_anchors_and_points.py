@@ -285,7 +285,7 @@ assert len(anchors) == 201_600
 # **201,600 anchors, for an image with perhaps seven objects.** Keep the number in mind. Chapter 4 is about what it
 # does to training, and the library is built around not looking at all of them.
 #
-# ## Which prior is number 1,000?
+# ## Which prior does a row belong to?
 #
 # The network returns one long table. Row $n$ of the table belongs to prior $n$ only because both sides count in the
 # same order: level, row, column, shape. Nothing in the tensor says so.

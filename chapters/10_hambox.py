@@ -113,6 +113,8 @@ assert 0.1 < fails < 0.6 and 0.15 < missed < 0.8
 
 # %% [markdown]
 # Here is the same as a picture. Each dot is an anchor and the object it overlaps most, by the IoU before and after.
+# (Every second anchor is drawn, and of the negatives only those above IoU 0.1.) The solid line is the 0.5 of the two
+# counts. The dotted line at 0.35 is a threshold of the next section.
 
 # %%
 fig, axes = plot.figure(2, width=3.9, height=3.8)
@@ -241,9 +243,10 @@ for s, name in enumerate(SIZES):
 assert 0.2 < unmatched < 0.5 and (~matched[size == 0]).float().mean() < 0.2
 
 # %% [markdown]
-# About a third of the good detections come from anchors that were taught "background" or nothing. (Hardly any under
-# 8 px: there the low-quality rule with all ties had matched whatever was possible.) So the observation **reproduces in
-# kind**. The network regresses well from where nobody asked it to. HAMBox makes use of that.
+# About a third of the good detections come from anchors that were taught something else: "background", nothing, or
+# another object. (Hardly any under 8 px: there the low-quality rule with all ties had matched whatever was possible.)
+# So the observation **reproduces in kind**. The network regresses well from where nobody asked it to. HAMBox makes use
+# of that.
 #
 # ## Step one: match, and force nothing
 #
@@ -260,7 +263,7 @@ for s, name in enumerate(SIZES):
 assert (got[sizes == 0] == 0).all() and got[sizes == 2].float().mean() > 10
 
 # %% [markdown]
-# The gap is wide: none for the smallest, eleven or twelve for the largest. The paper calls objects with few matches
+# The gap is wide: none for the smallest, more than ten for the largest. The paper calls objects with few matches
 # *outer* faces (section 3.2). Step two is for them.
 #
 # ## Step two: compensate
@@ -271,11 +274,12 @@ assert (got[sizes == 0] == 0).all() and got[sizes == 2].float().mean() > 10
 # $$F_{a,g} = \text{IoU}(b_a, g)$$
 #
 # An object with $M_g$ matches, fewer than $k$, may take up to $k - M_g$ **unmatched** anchors with $F_{a,g} \ge T$,
-# the best first. They are positives like the others, and their targets are encoded from the anchor where it stands.
+# the best first. ($k$ and $T$ are set by the user.) They are positives like the others, and their targets are encoded
+# from the anchor where it stands.
 #
 # To see it without training, we need a network whose state we can choose. Chapter 8 moved an anchor a share of the
-# way. Here every
-# anchor that overlaps an object with IoU 0.1 or more goes a share of the way to the one it overlaps most.
+# way. Here every anchor that overlaps an object with IoU 0.1 or more goes a share of the way to the one it overlaps
+# most. In the picture it is half of the way.
 
 # %%
 def half_learned(boxes, share):
@@ -306,6 +310,8 @@ plot.show(fig, alt=(
     "for each the number of unmatched anchors whose half-moved box reaches IoU 0.5; nobody without matches has zero."))
 
 # %% [markdown]
+# Three of the fifteen objects have no match. Each of the three has unmatched anchors that regress well enough.
+#
 # ### Exercise 10.2: who makes up for it?
 # *Difficulty 2 of 5, 10 minutes.*
 #
@@ -326,9 +332,9 @@ def my_extra(decoded_iou, step_one, g, k, decoded_thresh):
 course.check("10.2", my_extra)
 
 # %% [markdown]
-# Two anchors of neighbours often regress onto the same object, and one anchor may be good enough for two. Who goes
-# first? The paper does not say, as far as we know it. labelkit takes all pairs of the image by $F$, the best first. An
-# anchor compensates once.
+# That was one object. In an image an anchor may be good enough for two objects. Which of them gets it? The paper does
+# not say, as far as we know it. labelkit takes all pairs of the image by $F$, the best first. An anchor compensates
+# once.
 #
 # ## Step three: ignore what was not needed
 #
@@ -390,7 +396,7 @@ course.check("10.3", my_hambox)
 # ## The library's version
 #
 # `labelkit.assigners.HAMBox` does that for a batch, image by image in blocks, without a table of all anchors and all
-# objects. It must agree with a slow definition on the test images, for what the two networks say of them.
+# objects. It must agree with a slow definition on four test images, with the boxes that the two networks above make.
 
 # %%
 def slow_hambox(boxes, decoded, k, thresh):
@@ -419,16 +425,16 @@ for network in (by_atss, of_chapter_7):
 #
 # - **k and T.** We do not know the paper's values from a source that we could check. labelkit has no default for
 #   them. The course takes k = 5 and T = 0.5, as a re-implementation by others does.
-# - **That re-implementation differs in more.** It forces a match for every object in step one, which the paper does
-#   not. In step two it takes the best k of *all* anchors and then drops the matched ones. So an object gets fewer
-#   than it lacks, often none. (A test of exercise 10.2 catches that.)
+# - **That re-implementation differs in more.** In step one an object's best anchor goes to that object, even if it
+#   overlaps another one more. In step two it takes the best k of *all* anchors and then drops the matched ones. So an
+#   object may get fewer than it lacks, or more. (A test of exercise 10.2 catches that.)
 # - **The count below the second sum** of the loss can be read in two ways. We come to it.
 #
 # ## A start from nothing
 #
-# Where does the first compensation come from? At the start the network moves nothing, so $b_a = a$. An unmatched
-# anchor then has $F < 0.35$, which is below $T$. The list of candidates is empty. **HAMBox begins as its own step one,
-# and nobody has to switch step two on.** The knob is how much has been learned.
+# Where does the first compensation come from? An untrained network moves its anchors little. If it moved them not at
+# all, $b_a = a$, an unmatched anchor would have $F < 0.35$, which is below $T$: no candidates. **HAMBox begins as its
+# own step one, and nobody has to switch step two on.** In the table the knob is how much has been learned.
 
 # %% tags=["nbval-check-output"]
 shares = [0.1 * i for i in range(10)]
@@ -458,7 +464,7 @@ plot.show(fig, alt=(
 #
 # ## The loss: two sums, two counts
 #
-# A compensated anchor is a bet: it is as good as its box. So its classification loss is weighed by $F$, and it gets a
+# A compensated anchor is a bet: it is as good as its box. So its classification loss is weighted by $F$, and it gets a
 # sum of its own (Liu 2020, section 3.3, equation 3). With $\ell_a$ the focal loss of anchor $a$, $\psi$ the compensated
 # anchors, and $\Omega$ the matched and the negative ones:
 #
@@ -466,7 +472,8 @@ plot.show(fig, alt=(
 #
 # $N_{com}$ is the number of compensated anchors. $N_{norm}$ could be read as the number of anchors in $\Omega$. Then
 # one positive among a thousand negatives would count next to nothing. labelkit takes the number of *matched* anchors,
-# as RetinaNet does. A count of 0 is replaced by 1. The box loss has the same two sums, without $F$.
+# as RetinaNet does. A count of 0 is replaced by 1. The box loss has the same two counts, without
+# $F$ and without the negatives.
 #
 # $F_a$ is a constant here. If the gradient went through it, the network could lower the loss by regressing worse.
 #
@@ -477,7 +484,7 @@ plot.show(fig, alt=(
 
 # %%
 def my_loss(losses, gt, compensated, decoded_iou):
-    """The classification loss. losses: float [P], gt: int64 [P], compensated: bool [P], decoded_iou: float [P]."""
+    """The loss, a tensor []. losses: float [P], gt: int64 [P], compensated: bool [P], decoded_iou: float [P]."""
     # BEGIN SOLUTION 10.4
     matched = (gt >= 0) & ~compensated
     rest = ~compensated & (gt != IGNORED)
@@ -551,7 +558,7 @@ plot.curves(axes[2], steps, {"ignored": ignored}, xlabel="step", ylabel="anchors
 axes[2].set_title("ignored")
 plot.show(fig, alt=(
     "Over 60 steps. Matched anchors an object stay as they are: none under 8 px, some for 8 to 16 px, many above. "
-    "Compensating ones begin at zero and rise, for objects under 16 px only. Ignored anchors rise too."))
+    "Compensating ones begin near zero and rise, for objects under 16 px only. Ignored anchors rise too."))
 
 # %%
 extra = an_object(watch, 2)
@@ -562,13 +569,13 @@ assert extra[0].max() < 0.1 and extra[-1, :2].min() > 0.1 and extra[-1, 2] < 0.0
 assert ignored[-1] > ignored[0]
 
 # %% [markdown]
-# It is as the scenes predicted. In the first steps nobody compensates. Then anchors begin to regress, and the objects
-# that step one left out get their first positives. The large ones need none.
+# It is as the scenes predicted. In the first steps next to nobody compensates. Then anchors begin to regress, and the
+# objects that step one left out get their first positives. The large ones need none.
 #
 # ### What k and T do
 #
-# Both can be asked of a trained network, without training it again. We take that of chapter 7, which shows small
-# objects better than the others here, and turn the two knobs.
+# Both can be asked of a trained network, without training it again. We take that of chapter 7, which has good
+# detections of every size, and turn the two knobs.
 
 # %%
 read_all = [read(of_chapter_7, image) for image, _ in test_set]
@@ -591,14 +598,14 @@ for s, ax in enumerate(axes):
     plot.curves(ax, knobs, {f"k = {k}": rows[:, s] for k, rows in by_k.items()}, xlabel="T", ylabel="anchors an object")
     ax.set(title=f"compensating, {SIZES[s]}", ylim=(0, None))
 plot.show(fig, alt=(
-    "Compensating anchors an object against T, for k of 3, 5 and 9. Under 8 px the curves of 5 and 9 coincide, and all "
+    "Compensating anchors an object against T, for k of 3, 5 and 9. Under 8 px 5 and 9 nearly coincide, and all "
     "fall to nearly nothing at T = 0.8. From 8 to 16 px a larger k gives more at T = 0.5, and no more at T = 0.8."))
 small, middle = by_k[9][:, 0], by_k[9][:, 1]
 assert abs(iou(torch.tensor([0.0, 0, 6, 6]), torch.tensor([1.0, 1, 7, 7])) - 0.53) < 0.005
 assert small[-1] < 0.25 * small[0] and by_k[5][0, 0] > 0.8 * small[0] and middle[0] > 1.5 * by_k[3][0, 1]
 
 # %% [markdown]
-# For the smallest objects it makes next to no difference whether k is 5 or 9. They have fewer candidates than that. So
+# For the smallest objects it makes little difference whether k is 5 or 9. Few of them have so many candidates. So
 # **T decides**, and at T = 0.8 hardly any anchor is good enough. A box of 6 px that is off by one pixel both ways
 # has IoU 0.53 (chapter 1). So T is a threshold for all objects after all, the very thing that chapter 8 complained of.
 # It only comes later.
@@ -656,7 +663,8 @@ assert lines["two counts"][-1] > 2 * lines["one count"][-1]
 #
 # ### Why two counts cost so much
 #
-# How much does one compensating anchor weigh, against one matched anchor? As much as there are more matched ones.
+# In the box loss a compensating anchor weighs $1 / N_{com}$, and a matched one $1 / N_{norm}$. How many matched ones
+# are there for each compensating one?
 
 # %%
 counts = torch.stack(watch.counts)[-20:].sum(dim=(0, 1))
@@ -666,8 +674,9 @@ print(f"last 20 steps: {ratio:.0f} matched anchors for each compensating one")
 assert ratio > 4
 
 # %% [markdown]
-# A few anchors give half of the gradient. For the box loss the size of their pull matters too. The paper uses
-# smooth L1 on the four numbers. Our recipe uses GIoU. What do they ask of an anchor whose box is nearly right?
+# So a compensating anchor weighs about that many times more. The few of them have as much weight in the box loss as all
+# matched ones together. The size of their pull matters too. The paper uses smooth L1 on the four numbers. Our recipe
+# uses GIoU. What do they ask of an anchor whose box is nearly right?
 
 # %%
 target, anchor = torch.tensor([[59.0, 57.0, 69.0, 67.0]]), torch.tensor([[56.0, 56.0, 72.0, 72.0]])
@@ -724,7 +733,7 @@ Markdown(leaderboard.compare(board, *pairs))
 #
 # **It is the two counts.** With one count the same labels are worth 13.5 AP more. Our images hold few compensating
 # anchors. With more objects in an image, and more anchors an object, as on the faces of the paper, $N_{com}$ would not
-# be small, and the same formula would be harmless.
+# be small, and the same formula might be harmless. We have not measured that.
 #
 # **And the labels work.** HAMBox with one count against the fixed rule that, like it, forces no match: 5.8 AP more, and
 # under 8 px 48 AP50 out of nothing. Compensation is the only source of positives there. ATSS stays 6.7 AP ahead: it
@@ -748,12 +757,13 @@ Markdown(leaderboard.compare(board, *pairs))
 #
 # ## Recap
 #
-# - IoU before the regression is a poor guess: ATSS's positives often end badly, its negatives often well.
+# - IoU before the regression is a poor guess: many of ATSS's positives end badly, and many anchors that end well are
+#   its negatives.
 # - About a quarter of our good detections come from anchors under 0.35, not 89 %. Under 8 px it is all of them.
 # - Match at 0.35 without force; compensate up to k by decoded IoU; ignore what regresses well and is not needed.
-# - Nothing compensates at the start. It grows with the regression, and the ignored ones grow with it.
-# - Two sums with two counts give few anchors half of the gradient. Here, where compensating
-#   anchors are rare, that costs 13.5 AP.
+# - Next to nothing compensates at the start. It grows with the regression, and the ignored ones grow with it.
+# - Two sums with two counts give the few compensating anchors as much weight in the box loss as all matched ones. Here,
+#   where they are rare, two counts cost 13.5 AP.
 #
 # ## Recall
 #
@@ -765,7 +775,8 @@ Markdown(leaderboard.compare(board, *pairs))
 #
 # <details><summary>2. Why is no schedule needed that switches the compensation on?</summary>
 #
-# An untrained network leaves each anchor where it is. Unmatched anchors have an IoU under 0.35 then, which is below T.
+# An untrained network leaves each anchor about where it is. Unmatched anchors have an IoU under 0.35 there, which is
+# below T.
 # </details>
 #
 # <details><summary>3. A matched anchor's box lies on the neighbour. What does HAMBox do?</summary>
@@ -775,8 +786,9 @@ Markdown(leaderboard.compare(board, *pairs))
 #
 # ## References
 #
-# - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for Detecting Outer Faces*, CVPR 2020,
-#   arXiv 1912.09231: section 3.2 (matching and compensation), section 3.3 and equations 3 and 4 (the loss).
+# - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for Detecting Outer Faces*, arXiv
+#   1912.09231 (CVPR 2020 as *HAMBox: Delving into Mining High-Quality Anchors on Face Detection*): section 3.2
+#   (matching and compensation), section 3.3 and equations 3 and 4 (the loss).
 # - S. Zhang and others, *Bridging the Gap Between Anchor-based and Anchor-free Detection*, CVPR 2020, arXiv 1912.02424.
 # - T.-Y. Lin and others, *Focal Loss for Dense Object Detection*, ICCV 2017, arXiv 1708.02002, section 3.
 # - chyueG, *HAMBox-high-anchors-mining*, `ham_loss.py`: the re-implementation by others that is named above.

@@ -72,7 +72,8 @@ owner = targets[picture]["boxes"][ham.gt[picture, pair[0]]]
 fig, axes = plot.figure(2, width=4.0, height=4.3)
 for ax, index in zip(axes, pair, strict=True):
     before, after = iou(anchors.boxes[index], owner), iou(said.boxes[picture, index], owner)
-    plot.scene(ax, images[picture].mean(dim=0), owner, title=f"IoU {before:.2f}, its box {after:.2f}: label 1")
+    light = 0.5 + images[picture].mean(dim=0) / 2  # grey and pale, so that the boxes stand out
+    plot.scene(ax, light, owner, title=f"IoU {before:.2f}, its box {after:.2f}: label 1")
     plot.boxes(ax, anchors.boxes[index], "prior")
     plot.boxes(ax, said.boxes[picture, index], "prediction")
     half = 1.2 * (owner[2:] - owner[:2]).max().item()
@@ -85,8 +86,8 @@ plot.show(fig, alt=(
 assert gap > 0.3  # seen: 0.4 and more
 
 # %% [markdown]
-# Two anchors of one digit, with the same IoU. A detector was trained for 100 steps, and we asked HAMBox (chapter 10)
-# for its labels. It calls both anchors 1.
+# Two anchors of one digit, with the same IoU. A detector was trained for 100 steps with TopK (chapter 8), and we asked
+# HAMBox (chapter 10) for the labels it would give now. It calls both anchors 1.
 #
 # **You will be able to**
 # - compute how clean an anchor is, and from that its soft label and its weight, in the paper's form and in the code's;
@@ -119,7 +120,7 @@ plot.show(fig, alt=(
     "tail below 0.5."))
 wrong = (result < 0.5).float().mean().item()
 print(f"boxes below IoU 0.5: {wrong:.0%} of the matched anchors; all of them have label 1 and weight 1")
-assert 0.1 < wrong < 0.6 and (ham.score_target[ham.positive] == 1).all()  # seen: about a quarter
+assert 0.1 < wrong < 0.6 and (ham.score_target[ham.positive] == 1).all()  # seen: about 30 %
 
 # %% [markdown]
 # It is not rare. A good part of these positives ends below 0.5, where a box counts as a miss. Perhaps
@@ -134,8 +135,9 @@ assert 0.1 < wrong < 0.6 and (ham.score_target[ham.positive] == 1).all()  # seen
 #
 # ### Does the anchor's IoU not know?
 #
-# Before training it nearly does. Regression has not begun, so a box is about its anchor. Compare a fresh network with
-# the trained one: each dot is a positive anchor (TopK, k = 9).
+# Before training it nearly does. Nothing is learned yet, so a box lies near its anchor: fresh weights move it a little,
+# at random. Compare a fresh network with the trained one: each dot is a positive anchor (TopK, k = 9; one in eight is
+# drawn).
 
 # %%
 torch.manual_seed(0)
@@ -155,12 +157,12 @@ axes[0].set_ylabel("IoU of its box")
 plot.show(fig, alt=(
     "IoU of the box against IoU of the anchor. Before training the dots lie along the diagonal. After 100 steps they "
     "lie above it and spread wide: anchors of one IoU end anywhere."))
-assert agree["before training"] > agree["after 100 steps"] + 0.1  # seen: 0.79 and about 0.5
+assert agree["before training"] > agree["after 100 steps"] + 0.1  # seen: 0.79 and about 0.6
 
 # %% [markdown]
 # After 100 steps most boxes lie above the diagonal: regression helps. But anchors of the same IoU spread far apart.
-# **The longer a network learns, the less the anchor's IoU tells about its box.** All rules up to chapter 9 go by
-# that IoU.
+# **The longer a network learns, the less the anchor's IoU tells about its box.** All anchor rules up to chapter 9
+# go by that IoU.
 #
 # ## Who is positive
 #
@@ -298,7 +300,7 @@ lines = {f"cls = {p}": 0.75 * steep(x) + 0.25 * steep(p) for p in (0.05, 0.5, 0.
 plot.curves(axes[1], x, lines, xlabel="loc", ylabel="weight r")
 plot.show(fig, alt=(
     "Left, f rises from 1 at 0 to 2 at 0.5, 10 at 0.9 and 50 at 0.98. Right, the weight against loc for three values "
-    "of cls: flat and near 1 for a poor box, steep for a good one, whatever the score."))
+    "of cls: flat for a poor box, steep for a good one, whatever the score."))
 assert steep(0.5) == 2 and abs(steep(0.9) - 10) < 1e-9
 
 # %% tags=["nbval-check-output"]
@@ -406,8 +408,8 @@ assert two.tolist() != three_labels[:2].tolist() and alone.isnan().all()
 
 # %% [markdown]
 # The box of IoU 0.8 is worth 1.00 in one image and 0.92 in the other, although the network said the same of it. Of
-# two positives the better one always gets 1, even if both are poor. And a single positive gives 0 / 0: **not a
-# number**, and after one step nor is any weight of the network. labelkit takes 1 when all s are equal.
+# two positives the better one always gets 1, even if both are poor. And a single positive gives 0 / 0, which is **not
+# a number**. One training step with it spoils every weight of the network. labelkit takes 1 when all s are equal.
 
 # %%
 lonely = NoisyAnchors(n=1)(anchors, single, prediction)
@@ -450,7 +452,7 @@ course.check("11.3", my_official)
 # $$L = -t \, \alpha_f (1 - p)^2 \log p \; - \; (1 - t)(1 - \alpha_f) \, p^2 \log (1 - p)$$
 #
 # with $\alpha_f$ = 0.5. (This α has nothing to do with the 0.75 of the cleanliness.) At t = 1 and t = 0 it is the
-# focal loss of chapter 4.
+# focal loss of chapter 4 with this α.
 
 # %%
 def soft_focal(p, t, alpha_f=0.5):
@@ -483,13 +485,14 @@ assert lines["label 0.75"][100] < lines["label 1.0"][100] and lines["label 0.75"
 
 # %% [markdown]
 # A hard label pushes the score up without end. With a soft label there is a score at which the push is 0. An anchor
-# that regresses badly is no longer forced towards 1. So noise does less harm.
+# that regresses badly is no longer forced towards 1. So noise should do less harm.
 #
 # ### Exercise 11.4: focal loss for soft labels
 # *Difficulty 2 of 5, 10 minutes.*
 #
-# Write it from logits, an element at a time, without mean or sum. Use `softplus`: −log p is `softplus(-z)`, and
-# −log(1 − p) is `softplus(z)`. The logarithm of a sigmoid breaks down at logits of 100 and more; softplus does not.
+# Write it from logits z, an element at a time, without mean or sum. Use `torch.nn.functional.softplus`: −log p is
+# `softplus(-z)`, and −log(1 − p) is `softplus(z)`. The logarithm of a sigmoid breaks down at logits of 100 and more;
+# softplus does not.
 
 # %%
 def my_soft_focal(logits, targets, alpha=0.5, gamma=2.0):
@@ -626,9 +629,9 @@ assert all(v["under 8 px"] < 0.92 * v["8 to 16 px"] for v in low.values())
 
 # %% [markdown]
 # The anchors of a digit under 8 px have 16 px and more. Their IoU is low at the start, and a pixel of error costs a
-# small box most (chapter 1). So **its positives look noisy, and are toned down**: at the start the paper's label is
-# about 0.12 there, close to that of a background anchor. And later their weight lies below 1. The rule cannot tell an
-# anchor that fits badly from an object that is hard. Does it show in training?
+# small box most (chapter 1). So **the positives of small objects look noisy, and are toned down**: at the start the
+# paper's label is about 0.12 there, close to the 0 of a background anchor. Later the code's weight lies below 1. The
+# rule cannot tell an anchor that fits badly from an object that is hard. Does it show in training?
 #
 # ## Training: hard, paper, code
 #
@@ -658,9 +661,10 @@ assert abs(gain) < 8 and min(row["AP50"] for row in scores.values()) > 0.15
 assert tiny["noisy, code"] < tiny["TopK, label 1"] + 4
 
 # %% [markdown]
-# The paper reports 36.5 → 38.6 AP on COCO with RetinaNet. **A gain like that does not show in our short run.** Don't
-# read a loss from it either: we made this comparison nine times, with three seeds and 80 to 150 steps, and the
-# difference in AP had either sign. It is noise.
+# The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not show in our
+# short run.** Don't read a loss from it either: we compared the code's form with label 1 nine times, with three seeds
+# and 80 to 150 steps, and the difference in AP had either sign. It is noise. Nor is it a gain if the paper's form has
+# the highest bars: that is one run.
 #
 # One thing was the same in all nine: **under 8 px the code's form was behind label 1**. That is what the low labels
 # let us expect. It does not prove them the cause, because the loss differs too. The paper's form was behind there in
@@ -696,24 +700,24 @@ shown = ["max_iou, all ties", "topk, k=9", "atss", "hambox", "noisy_anchors"]
 Markdown(leaderboard.table({name: board[name] for name in shown}))
 
 # %% [markdown]
-# Compare "noisy_anchors" with "topk, k=9": nearly the same positives. (The row is the code's variant with n = 9.) What
-# is not bold, with one sign in every seed and more than 1.5, is not claimed.
+# Compare "noisy_anchors" with "topk, k=9": nearly the same positives. (The row is the code's variant with n = 9.) A
+# difference in bold has the same sign in every seed and exceeds 1.5. The others are not claimed.
 
 # %%
 noisy_rows, hard_rows = board["noisy_anchors"], board["topk, k=9"]
 assert "**" not in leaderboard.difference(noisy_rows, hard_rows)
-assert "**-" in leaderboard.difference(noisy_rows, hard_rows, "AP50_0-8")
+assert all("**-" in leaderboard.difference(noisy_rows, hard_rows, key) for key in ("AP50_0-8", "AP50_16+"))
 Markdown(leaderboard.compare(board, ("noisy_anchors", "topk, k=9")))
 
 # %% [markdown]
 # The long runs say what the short ones said. No gain in AP that could be claimed, and under 8 px the soft labels are
-# behind.
+# behind. At this length they are behind from 16 px on, too.
 #
 # ## What it cannot do
 #
 # The rule chooses n anchors by IoU *before* it looks at what the network does. An anchor outside the lists is
 # negative, and **a negative stays a negative**, with label 0 and weight 1, even if its box is perfect. In the next
-# picture a dot is an anchor near an object. Above the line the network makes a good box of it.
+# picture a dot is an anchor near an object (one in forty is drawn). Above the line the network makes a good box of it.
 
 # %%
 reach = [iou(anchors.boxes[:, None], t["boxes"]) for t in targets]
@@ -870,7 +874,7 @@ assert [name for name, (_, chooses) in group.items() if not chooses] == ["fixed 
 # <details><summary>2. An anchor's box has IoU 0.95 with an object, its own IoU is 0.1, and ten anchors of the object
 # have more. What do HAMBox and noisy anchors (n = 9) call it?</summary>
 #
-# HAMBox: compensated (a positive) if the object has fewer than k matches, or else ignored. Noisy anchors: negative,
+# HAMBox: compensated (a positive) if the object still lacks some of its k, or else ignored. Noisy anchors: negative,
 # with weight 1. It is not among the nine best by IoU, and its box is never looked at.
 # </details>
 #
@@ -884,7 +888,7 @@ assert [name for name, (_, chooses) in group.items() if not chooses] == ["fixed 
 # - H. Li, Z. Wu, C. Zhu, C. Xiong, R. Socher, L. Davis, *Learning from Noisy Anchors for One-Stage Object Detection*,
 #   CVPR 2020, arXiv 1912.05086: sections 3.1 (cleanliness), 3.2 (weights), 3.3 (the losses); and the authors' code,
 #   which the variant "official" follows.
-# - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for Detecting Outer Faces*, CVPR 2020,
-#   arXiv 1912.09231, sections 3.2 and 3.3.
+# - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for Detecting Outer Faces*, arXiv
+#   1912.09231 (CVPR 2020, under another title), sections 3.2 and 3.3.
 # - T.-Y. Lin and others, *Focal Loss for Dense Object Detection*, ICCV 2017, arXiv 1708.02002, section 3.
 # - X. Li and others, *Generalized Focal Loss*, NeurIPS 2020, arXiv 2006.04388, section 3: the quality focal loss.

@@ -149,7 +149,7 @@ def _hambox(case, anchors, decoded, objects, answer, k=2, thresh=0.75):
     predictions = Predictions(decoded, torch.zeros(len(decoded), 1))
     want = HAMBox(k=k, decoded_thresh=thresh)(priors, target, predictions).gt
     got = answer(priors, boxes, decoded, k, thresh)
-    inputs = {"priors": priors, "gt_boxes": boxes, "decoded": decoded, "k": k, "decoded_thresh": thresh}
+    inputs = {"priors.boxes": priors.boxes, "gt_boxes": boxes, "decoded": decoded, "k": k, "decoded_thresh": thresh}
     compare(case, inputs, got, want, draw=lambda: _two(priors, boxes, got, want))
 
 
