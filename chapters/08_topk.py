@@ -672,6 +672,7 @@ assert value.min() < 0.1 and value.max() > 0.9 and (answer.score_target[answer.p
 # | who wins? | the object with the higher IoU among those that chose the anchor; no replacement for the loser |
 # | cost | one k-best search an object; nothing is ignored, all others are negative |
 # | breaks | k is the same for a speck and a giant; too large a k feeds background to small objects; all targets are 1 |
+# | name it | k, the similarity, how ties break, whether the centre has to lie inside |
 #
 # **Next.** The threshold of an object is its k-th best IoU: it adapts to the object, but the *number* does not. A
 # large object could use twelve anchors, a small one two. Chapter 9 lets the IoUs of each object say where to cut:

@@ -668,6 +668,7 @@ Markdown(leaderboard.compare(board, *(("atss", rival) for rival in rivals)))
 # | who wins? | the object with the higher IoU among those that chose the anchor |
 # | cost | k IoUs a level and object; nothing is ignored |
 # | breaks | fewest positives for the smallest; none between the cells; small pyramids or small k; all targets are 1 |
+# | name it | k, and whether it counts priors or cells; n or n − 1; the levels of the pyramid |
 #
 # **Next.** ATSS still looks at anchors before the network has moved them. Chapter 8 showed that anchors under 0.3 can
 # end above 0.5. Chapter 10 asks the network itself, while it trains: HAMBox.

@@ -838,6 +838,7 @@ Markdown(leaderboard.compare(board, *(("s3fd", name) for name in shown[:4])))
 # | who wins | a prior's own best ground truth; a forced one wins over that, the last of them |
 # | cost | as max-IoU: one pass over the pairs, one sort for each ground truth |
 # | breaks | under 5 px only the forced prior is left; among equal IoUs the index decides; no ignored band |
+# | name it | both thresholds, n or the mean, the order of ties |
 #
 # **Next.** Three of the six difficulties come from IoU itself: it is strict, it is 0 without contact, and it is
 # constant inside an anchor. Chapter 14 replaces it.

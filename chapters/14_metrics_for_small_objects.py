@@ -850,6 +850,7 @@ Markdown(leaderboard.compare(board, *metric, *rule))
 # | who wins? | the most similar object | the most similar object that chose it; no replacement |
 # | cost | one formula a pair | a k-best search an object |
 # | breaks | blind below a size, given by anchor and constant | k is the same for all; crowds outbid; no floor |
+# | name it | the constants, and the image size they were measured at | k, the metric and its constants |
 #
 # **Next.** The priors were anchor boxes throughout, and an anchor is a size that somebody chose. Chapter 15 asks the
 # network instead: how much of the image does a feature see? RFLA makes a Gaussian of that, and assigns with RFD.

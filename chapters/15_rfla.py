@@ -798,6 +798,7 @@ Markdown(leaderboard.by_aitod_size({name: board[name] for name in assigners}))
 # | who wins? | the most similar object; stage one before stage two |
 # | cost | two rankings |
 # | breaks | stage two acts at a few sizes only; more objects than cells; large objects get three points as well |
+# | name it | k, β, whose table of fields, rescue or not |
 #
 # **Next.** You have met every method of the course. Chapter 16 puts them side by side, on our data and on yours.
 #
