@@ -85,7 +85,7 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
         ("max_iou", wide, (1, 10, 100), retina, dense.torchvision_matcher, "all"),
         ("max_iou", "800x1344, 1 anchor", (1, 10, 100), retina, dense.torchvision_matcher, "all"),
         ("max_iou", tiny, (1, 100, 1000), retina, dense.torchvision_matcher, "all"),
-        ("max_iou, owner gt", tiny, (1, 100, 1000), _by(iou, 0.5, 0.4, 0.0), mmdet, "all"),
+        ("max_iou, owner gt", tiny, (1, 100, 1000), MaxIoU(low_quality_owner="gt"), mmdet, "all"),
         ("max_iou", wide + ", no grid", (1, 10, 100), retina, dense.torchvision_matcher, "all"),
         ("max_iou", tiny + ", no grid", (100,), retina, dense.torchvision_matcher, "all"),
         ("fcos", points, (1, 10, 100), fcos, dense.torchvision_fcos, "all"),
@@ -111,8 +111,8 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
     return rows
 
 
-def _by(similarity: Callable, fg: float = 0.7, bg: float = 0.3, least: float = 0.3) -> MaxIoU:
-    return MaxIoU(fg, bg, min_fg=least, low_quality_owner="gt", similarity=similarity)
+def _by(similarity: Callable) -> MaxIoU:
+    return MaxIoU(0.7, 0.3, min_fg=0.3, low_quality_owner="gt", similarity=similarity)
 
 
 class Meter:

@@ -21,6 +21,8 @@ from matplotlib.patches import Ellipse, Rectangle
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from labelkit.display import display
+
 GROUND, INK, FAINT = "#fdfdfb", "#222222", "#d9d9d4"
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#8a8a8a"
@@ -292,10 +294,4 @@ def png(fig: Figure, alt: str) -> bytes:
 
 def show(fig: Figure, alt: str) -> None:
     """Display the figure once in a notebook; `alt` is what a reader who does not see it is told, in a script too."""
-    from IPython import display, get_ipython
-
-    bundle = {"image/png": png(fig, alt), "text/plain": alt}
-    if get_ipython() is None:
-        print(alt)
-    else:
-        display.display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
+    display({"image/png": png(fig, alt), "text/plain": alt}, metadata={"image/png": {"alt": alt}})

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -193,7 +194,7 @@ def test_a_figure_without_alt_text_is_refused():
 def test_show_displays_once(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
-    monkeypatch.setattr("IPython.get_ipython", lambda: "a notebook")
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel="a notebook's"))
     fig, _ = plot.figure()
     plot.show(fig, "an empty figure")
     ((bundle,), options) = shown[0]

@@ -3,6 +3,8 @@
 import html
 from dataclasses import dataclass
 
+from labelkit.display import display
+
 MARKS = {  # state -> mark, colour (Okabe and Ito's, which colour-blind readers can tell apart)
     "passed": ("✓", "#009E73"),
     "not yet": ("✗", "#E69F00"),
@@ -38,14 +40,4 @@ class Message:
 
 def show(message: Message) -> None:
     """Display in a notebook, print anywhere else."""
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-
-        in_notebook = get_ipython() is not None and hasattr(get_ipython(), "kernel")
-    except ImportError:
-        in_notebook = False
-    if in_notebook:
-        display({"text/plain": message.plain(), "text/html": message.html()}, raw=True)
-    else:
-        print(message.plain())
+    display({"text/plain": message.plain(), "text/html": message.html()})

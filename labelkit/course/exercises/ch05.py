@@ -253,6 +253,8 @@ def _whole(
     claimed = claims.any(dim=1)
     if owner == "gt":
         own = torch.where(claims, torch.arange(len(gt_boxes)), -1).amax(dim=1)
+    if owner == "gt if negative":
+        own = torch.where(label >= 0, own, torch.where(claims, table, -1).argmax(dim=1))
     label[claimed] = own[claimed]
     return label
 
@@ -267,13 +269,6 @@ def _claims_first_thresholds_after(priors, gt_boxes, fg_thresh=0.5, bg_thresh=0.
     if len(gt_boxes) == 0:
         return torch.full((len(priors),), NEGATIVE)
     return _cut(iou(priors.boxes[:, None], gt_boxes), fg_thresh, bg_thresh)
-
-
-def _best_claimant_unless_positive(priors, gt_boxes, fg_thresh=0.5, bg_thresh=0.4):
-    label = _claims_first_thresholds_after(priors, gt_boxes, fg_thresh, bg_thresh)
-    table = iou(priors.boxes[:, None], gt_boxes)
-    claims = (table == table.amax(dim=0)) & (table > 0)
-    return torch.where((label < 0) & claims.any(dim=1), torch.where(claims, table, -1).argmax(dim=1), label)
 
 
 def _fixed_thresholds(priors, gt_boxes, fg_thresh=0.5, bg_thresh=0.4):
@@ -395,7 +390,7 @@ EXERCISES = (
             "upper threshold open": (_loose(over=torch.gt), "exactly 0.5"),
             "first of the ties": (_loose(ties="first"), "several tie"),
             "owner gt, as in mmdet": (_loose(owner="gt"), "inside a large one"),
-            "owner gt below the thresholds": (_best_claimant_unless_positive, "overlaps the large one more"),
+            "owner gt below the thresholds": (_loose(owner="gt if negative"), "overlaps the large one more"),
             "claims without overlap": (_loose(floor=-1), "overlaps nothing"),
             "claims from 0.1 only": (_loose(floor=0.1), "A tiny object"),
             "thresholds not used": (_fixed_thresholds, "ignored band"),
