@@ -6,10 +6,10 @@ LAB_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test notebooks lint bench leaderboard doctor clean
+.PHONY: lab test notebooks lint bench board doctor clean
 
 lab: $(READY)
-	@$(BIN)/python labelkit/course/lab.py $(LAB_ARGS)
+	@$(BIN)/python labelkit_course/lab.py $(LAB_ARGS)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
@@ -23,20 +23,20 @@ lint: $(READY)
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/assignment.py
 
-leaderboard: $(READY)
+board: $(READY)
 	for data in digits trees; do for budget in fast full; do \
-	  $(BIN)/labelkit leaderboard --data $$data --budget $$budget && \
-	  $(BIN)/labelkit leaderboard --data $$data --budget $$budget --table || exit 1; done; done
+	  $(BIN)/labelkit course board --data $$data --budget $$budget && \
+	  $(BIN)/labelkit course board --data $$data --budget $$budget --table || exit 1; done; done
 
 doctor:
-	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) labelkit/course/doctor.py
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) labelkit_course/doctor.py
 
 clean:
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv installs several times faster than pip and is tried first; pip does the same where uv is not to be had.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml labelkit_course/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "labelkit needs Python 3.11 or newer, and $(PYTHON) is not. Try: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

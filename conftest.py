@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker, before tor
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from labelkit.course import build
+from labelkit_course import build
 
 EXPECTED = {".ipynb": "blank", ".py": "pass"}
 _seconds: dict[str, float] = defaultdict(float)

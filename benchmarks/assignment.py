@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from labelkit import Priors
-from labelkit.assigners import ATSS, FCOS, HLA, RKA, MaxIoU, TopK
+from labelkit.assigners import ATSS, FCOS, RFLA, RKA, MaxIoU, TopK
 from labelkit.receptive_field import rf_priors
 from labelkit.similarity import dotd, iou, nwd, rfd, simd
 
@@ -103,7 +103,7 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
             "rfla",
             "800x800, receptive fields",
             (1, 100, 1000),
-            HLA(3, 0.9),
+            RFLA(3, 0.9),
             partial(dense.hierarchical, similarity=rfd),
             "none",
         ),

@@ -10,7 +10,8 @@ import platform
 
 import torch
 
-from labelkit import Priors, course, datasets, plot
+import labelkit_course as course
+from labelkit import Priors, datasets, plot
 from labelkit.assigners import ATSS, MaxIoU
 
 # %%
@@ -187,7 +188,8 @@ print(f"GPU: {gpu}")
 #
 # ## The map
 #
-# Read 00 to 07 in order. After that, pick: each chapter says at its top what it needs.
+# Read 00 to 07 in order. After that, pick: each chapter says at its top what it needs. Chapters without a link are
+# being written.
 #
 # | | chapter | the question it answers |
 # |---|---|---|
@@ -203,11 +205,15 @@ print(f"GPU: {gpu}")
 # | 09 | [ATSS][09] | can the threshold come from the data? |
 # | 10 | [HAMBox][10] | are there priors that overlap badly and still predict well? |
 # | 11 | [Noisy anchors][11] | what if a label is a number between 0 and 1? |
-# | 12 | Soft and dynamic labels | what if the network takes part in choosing? |
-# | 13 | [Small objects][13] | why are small objects hard, in six ways? |
-# | 14 | [Metrics for small objects][14] | what can replace IoU where boxes never touch? |
-# | 15 | [RFLA][15] | what if a prior is what the network can see? |
-# | 16 | All of them, side by side | which rule should I use on my data? |
+# | 12 | Soft labels | what may a target be? |
+# | 13 | Mixtures and transport | can the labels of a whole image be one optimum? |
+# | 14 | Task alignment | what if class and place are judged in one number? |
+# | 15 | Without NMS | what if each object has one prediction only? |
+# | 16 | [Small objects][16] | why are small objects hard, in six ways? |
+# | 17 | [Metrics for small objects][17] | what can replace IoU where boxes never touch? |
+# | 18 | [RFLA][18] | what if a prior is what the network can see? |
+# | 19 | Audit your own data | why are my small objects not found? |
+# | 20 | All of them, side by side | which rule should I use on my data? |
 #
 # [01]: 01_boxes_and_iou.ipynb
 # [02]: 02_non_maximum_suppression.ipynb
@@ -220,9 +226,9 @@ print(f"GPU: {gpu}")
 # [09]: 09_atss.ipynb
 # [10]: 10_hambox.ipynb
 # [11]: 11_noisy_anchors.ipynb
-# [13]: 13_small_objects.ipynb
-# [14]: 14_metrics_for_small_objects.ipynb
-# [15]: 15_rfla.ipynb
+# [16]: 16_small_objects.ipynb
+# [17]: 17_metrics_for_small_objects.ipynb
+# [18]: 18_rfla.ipynb
 #
 # Every rule of this course answers the same four questions, and chapter 4 starts the table that compares them:
 #
@@ -244,7 +250,7 @@ print(f"GPU: {gpu}")
 #
 # <details><summary>Who decides which priors are positive: the person who drew the boxes, or a rule?</summary>
 #
-# A rule. The person drew the ground truths only. In chapter 12 the network takes part, but a rule still decides.
+# A rule. The person drew the ground truths only. From chapter 10 on the network takes part, but a rule still decides.
 # </details>
 #
 # <details><summary>What does "ignored" mean, and how does it differ from "negative"?</summary>

@@ -8,7 +8,8 @@
 import torch
 from torchvision import ops
 
-from labelkit import course, datasets, plot
+import labelkit_course as course
+from labelkit import datasets, plot
 from labelkit.boxes import area, check_boxes
 from labelkit.similarity import ciou, diou, giou, iou
 
@@ -613,7 +614,7 @@ assert (iou(true_boxes, true_boxes + 2) < 0.5).tolist() == [True, True, False, F
 
 # %% [markdown]
 # One pixel costs an object of 128 px 3 % of its IoU, and one of 8 px 38 %. One more, and the small object is
-# below 0.5. Chapter 13 comes back to this table, chapter 14 to the measures that were invented because of it.
+# below 0.5. Chapter 16 comes back to this table, chapter 17 to the measures that were invented because of it.
 #
 # This is no property of a particular detector. It is geometry, and it has a closed form. A square of side $s$,
 # moved by $d$ to the right and down, keeps a common square of side $s - d$:
@@ -746,7 +747,7 @@ plot.show(fig, alt=(
 # | values | 0 to 1; symmetric; independent of scale |
 # | cost | some twenty operations a pair; a table of all pairs is what costs |
 # | breaks | 0 without a slope when boxes do not meet; 0 / 0 on boxes without area; strict on small objects |
-# | repairs | GIoU, DIoU, CIoU for the first; a check at the door for the second; chapter 14 for the third |
+# | repairs | GIoU, DIoU, CIoU for the first; a check at the door for the second; chapter 17 for the third |
 #
 # **Next.** A detector reports the same object many times. Chapter 2 uses IoU to keep one box for each object, and
 # shows what that does to a crowd.

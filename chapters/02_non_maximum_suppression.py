@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torchvision import ops
 
-from labelkit import course, datasets, plot
+import labelkit_course as course
+from labelkit import datasets, plot
 from labelkit.boxes import area, centers
 from labelkit.evaluation import evaluate
 from labelkit.nms import nms, soft_nms
@@ -673,7 +674,7 @@ assert all(precision["soft, Gaussian"][3] > precision[name][3] + 0.01 for name i
 #
 # ### Another number instead of IoU?
 #
-# Suppression works with any similarity. The NWD of chapter 14 looks at distances in pixels, so that two trembling
+# Suppression works with any similarity. The NWD of chapter 17 looks at distances in pixels, so that two trembling
 # boxes of 8 px still count as equal. It removes the doubles. Look at the price:
 
 # %% tags=["nbval-check-output"]

@@ -10,7 +10,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_convert
 
-from labelkit import Priors, course, datasets, plot
+import labelkit_course as course
+from labelkit import Priors, datasets, plot
 from labelkit.assigners import FCOS
 from labelkit.boxes import area, centers, decode_deltas, decode_ltrb, encode_deltas, encode_ltrb
 from labelkit.similarity import iou
@@ -677,7 +678,7 @@ assert round(worst[1][0], 4) == round(1 / 7, 4) and worst[1][1] < 0.3 and worst[
 # %% [markdown]
 # Size and shape of object and anchor are equal in all three panels. Only the grid differs. With anchors of one stride,
 # three places in four are dead zones, where a *perfectly sized* anchor stays below 0.5. So the stride, not the anchor,
-# limits small objects: half the anchor without half the stride opens gaps. Chapter 13 returns to it.
+# limits small objects: half the anchor without half the stride opens gaps. Chapter 16 returns to it.
 #
 # ### Which level, and does a point do better?
 #
@@ -721,7 +722,7 @@ assert inside[4]["under 8 px"] > 0.95
 # %% [markdown]
 # Points do better than anchors on the same stride, and they meet the same wall. At stride 8, four crowns in ten under
 # 8 px lie between the points. At stride 32 half of the large ones do too. A rule that asks for a point inside can't
-# bring them back. Chapter 13 looks for rules that ask for less.
+# bring them back. Chapter 16 looks for rules that ask for less.
 #
 # ## What the library adds
 #

@@ -13,11 +13,12 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
-from labelkit import IGNORED, NEGATIVE, Predictions, Priors, course, datasets, plot
-from labelkit.assigners import ATSS, FCOS, HLA, RKA, S3FD, HAMBox, MaxIoU, NoisyAnchors, TopK
+import labelkit_course as course
+from labelkit import IGNORED, NEGATIVE, Predictions, Priors, datasets, plot
+from labelkit.assigners import ATSS, FCOS, RFLA, RKA, S3FD, HAMBox, MaxIoU, NoisyAnchors, TopK
 from labelkit.boxes import area, encode_ltrb
 from labelkit.losses import focal_loss
-from labelkit.pairs import plausible
+from labelkit.search.candidates import plausible
 from labelkit.similarity import iou, nwd
 
 # %%
@@ -532,7 +533,7 @@ assert start["focal loss", 0.5] > 100 > 2 > start["focal loss", 0.01]
 # %%
 methods = {
     "MaxIoU": MaxIoU(), "FCOS": FCOS(), "TopK": TopK(), "ATSS": ATSS(), "S³FD": S3FD(),
-    "RKA": RKA(similarity=partial(nwd, constant=12.8)), "RFLA": HLA(),
+    "RKA": RKA(similarity=partial(nwd, constant=12.8)), "RFLA": RFLA(),
     "HAMBox": HAMBox(k=3, decoded_thresh=0.6), "Noisy anchors": NoisyAnchors(),
 }
 target = trees[30][1]
@@ -585,8 +586,8 @@ plot.show(fig, alt=(
 #
 # ATSS is often called adaptive, and it is on the static side. Its threshold adapts to the *object*, not to the
 # training. Noisy anchors are a case of their own: which priors are positive is decided by their IoU and never changes,
-# and how much each counts follows the prediction. Hollow marks are placed as their papers describe them. Chapter 12
-# builds them.
+# and how much each counts follows the prediction. Hollow marks are placed as their papers describe them. Chapters
+# 13 and 14 will build them.
 #
 # ## The four questions
 #

@@ -9,7 +9,8 @@ import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from labelkit import IGNORED, NEGATIVE, Priors, course, datasets, plot
+import labelkit_course as course
+from labelkit import IGNORED, NEGATIVE, Priors, datasets, plot
 from labelkit.assigners import MaxIoU
 from labelkit.boxes import area, decode_deltas, encode_deltas
 from labelkit.similarity import iou
@@ -399,7 +400,7 @@ assert claimed.tolist() == [False, True, False, True, False]
 
 # %% [markdown]
 # The comparison is exact: the two numbers must agree to the last bit. That is fragile where one side is computed in
-# another order. A low-memory variant for detectron2 that tiled the computation lost 1 to 2 points of AP (chapter 2) to
+# another order. A low-memory variant for detectron2 that tiled the computation lost 1 to 2 points of AP (chapter 7) to
 # it, its author reports (issue 3750 there). In labelkit one function computes every IoU.
 #
 # ### Exercise 05.3: who is claimed

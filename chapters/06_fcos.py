@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import torch
 from torchvision.models.detection import FCOS as TorchvisionFCOS
 
-from labelkit import NEGATIVE, Priors, course, datasets, plot
+import labelkit_course as course
+from labelkit import NEGATIVE, Priors, datasets, plot
 from labelkit.assigners import FCOS, MaxIoU
 from labelkit.boxes import area, centerness, centers, decode_ltrb, encode_ltrb
 from labelkit.similarity import iou
@@ -707,7 +708,7 @@ assert all((answer.score_target[answer.positive] == 1).all() for answer in answe
 
 # %% [markdown]
 # The rest of the course is about these four. Chapters 8 and 9 replace the fixed numbers by numbers of each object.
-# Chapters 10 to 12 ask the network. Chapters 13 to 15 look at the small ones again.
+# Chapters 10 and 11 ask the network. Chapters 16 to 18 look at the small ones again.
 #
 # ## The card
 #

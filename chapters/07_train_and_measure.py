@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from torchvision import ops
 
-from labelkit import course, datasets, plot
+import labelkit_course as course
+from labelkit import datasets, plot
 from labelkit.datasets import collate
 from labelkit.detectors import retinanet
 from labelkit.evaluation import evaluate, size_index
-from labelkit.measuring import detect
-from labelkit.olrp import match
-from labelkit.recipe import Recipe
+from labelkit.evaluation.olrp import match
 from labelkit.similarity import iou
 from labelkit.training import load_detector, train
+from labelkit.training.measuring import detect
+from labelkit.training.recipe import Recipe
 
 # %%
 train_set, test_set = datasets.digits("train", 400), datasets.digits("test", 60)
@@ -601,7 +602,7 @@ assert all(small[name, 0.5] < 0.7 * small[name, 0.3] for name in ("fixed, all ti
 # %% [markdown]
 # So objects are lost in two ways. Without the low-quality rule the small objects have no detections, not even at IoU
 # 0.3. With all ties, and under FCOS, a large part of what is reached at 0.3 fails at 0.5: boxes that are off by a
-# pixel or two. **The first is the fault of the assignment. The second is that of the measure**, and chapter 14 takes
+# pixel or two. **The first is the fault of the assignment. The second is that of the measure**, and chapter 17 takes
 # up that one.
 #
 # ## What each rule gave them
@@ -688,7 +689,7 @@ assert spread["fixed, none"][1] < spread["fixed, all ties"][0]
 
 # %% [markdown]
 # The intervals of the two fixed rules lie apart. So the claim of this chapter does not hang on these sixty images. It
-# does hang on one seed. The leaderboard of chapter 16 repeats each run with several seeds, and pairs them. **A
+# does hang on one seed. The leaderboard of the README repeats each run with several seeds, and pairs them. **A
 # difference that is smaller than the spread is no difference.**
 #
 # ## The card

@@ -10,12 +10,14 @@ import tempfile
 import torch
 from IPython.display import Markdown
 
-from labelkit import NEGATIVE, Priors, course, datasets, leaderboard, plot
+import labelkit_course as course
+from labelkit import NEGATIVE, Priors, datasets, plot
 from labelkit.assigners import MaxIoU, TopK
 from labelkit.boxes import area, centers, decode_deltas, encode_deltas, encode_ltrb
-from labelkit.recipe import Recipe
 from labelkit.similarity import iou
 from labelkit.training import load_detector, train
+from labelkit.training.recipe import Recipe
+from labelkit_course import board as leaderboard
 
 # %%
 pyramid = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
@@ -620,7 +622,7 @@ assert reach["fixed, none"] < 0.02 < 0.05 < reach["TopK, k = 3"]
 #
 # ### Beside the leaderboard
 #
-# `labelkit leaderboard` trains every method for longer, with several seeds. These are its rows for the fixed rules and
+# `labelkit course board` trains every method for longer, with several seeds. These are its rows for the fixed rules and
 # TopK: 750 steps and three seeds. AP and differences are in percent.
 
 # %%
@@ -667,7 +669,7 @@ assert value.min() < 0.1 and value.max() > 0.9 and (answer.score_target[answer.p
 # | | TopK |
 # |---|---|
 # | who may match? | every anchor that overlaps the object |
-# | how well? | IoU (any similarity will do: chapter 14 puts others in its place) |
+# | how well? | IoU (any similarity will do: chapter 17 puts others in its place) |
 # | who is chosen? | the k best of each object; ties to the nearer centre, then the lower index |
 # | who wins? | the object with the higher IoU among those that chose the anchor; no replacement for the loser |
 # | cost | one k-best search an object; nothing is ignored, all others are negative |

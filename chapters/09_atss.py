@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from IPython.display import Markdown
 
-from labelkit import NEGATIVE, Priors, course, datasets, leaderboard, plot
+import labelkit_course as course
+from labelkit import NEGATIVE, Priors, datasets, plot
 from labelkit.assigners import ATSS, FCOS, MaxIoU, TopK
-from labelkit.assigners.atss import k_nearest_per_level, mean_plus_std
+from labelkit.assigners.atss import mean_plus_std
 from labelkit.boxes import area, centers, decode_deltas, decode_ltrb, encode_deltas, encode_ltrb
-from labelkit.pairs import Pairs
-from labelkit.recipe import Recipe
+from labelkit.search.candidates import nearest_per_level
+from labelkit.search.pairs import Pairs
 from labelkit.similarity import iou
 from labelkit.training import train
+from labelkit.training.recipe import Recipe
+from labelkit_course import board as leaderboard
 
 # %%
 pyramid = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
@@ -69,7 +72,7 @@ assert inside_counts == [4, 9]
 
 # %%
 box = torch.tensor([[50.0, 46, 82, 78]])
-near = k_nearest_per_level(pyramid, box, k=9)
+near = nearest_per_level(pyramid, box, k=9)
 fig, axes = plot.figure(3, width=3.2, height=3.9)
 for level, ax in enumerate(axes):
     here = near.prior[pyramid.levels[near.prior] == level]
@@ -112,7 +115,7 @@ course.check("09.1", my_nearest)
 # %%
 def candidates(pyramid, boxes, k=9):
     """The candidates of every box, with their IoU."""
-    near = k_nearest_per_level(pyramid, boxes, k)
+    near = nearest_per_level(pyramid, boxes, k)
     return Pairs(near.prior, near.gt, iou(pyramid.boxes[near.prior], boxes[near.gt]))
 
 shown = {"32 px": [81.0, 9, 113, 41], "23 px, between two levels": [53, 53, 76, 76],

@@ -13,15 +13,17 @@ import torch
 from IPython.display import Markdown
 from torchvision import ops
 
-from labelkit import IGNORED, NEGATIVE, Predictions, course, datasets, leaderboard, plot
+import labelkit_course as course
+from labelkit import IGNORED, NEGATIVE, Predictions, datasets, plot
 from labelkit.assigners import ATSS, HAMBox, MaxIoU
 from labelkit.boxes import decode_deltas, encode_deltas
 from labelkit.datasets import collate
 from labelkit.evaluation import size_index
 from labelkit.losses import focal_loss
-from labelkit.recipe import Recipe
 from labelkit.similarity import iou
 from labelkit.training import load_detector, train
+from labelkit.training.recipe import Recipe
+from labelkit_course import board as leaderboard
 
 # %%
 SIZES = ("under 8 px", "8 to 16 px", "16 px and more")
@@ -705,7 +707,7 @@ assert pull["GIoU"][-1] > pull["GIoU"][0] and pull["smooth L1"][-1] < 0.1 * pull
 #
 # ### Beside the leaderboard
 #
-# `labelkit leaderboard` trains for longer and with three seeds. It has HAMBox as published, with one count, and with
+# `labelkit course board` trains for longer and with three seeds. It has HAMBox as published, with one count, and with
 # two counts under smooth L1, and for that last one ATSS under smooth L1 to compare with.
 
 # %%

@@ -11,15 +11,17 @@ import torch
 from IPython.display import Markdown
 from torchvision import ops
 
-from labelkit import NEGATIVE, Predictions, Priors, course, datasets, leaderboard, plot
+import labelkit_course as course
+from labelkit import NEGATIVE, Predictions, Priors, datasets, plot
 from labelkit.assigners import ATSS, FCOS, HAMBox, MaxIoU, NoisyAnchors, TopK
 from labelkit.boxes import centers
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.evaluation import size_index
 from labelkit.losses import focal_loss, keep_scale, quality_focal_loss
-from labelkit.recipe import Recipe
 from labelkit.similarity import iou
 from labelkit.training import load_detector, train
+from labelkit.training.recipe import Recipe
+from labelkit_course import board as leaderboard
 
 # %%
 train_set, test_set = datasets.digits("train", n=500), datasets.digits("test", n=50)
@@ -850,9 +852,9 @@ assert [name for name, (_, chooses) in group.items() if not chooses] == ["fixed 
 # | breaks | good boxes outside the lists stay negative; small objects look noisy; one positive alone gives 0 / 0 |
 # | name it | variant (paper or code), n, α, the focal α, whether the sum of the loss is kept |
 #
-# **Next.** Soft labels here, a choice by the network there. Chapter 12 puts both into one rule: soft and dynamic
-# labels, where the network decides who is positive *and* how much. Chapter 13 turns to the other weak spot of this
-# chapter: [small objects](13_small_objects.ipynb).
+# **Next.** Soft labels here, a choice by the network there. Rules that do both, where the network decides
+# who is positive *and* how much, wait for chapters 13 and 14. Chapter 16 turns to the other weak spot of this
+# chapter: [small objects](16_small_objects.ipynb).
 #
 # ## Recap
 #

@@ -1,8 +1,24 @@
 """labelkit: label assignment for object detection, exact and fast, for torchvision's detectors."""
 
+from typing import TYPE_CHECKING
+
+from labelkit.lazy import attach
+
+if TYPE_CHECKING:
+    from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
+    from labelkit.priors import Priors
+
 __version__ = "0.1.0"
 
-from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
-from labelkit.priors import Priors
-
 __all__ = ["IGNORED", "NEGATIVE", "Assignment", "Predictions", "Priors", "__version__"]
+
+__getattr__ = attach(
+    __name__,
+    {
+        "IGNORED": "labelkit.assignment",
+        "NEGATIVE": "labelkit.assignment",
+        "Assignment": "labelkit.assignment",
+        "Predictions": "labelkit.assignment",
+        "Priors": "labelkit.priors",
+    },
+)

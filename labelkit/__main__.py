@@ -1,6 +1,6 @@
 """`python -m labelkit`, which is also what torchrun starts."""
 
-from labelkit.cli import app
+from labelkit.cli.app import main
 
 if __name__ == "__main__":
-    app()
+    main()

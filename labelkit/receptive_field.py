@@ -70,7 +70,7 @@ def rf_priors(
     ratios: Sequence[float] = (1.0,),
     offset: float = 0.5,
 ) -> Priors:
-    """Receptive-field boxes on the grid of a pyramid: what `HLA` assigns.
+    """Receptive-field boxes on the grid of a pyramid: what `RFLA` assigns.
 
     fields: one theoretical field a stride, in pixels. The side of a box is fraction * field: 0.5 in all of the
     authors' configurations, because the effective field is about half the theoretical one; as a Gaussian the

@@ -12,13 +12,14 @@ a data set. `nwd_constant`, `dotd_constant` and `simd_constants` estimate them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelkit.boxes import as_float, check_boxes
+from labelkit.boxes import as_float, centers, check_boxes
 
 _TINY = 1e-12  # keeps a division by a zero size finite; far below any square pixel
 
@@ -176,6 +177,21 @@ def gcd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n
     across = (dx / wa) ** 2 + (dx / wb) ** 2 + ((dw / wa) ** 2 + (dw / wb) ** 2) / 4
     down = (dy / ha) ** 2 + (dy / hb) ** 2 + ((dh / ha) ** 2 + (dh / hb) ** 2) / 4
     return torch.exp(-_safe_sqrt((across + down) / 2))
+
+
+@dataclass(frozen=True)
+class OfScaledPriors:
+    """A similarity of priors whose width and height are multiplied by `factor` about their centres.
+
+    The priors change pair by pair, so that no scaled copy of them all is made and nothing of the caller's changes.
+    """
+
+    similarity: Callable[[Tensor, Tensor], Tensor]
+    factor: float
+
+    def __call__(self, prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+        center, half = centers(prior), (prior[..., 2:] - prior[..., :2]) * (self.factor / 2)
+        return self.similarity(torch.cat((center - half, center + half), dim=-1), gt)
 
 
 def nwd_constant(boxes: Float[Tensor, "N 4"]) -> float:

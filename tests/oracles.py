@@ -282,9 +282,7 @@ def rka(priors: Tensor, gts: Tensor, similarity, k=3, bg_thresh=1.0) -> Expected
 
 def background(gt: list[int], values: list[list[float]], bg_thresh: float) -> list[int]:
     """Priors that nobody took are ignored if they are too similar to some ground truth to be background."""
-    return [
-        IGNORED if g == NEGATIVE and values[p] and max(values[p]) >= bg_thresh else g for p, g in enumerate(gt)
-    ]
+    return [IGNORED if g == NEGATIVE and values[p] and max(values[p]) >= bg_thresh else g for p, g in enumerate(gt)]
 
 
 def hla(priors: Tensor, gts: Tensor, similarity, k=3, beta=0.9, bg_thresh=0.8, rescue=False) -> Expected:

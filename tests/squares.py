@@ -3,8 +3,8 @@
 import torch
 
 from labelkit.datasets import DetectionDataset, make_target
-from labelkit.recipe import Recipe
 from labelkit.training import train
+from labelkit.training.recipe import Recipe
 
 TINY = Recipe(steps=12, batch_size=2, checkpoint_every=4, lr=2e-3)
 

@@ -6,7 +6,7 @@ from labelkit.assigners.fcos import FCOS
 from labelkit.assigners.hambox import HAMBox
 from labelkit.assigners.max_iou import MaxIoU
 from labelkit.assigners.noisy_anchors import NoisyAnchors
-from labelkit.assigners.rfla import HLA
+from labelkit.assigners.rfla import HLA, RFLA
 from labelkit.assigners.rka import RKA
 from labelkit.assigners.s3fd import S3FD
 from labelkit.assigners.topk import TopK
@@ -20,7 +20,7 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "hambox": HAMBox,
     "noisy_anchors": NoisyAnchors,
     "rka": RKA,
-    "rfla": HLA,
+    "rfla": RFLA,
 }
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ATSS",
     "FCOS",
     "HLA",
+    "RFLA",
     "RKA",
     "S3FD",
     "Assigner",

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
 from labelkit.boxes import as_float, check_boxes
-from labelkit.pairs import Pairs
 from labelkit.priors import Priors
+from labelkit.search.candidates import Pairs
 
 Target = dict[str, Tensor]
 

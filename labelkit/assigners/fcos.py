@@ -12,9 +12,9 @@ from torch import Tensor
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
 from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
-from labelkit.pairs import Pairs, first_of
 from labelkit.priors import Priors
-from labelkit.windows import within
+from labelkit.search.candidates import Pairs, within
+from labelkit.search.choosing import first_of
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Tensor
 from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment, Predictions
-from labelkit.matching import best_first
-from labelkit.pairs import Pairs, best_per_prior, plausible
 from labelkit.priors import Priors
+from labelkit.search.candidates import Pairs, plausible
+from labelkit.search.choosing import best_first, best_per_prior
 from labelkit.similarity import iou
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
 from labelkit.boxes import centers
-from labelkit.pairs import Pairs, Similarity, best_per_prior, challengers, first_of, plausible
 from labelkit.priors import Priors
+from labelkit.search.candidates import Pairs, Similarity, challengers, plausible
+from labelkit.search.choosing import best_per_prior, first_of
 from labelkit.similarity import iou
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment, Predictions
-from labelkit.pairs import best_per_prior, challengers, first_of, plausible, top_k_per_gt
 from labelkit.priors import Priors
+from labelkit.search.candidates import challengers, plausible
+from labelkit.search.choosing import best_per_prior, first_of, top_k
 from labelkit.similarity import iou
 
 _LARGEST = 1 - 1e-6  # 1 / (1 - x) stays finite
@@ -60,7 +61,7 @@ class NoisyAnchors(Assigner):
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Assignment:
         # Who may match, how well, who is chosen: the n best of every ground truth.
         pairs = plausible(priors, gts.boxes, iou, floor=math.inf, k=self.n)
-        listed = pairs[top_k_per_gt(pairs, len(gts), self.n)]
+        listed = pairs[top_k(pairs, len(gts), self.n)]
         # Who wins: the prior's own best ground truth, which need not have listed it.
         slot = gts.slot(listed)
         holders = listed[first_of(slot, gts.slots, -listed.value, listed.gt)]

@@ -1,50 +1,23 @@
-"""HLA, the hierarchical label assignment of RFLA: receptive fields as Gaussians, assigned in two rounds."""
+"""RFLA: receptive fields as Gaussians, assigned in two rounds (its hierarchical label assignment, HLA)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
-from labelkit.boxes import centers
-from labelkit.matching import best_first
-from labelkit.pairs import Pairs, Similarity, best_per_prior, plausible, top_k_per_gt
 from labelkit.priors import Priors
-from labelkit.reach import reach_of
-from labelkit.similarity import rfd
+from labelkit.search.candidates import Pairs, Similarity, plausible
+from labelkit.search.choosing import best_first, best_per_prior, top_k
+from labelkit.similarity import OfScaledPriors, rfd
 
 
 @dataclass(frozen=True)
-class _OfShrunk:
-    """A similarity of priors whose width and height are multiplied by `factor` about their centres.
-
-    The priors shrink pair by pair, so that no shrunk copy of them all is made and nothing of the caller's changes.
-    """
-
-    similarity: Similarity
-    factor: float
-
-    def __call__(self, prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-        center, half = centers(prior), (prior[..., 2:] - prior[..., :2]) * (self.factor / 2)
-        return self.similarity(torch.cat((center - half, center + half), dim=-1), gt)
-
-    @property
-    def reach(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
-        inner = reach_of(self.similarity)
-        if inner is None:
-            return None
-        return lambda width, height, *rest: inner(width * self.factor, height * self.factor, *rest)
-
-
-@dataclass(frozen=True)
-class HLA(Assigner):
+class RFLA(Assigner):
     """k priors for every ground truth by rank, then one more on priors shrunk to `beta` of their size.
 
     The priors are receptive-field boxes (`labelkit.receptive_field.rf_priors`). Round one takes the k most similar
@@ -75,7 +48,7 @@ class HLA(Assigner):
         # Round one. Who may match and how well, who is chosen, who wins.
         first = _k_best(plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k), gts, self.k)
         # Round two, the same on smaller priors; what is too similar for background is ignored.
-        of_shrunk = _OfShrunk(self.similarity, self.beta)
+        of_shrunk = OfScaledPriors(self.similarity, self.beta)
         pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         second = _k_best(pairs, gts, 1)
@@ -99,6 +72,9 @@ class HLA(Assigner):
             reach *= 4
 
 
+HLA = RFLA  # the name of the assignment alone, in the paper and in the first edition
+
+
 def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> Pairs:
-    chosen = pairs[top_k_per_gt(pairs, len(gts), k)]
+    chosen = pairs[top_k(pairs, len(gts), k)]
     return chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
-from labelkit.pairs import Similarity, best_per_prior, plausible, top_k_per_gt
 from labelkit.priors import Priors
+from labelkit.search.candidates import Similarity, plausible
+from labelkit.search.choosing import best_per_prior, top_k
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,6 @@ class RKA(Assigner):
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=self.k)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         # Who is chosen: the k best.
-        chosen = pairs[top_k_per_gt(pairs, len(gts), self.k)]
+        chosen = pairs[top_k(pairs, len(gts), self.k)]
         # Who wins: the most similar ground truth.
         return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], ignored)

@@ -12,9 +12,9 @@ from torch import Tensor
 from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
-from labelkit.matching import best_first
-from labelkit.pairs import Pairs, best_per_prior, first_of, plausible
 from labelkit.priors import Priors
+from labelkit.search.candidates import Pairs, plausible
+from labelkit.search.choosing import best_first, best_per_prior, first_of
 from labelkit.similarity import iou
 
 _ABOVE_ZERO = 1e-30  # an IoU that says "some overlap"

@@ -9,8 +9,9 @@ from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner, GroundTruths
 from labelkit.assignment import Assignment
 from labelkit.boxes import centers
-from labelkit.pairs import Similarity, best_per_prior, plausible, top_k_per_group
 from labelkit.priors import Priors
+from labelkit.search.candidates import Similarity, plausible
+from labelkit.search.choosing import best_per_prior, first_k
 from labelkit.similarity import iou
 
 
@@ -39,6 +40,6 @@ class TopK(Assigner):
         offset = priors.centers[pairs.prior] - centers(gts.boxes)[pairs.gt]
         dx, dy = offset.unbind(1)
         order = (-pairs.value, dx * dx + dy * dy, pairs.prior)
-        chosen = pairs[top_k_per_group(pairs.gt, len(gts), self.k, *order)]
+        chosen = pairs[first_k(pairs.gt, len(gts), self.k, *order)]
         # Who wins: the most similar ground truth.
         return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)])

@@ -105,9 +105,7 @@ def check_coco(
     check.known_images = {record["id"]: record for record in entries}
     check.listed_images = {r.get("id") for r in coco["images"] if isinstance(r, dict) and _is_int(r.get("id"))}
     annotations = check.records("annotation", coco["annotations"], check.annotation)
-    report = Report(
-        check.problems, (len(entries), len(coco["images"])), (len(annotations), len(coco["annotations"]))
-    )
+    report = Report(check.problems, (len(entries), len(coco["images"])), (len(annotations), len(coco["annotations"])))
     if strict and report.problems:
         raise InvalidAnnotations(report)
     return {"images": entries, "categories": categories, "annotations": annotations}, report

@@ -99,9 +99,7 @@ class AssignedFCOS(Assigning, FCOS):
         distances = encode_ltrb(matched.boxes, centers(anchors[matched.prior]))
         inside = distances.min(dim=1).values > 0
         expected = torch.where(inside, centerness(torch.where(inside[:, None], distances, 1)), 0)
-        losses = binary_cross_entropy_with_logits(
-            logits[matched.image, matched.prior, 0], expected, reduction="none"
-        )
+        losses = binary_cross_entropy_with_logits(logits[matched.image, matched.prior, 0], expected, reduction="none")
         return self.loss_rule.weigh(losses, matched.weight)
 
 

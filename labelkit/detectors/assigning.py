@@ -91,7 +91,7 @@ class Assigning:
 def receptive_field_view(fields: Sequence[float], fraction: float = 0.5) -> Callable[[Priors], Priors]:
     """For `assignment_priors`: squares of side fraction * field where the detector's priors stand, a field a level.
 
-    What `HLA` assigns (RFLA, section 3.1); the detector has one prior a cell. See `labelkit.receptive_field`.
+    What `RFLA` assigns (RFLA, section 3.1); the detector has one prior a cell. See `labelkit.receptive_field`.
     """
 
     def view(priors: Priors) -> Priors:

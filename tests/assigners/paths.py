@@ -2,7 +2,8 @@
 
 from contextlib import contextmanager
 
-from labelkit import Priors, pairs, windows
+from labelkit import Priors
+from labelkit.search import choosing, windows
 
 PATHS = ("at once", "grid", "grid in small chunks", "small blocks")
 
@@ -13,9 +14,9 @@ def path(name: str, priors: Priors):
 
     "at once" is what a problem as small as these takes by itself; the others are forced upon it.
     """
-    before = (pairs.SMALL, pairs.FEW, windows.CHUNK, windows.BLOCK)
+    before = (windows.SMALL, choosing.FEW, windows.CHUNK, windows.BLOCK)
     if name != "at once":
-        pairs.SMALL = pairs.FEW = 0
+        windows.SMALL = choosing.FEW = 0
     if name == "grid in small chunks":
         windows.CHUNK = 1
     if name == "small blocks":
@@ -24,4 +25,4 @@ def path(name: str, priors: Priors):
     try:
         yield priors
     finally:
-        pairs.SMALL, pairs.FEW, windows.CHUNK, windows.BLOCK = before
+        windows.SMALL, choosing.FEW, windows.CHUNK, windows.BLOCK = before

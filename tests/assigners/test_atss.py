@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from labelkit import NEGATIVE, Priors
 from labelkit.assigners import ATSS
 from labelkit.assigners.atss import mean_plus_std
-from labelkit.pairs import Pairs
+from labelkit.search.pairs import Pairs
 from labelkit.similarity import iou
 from tests import oracles
 from tests.assigners.paths import PATHS, path

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labelkit.course import build, chapter
+from labelkit_course import build, chapter
 
 
 @pytest.mark.parametrize("path", chapter.sources(), ids=lambda path: path.stem)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labelkit.course import chapter
+from labelkit_course import chapter
 
 SOURCES = chapter.sources()
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[\d\d\]: (\S+)$", re.MULTILINE)

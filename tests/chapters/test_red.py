@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from labelkit.course import paths
+from labelkit_course import paths
 
 SOURCE = next(paths.chapters().glob("00_*.py"))
 BOOK = SOURCE.with_suffix(".ipynb")
@@ -95,7 +95,7 @@ def test_a_changed_number_is_red_and_names_its_cell(report):
 
 def test_a_leaked_answer_is_red(report):
     cells = cells_of(BOOK.read_text(encoding="utf-8"))
-    assert cell_that_failed(report, "00_leak.ipynb") == index_of(cells, 'course.check(')
+    assert cell_that_failed(report, "00_leak.ipynb") == index_of(cells, "course.check(")
     assert "00.1 should read 'blank' here; it reads 'passed'" in report
 
 

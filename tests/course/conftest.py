@@ -2,7 +2,7 @@
 
 import pytest
 
-from labelkit.course import answers
+from labelkit_course import answers
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from labelkit import NEGATIVE, Priors, course
+import labelkit_course as course
+from labelkit import NEGATIVE, Priors
 from labelkit.assigners import ASSIGNERS, TopK
-from labelkit.course import answers, registry
-from labelkit.course.exercise import Exercise, compare
+from labelkit_course import answers, registry
+from labelkit_course.exercise import Exercise, compare
 
 PRIORS = Priors.points((32, 32), (8,))
 TARGET = {"boxes": torch.tensor([[0.0, 0.0, 9.0, 9.0]]), "labels": torch.tensor([0])}

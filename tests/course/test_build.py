@@ -3,13 +3,13 @@
 import nbformat
 import pytest
 
-from labelkit.course import build, chapter
+from labelkit_course import build, chapter
 
 SOURCE = '''# %% [markdown]
 # # A chapter
 
 # %%
-from labelkit import course
+import labelkit_course as course
 
 SIDE = 4
 table = [print("never run when an answer is extracted")]
@@ -168,7 +168,7 @@ def solution_form(book, code):
 @pytest.mark.parametrize(
     ("spoil", "clue"),
     [
-        (spoil_source, "cell 1 (from labelkit import course): source"),
+        (spoil_source, "cell 1 (import labelkit_course as course): source"),
         (spoil_text, "cell 0 (# A chapter): source"),
         (spoil_id, "id is not the source's"),
         (never_executed, "execution count None"),

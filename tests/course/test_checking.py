@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from labelkit import course, plot
+import labelkit_course as course
+from labelkit import plot
 from labelkit.boxes import centers
-from labelkit.course import chapter, progress, registry
-from labelkit.course.checking import evaluate
-from labelkit.course.exercise import Exercise, Wrong, compare
+from labelkit_course import chapter, progress, registry
+from labelkit_course.checking import evaluate
+from labelkit_course.exercise import Exercise, Wrong, compare
 
 RIGHT = centers
 WRONG = lambda boxes: boxes[:, :2]  # noqa: E731

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labelkit.course import doctor
+from labelkit_course import doctor
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_missing_chapters_and_data_are_found(monkeypatch, tmp_path):
     assert len(said) == 4 and any("00_start.ipynb" in what for what in said)
 
 
-@pytest.mark.parametrize("line", [["-m", "labelkit.course.cli", "doctor"], [doctor.__file__]])
+@pytest.mark.parametrize("line", [["-m", "labelkit", "course", "doctor"], [doctor.__file__]])
 def test_a_mismatched_pair_is_diagnosed_from_the_command_line(line, tmp_path):
     """With a torchvision that fails as a mismatched one does."""
     (tmp_path / "torchvision").mkdir()
     broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
     (tmp_path / "torchvision" / "__init__.py").write_text(broken)
-    root = str(Path(doctor.__file__).parents[2])
+    root = str(Path(doctor.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "LABELKIT_WORK": str(tmp_path / "work")}
     run = subprocess.run([sys.executable, *line], capture_output=True, text=True, env=environment)
     assert run.returncode == 1, run.stdout + run.stderr

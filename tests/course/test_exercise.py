@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from labelkit.course import Exercise, Wrong, compare, todo
-from labelkit.course.exercise import Blank, describe
+from labelkit_course import Exercise, Wrong, compare, todo
+from labelkit_course.exercise import Blank, describe
 
 T = torch.tensor
 

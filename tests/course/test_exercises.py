@@ -2,8 +2,8 @@
 
 import pytest
 
-from labelkit.course import chapter, registry
-from labelkit.course.checking import evaluate
+from labelkit_course import chapter, registry
+from labelkit_course.checking import evaluate
 
 EXERCISES = registry.every()
 exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.id)

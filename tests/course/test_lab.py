@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from labelkit.course import lab
+from labelkit_course import lab
 
 
 def book(source, text="x"):

@@ -1,0 +1,253 @@
+"""How good are these detections? COCO's average precision and recall and oLRP, by object size, under named presets.
+
+The matching and the averages are COCO's own, computed by faster-coco-eval; nothing is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labelkit.boxes import area as box_area
+from labelkit.boxes import check_boxes
+from labelkit.evaluation.olrp import OLRP, match, olrp
+
+EVERYTHING = ("all", (0.0, 1e10))
+TAU = 0.5  # oLRP's IoU threshold
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The rules of one benchmark. Areas in square pixels of the evaluated image, **both ends included**, as COCO does.
+
+    `headline` is the range that AP, AP50, AP75, AR and oLRP speak of; `max_dets` are the numbers of detections per
+    image and class at which recall is reported, `ap_max_dets` the one for everything else.
+    """
+
+    areas: Mapping[str, tuple[float, float]]
+    max_dets: tuple[int, ...]
+    ap_max_dets: int
+    headline: tuple[str, tuple[float, float]] = EVERYTHING
+
+
+PRESETS = {
+    "coco": Preset(
+        {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}, (1, 10, 100), ap_max_dets=100
+    ),
+    # AI-TOD's paper speaks of 2-8, 8-16, 16-32 and 32-64 px; its code has neither the lower 2 nor the upper 64.
+    "aitod": Preset(
+        {"verytiny": (0, 8**2), "tiny": (8**2, 16**2), "small": (16**2, 32**2), "medium": (32**2, 1e10)},
+        (1, 100, 1500),
+        ap_max_dets=1500,
+    ),
+    # SODA-D's AP is over small objects only, at 100 detections.
+    "soda_d": Preset(
+        {"eS": (0, 12**2), "rS": (12**2, 20**2), "gS": (20**2, 32**2), "normal": (32**2, 40 * 50)},
+        (100, 300, 1000),
+        ap_max_dets=100,
+        headline=("small", (0, 32**2)),
+    ),
+    # The course's data: side lengths (the square root of the area) of 0-8, 8-16 and from 16 px on.
+    "course": Preset({"0-8": (0, 8**2), "8-16": (8**2, 16**2), "16+": (16**2, 1e10)}, (300,), ap_max_dets=300),
+}
+
+
+def size_index(boxes: Float[Tensor, "N 4"], preset: str | Preset = "course") -> Int[Tensor, "N"]:
+    """Which of the preset's size ranges each box falls into, in the order of `areas`; -1 for none.
+
+    For counting, so each box has one range: a box on the border of two is in the upper one.
+    """
+    areas = box_area(boxes)
+    index = torch.full_like(areas, -1, dtype=torch.int64)
+    for number, (low, high) in enumerate(_preset(preset).areas.values()):
+        index[(areas >= low) & (areas < high)] = number
+    return index
+
+
+def evaluate(
+    predictions: Sequence[Mapping[str, Tensor]],
+    targets: Sequence[Mapping[str, Tensor]],
+    preset: str | Preset = "course",
+    *,
+    classes: Sequence[str] | None = None,
+    per_class: bool = False,
+) -> dict[str, float | dict]:
+    """Compare detections with ground truths, image by image, in the order given.
+
+    `predictions` are what torchvision's detectors return: boxes [D, 4] xyxy, scores [D], labels [D]; `targets` have
+    boxes, labels and, where they know better, area and iscrowd (1: neither object nor background). All on any device.
+
+    Returned, each in 0..1, the mean over the classes that have ground truths: AP (mean over IoU 0.50:0.95), AP50,
+    AP75, AR (at the largest number of detections) and AR@k; `AP_<size>`, `AP50_<size>`, `AR_<size>` for the preset's
+    sizes; oLRP with oLRP_Loc, oLRP_FP, oLRP_FN and `oLRP_<size>` (lower is better); `num_gts` and `num_gts_<size>`,
+    crowds not counted. An object whose area is a border of two sizes counts in both. Where there are no ground
+    truths the value is NaN (COCO prints -1); with ground truths and no detections AP is 0 and oLRP 1.
+    `per_class=True` adds `per_class`: the same numbers, and oLRP_score, for each name in `classes` (or each label).
+    """
+    rules = _preset(preset)
+    if len(predictions) != len(targets):
+        raise ValueError(f"predictions and targets must have one length, got {len(predictions)} and {len(targets)}")
+    gts = [_checked(target, f"targets[{index}]", scored=False) for index, target in enumerate(targets)]
+    dets = [_checked(one, f"predictions[{index}]", scored=True) for index, one in enumerate(predictions)]
+    labels = sorted({int(label) for one in gts + dets for label in one["labels"]})
+    if classes is not None and labels and labels[-1] >= len(classes):
+        raise ValueError(f"labels must be below the number of classes, {len(classes)}, got {labels[-1]}")
+    names = {label: str(label) if classes is None else classes[label] for label in labels}
+    ranges = dict([rules.headline, *rules.areas.items()])
+    result = _run_coco(gts, dets, labels, ranges, rules)
+    table = [_class_row(result, gts, dets, index, label, ranges, rules) for index, label in enumerate(labels)]
+    means = {}
+    for key in _class_row(None, [], [], 0, 0, ranges, rules):
+        column = [row[key] for row in table]
+        means[key] = sum(column) if key.startswith("num_gts") else _mean(np.array(column))
+    del means["oLRP_score"]  # a score belongs to one class
+    if per_class:
+        means["per_class"] = {names[label]: row for label, row in zip(labels, table, strict=True)}
+    return means
+
+
+def _preset(preset: str | Preset) -> Preset:
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+        return PRESETS[preset]
+    return preset
+
+
+def _checked(one: Mapping[str, Tensor], name: str, *, scored: bool) -> dict[str, np.ndarray]:
+    """The fields of one image as numpy arrays, or a ValueError that names the field; a prediction may have no area."""
+    boxes = check_boxes(torch.as_tensor(one["boxes"]), f"{name}['boxes']", zero_size=scored).double().cpu()
+    number = len(boxes)
+    fields = {"labels": torch.as_tensor(one["labels"])}
+    if scored:
+        fields["scores"] = torch.as_tensor(one["scores"]).double()
+    else:
+        fields["area"] = torch.as_tensor(one["area"]).double() if "area" in one else box_area(boxes)
+        fields["iscrowd"] = torch.as_tensor(one["iscrowd"]).bool() if "iscrowd" in one else torch.zeros(number).bool()
+    for key, value in fields.items():
+        if value.shape != (number,):
+            raise ValueError(f"{name}['{key}'] must have shape [{number}], as its boxes, got {list(value.shape)}")
+        if not torch.isfinite(value).all():
+            index = int((~torch.isfinite(value)).nonzero()[0])
+            raise ValueError(f"{name}['{key}'][{index}] must be finite, got {value[index].item()}")
+    labels = fields["labels"]
+    if number and (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool):
+        raise ValueError(f"{name}['labels'] must be integers, got {labels.dtype}")
+    if bool((labels < 0).any()):
+        index = int((labels < 0).nonzero()[0])
+        raise ValueError(f"{name}['labels'][{index}] must not be negative, got {labels[index].item()}")
+    xywh = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1)
+    return {"bbox": xywh.numpy()} | {key: value.detach().cpu().numpy() for key, value in fields.items()}
+
+
+def _run_coco(
+    gts: list[dict], dets: list[dict], labels: list[int], ranges: dict[str, tuple[float, float]], rules: Preset
+):
+    """faster-coco-eval's evaluator, run; None when there is nothing to evaluate."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    if not labels:
+        return None
+    base = {
+        "images": [{"id": index} for index in range(len(gts))],
+        "categories": [{"id": label, "name": str(label)} for label in labels],
+    }
+    found, truth = COCO(base | {"annotations": _annotations(dets)}), COCO(base | {"annotations": _annotations(gts)})
+    evaluator = COCOeval_faster(truth, found, "bbox")
+    evaluator.params.areaRngLbl = list(ranges)
+    evaluator.params.areaRng = [list(limits) for limits in ranges.values()]
+    evaluator.params.maxDets = sorted({*rules.max_dets, rules.ap_max_dets})
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def _annotations(images: list[dict]) -> list[dict]:
+    annotations = []
+    for image_id, one in enumerate(images):
+        areas = one.get("area", one["bbox"][:, 2] * one["bbox"][:, 3])
+        extra = "scores" if "scores" in one else "iscrowd"
+        fields = (one["bbox"].tolist(), one["labels"].tolist(), areas.tolist(), one[extra].tolist())
+        for bbox, label, area, value in zip(*fields, strict=True):
+            record = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label, "bbox": bbox}
+            scored = {"score": value, "iscrowd": 0} if extra == "scores" else {"iscrowd": int(value)}
+            annotations.append(record | {"area": area} | scored)
+    return annotations
+
+
+def _class_row(
+    evaluator, gts: list[dict], dets: list[dict], index: int, label: int, ranges: dict, rules: Preset
+) -> dict[str, float]:
+    """All numbers of one class; `evaluator` None gives the same keys with undefined values."""
+    max_dets = sorted({*rules.max_dets, rules.ap_max_dets})
+
+    def ap(size: int, threshold: float | None = None) -> float:
+        if evaluator is None:
+            return float("nan")
+        precision = evaluator.eval["precision"][:, :, index, size, max_dets.index(rules.ap_max_dets)]
+        return _mean(precision if threshold is None else precision[_at(evaluator.params.iouThrs, threshold)])
+
+    def ar(size: int, most: int) -> float:
+        if evaluator is None:
+            return float("nan")
+        return _mean(evaluator.eval["recall"][:, index, size, max_dets.index(most)])
+
+    best = [_class_olrp(evaluator, gts, dets, label, limits, rules.ap_max_dets) for limits in ranges.values()]
+    counts = [_count(gts, label, limits) for limits in ranges.values()]
+    row = {"AP": ap(0), "AP50": ap(0, 0.5), "AP75": ap(0, 0.75), "AR": ar(0, max(rules.max_dets))}
+    row |= {f"AR@{most}": ar(0, most) for most in rules.max_dets}
+    row |= {"oLRP": best[0].value, "oLRP_Loc": best[0].loc, "oLRP_FP": best[0].fp, "oLRP_FN": best[0].fn}
+    row |= {"oLRP_score": best[0].score, "num_gts": counts[0]}
+    for size, name in enumerate(rules.areas, start=1):
+        row |= {f"AP_{name}": ap(size), f"AP50_{name}": ap(size, 0.5), f"AR_{name}": ar(size, max(rules.max_dets))}
+        row |= {f"oLRP_{name}": best[size].value, f"num_gts_{name}": counts[size]}
+    return row
+
+
+def _at(thresholds: np.ndarray, value: float) -> int:
+    """The index of an IoU threshold. np.linspace does not hit 0.9 exactly, so equality would miss it."""
+    (hits,) = np.nonzero(np.isclose(thresholds, value, rtol=0, atol=1e-6))
+    if len(hits) != 1:
+        raise ValueError(f"IoU threshold {value} is not among {thresholds.tolist()}")
+    return int(hits[0])
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over what is defined: COCO marks undefined entries by -1, oLRP by NaN."""
+    values = np.asarray(values, dtype=np.float64)
+    defined = values[~np.isnan(values) & (values > -1)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _in_range(areas: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    return (areas >= limits[0]) & (areas <= limits[1])
+
+
+def _count(gts: list[dict], label: int, limits: tuple[float, float]) -> int:
+    return sum(int(((gt["labels"] == label) & ~gt["iscrowd"] & _in_range(gt["area"], limits)).sum()) for gt in gts)
+
+
+def _class_olrp(
+    evaluator, gts: list[dict], dets: list[dict], label: int, limits: tuple[float, float], most: int
+) -> OLRP:
+    """oLRP of one class and size range, with COCO's rules on what is ignored, from the evaluator's IoUs."""
+    scores, matched, num_gts = [np.empty(0)], [np.empty(0)], _count(gts, label, limits)
+    for image_id, (gt, det) in enumerate(zip(gts, dets, strict=True)):
+        of_class = det["labels"] == label
+        order = np.argsort(-det["scores"][of_class], kind="stable")[:most]
+        mine = gt["labels"] == label
+        crowd = gt["iscrowd"][mine]
+        ignored = crowd | ~_in_range(gt["area"][mine], limits)
+        ious = evaluator.ious[image_id, label]  # empty where there are no detections or no ground truths
+        ious = np.asarray(ious)[:most] if len(ious) else np.zeros((len(order), len(crowd)))
+        iou, on_ignored = match(ious, ignored, crowd, TAU)
+        bbox = det["bbox"][of_class][order]
+        outside = (iou == 0) & ~_in_range(bbox[:, 2] * bbox[:, 3], limits)
+        scores.append(det["scores"][of_class][order][~on_ignored & ~outside])
+        matched.append(iou[~on_ignored & ~outside])
+    return olrp(np.concatenate(scores), np.concatenate(matched), num_gts, TAU)

@@ -1,0 +1,25 @@
+"""Starvation: how many positives a rule gave the objects of each size, and the share that got none."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labelkit.evaluation.average_precision import PRESETS, size_index
+
+
+def starvation_by_size(
+    boxes: Float[Tensor, "G 4"], positives: Int[Tensor, "G"], preset: str = "course"
+) -> dict[str, dict[str, float]]:
+    """For each of the preset's sizes that occurs: `gts`, how many; `positives`, their mean; `starved`, the share of 0.
+
+    boxes: the ground truths in pixels of the network's input. positives: what `Assignment.positives_per_gt` says.
+    """
+    result = {}
+    sizes = size_index(boxes, preset)
+    for index, name in enumerate(PRESETS[preset].areas):
+        here = positives[sizes == index].double()
+        if len(here):
+            mean, starved = here.mean().item(), (here == 0).double().mean().item()
+            result[name] = {"gts": len(here), "positives": round(mean, 3), "starved": round(starved, 4)}
+    return result

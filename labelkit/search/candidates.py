@@ -1,0 +1,168 @@
+"""Candidates: who may match. The four ways of finding pairs that every assigner starts from.
+
+`plausible`: alike enough, or among the k most similar. `within`: centres near each other. `nearest_per_level`: the k
+nearest centres of every level. `challengers`: all that may take a prior from its holder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labelkit.boxes import centers
+from labelkit.priors import Priors
+from labelkit.search import windows
+from labelkit.search.choosing import first_k
+from labelkit.search.pairs import Pairs, Similarity
+from labelkit.search.plausible import plausible, reachable, scorer
+from labelkit.search.reach import reach_of
+
+__all__ = ["Pairs", "Similarity", "challengers", "nearest_per_level", "plausible", "within"]
+
+
+def within(
+    priors: Priors, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G L"], reach_y: Float[Tensor, "G L"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All pairs whose centres are apart by no more than the reach of their level, and perhaps a hair more.
+
+    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards.
+    """
+    if priors.grid is not None:
+        row = priors.grid.level
+        yield from windows.cells(priors.grid, windows.around(priors.grid, center, reach_x[:, row], reach_y[:, row]))
+        return
+    reach = torch.stack((reach_x, reach_y))
+    wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
+    wide = torch.where(reach >= 0, wide, -1)
+    if (
+        len(priors) * center.shape[0] <= windows.CHUNK
+    ):  # so few that a pass for each level would cost more than it saves
+        levels = [wide[:, :, i : i + 1].expand(-1, -1, n) for i, n in enumerate(priors.level_sizes)]
+        passes = [(0, len(priors), torch.cat(levels, dim=2))]
+    else:
+        ends = list(accumulate(priors.level_sizes, initial=0))
+        passes = [(ends[i], n, wide[:, :, i : i + 1].expand(-1, -1, n)) for i, n in enumerate(priors.level_sizes)]
+    for start, size, near in passes:
+        place = priors.centers.T[:, start : start + size]
+        for prior, owner in windows.blocks(size, center.shape[0]):
+            near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= near[0, owner, prior]
+            near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= near[1, owner, prior]
+            gt, index = (near_x & near_y).nonzero(as_tuple=True)
+            yield index + (start + prior.start), gt + owner.start
+
+
+def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs:
+    """The k priors of each level nearest to each ground truth, centre to centre, ties to the lower index.
+
+    The value of a pair is the squared distance.
+    """
+    parts = _nearby_on_grid(priors, gt, k) if priors.grid is not None else _nearby_in_blocks(priors, gt, k)
+    pairs, levels = Pairs.cat(list(parts), priors), len(priors.level_sizes)
+    group = pairs.gt * levels + priors.levels.index_select(0, pairs.prior)
+    return pairs[first_k(group, gt.shape[0] * levels, k, pairs.value, pairs.prior)]
+
+
+def _squared_distances(priors: Priors, gt_center: Float[Tensor, "2 G"], prior: Tensor, owner: Tensor) -> Tensor:
+    x1, y1, x2, y2 = priors.sides.index_select(1, prior)
+    x, y = gt_center.index_select(1, owner)
+    dx, dy = (x1 + x2) / 2 - x, (y1 + y2) / 2 - y
+    return dx * dx + dy * dy
+
+
+def _nearby_on_grid(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
+    """Pairs that hold the k nearest priors of every level, and some more.
+
+    Any k priors of a level lie within some distance of the ground truth; the k nearest lie within it too. The cells
+    nearest to the ground truth give a short one: the distance of their farthest corner.
+    """
+    grid, center = priors.grid, centers(gt)
+    # Every cell holds `step` priors of its level: fewer cells suffice.
+    side = math.isqrt(math.ceil(k / int(grid.step.min())) - 1) + 1
+    window = windows.nearest(grid, center, side)
+    place = center.T[:, :, None] - grid.origin
+    low, high = window.start * grid.stride, (window.start + window.extent - 1) * grid.stride
+    radius = torch.maximum((place - low).abs(), (place - high).abs()).square().sum(dim=0).sqrt()
+    radius = radius.masked_fill(window.extent[0] * window.extent[1] * grid.step < k, math.inf)
+    # One radius a level: the cells count with all of their shapes, and the farthest of those decides.
+    level = grid.level.expand_as(radius)
+    farthest = radius.new_zeros(len(gt), len(priors.level_sizes)).scatter_reduce(1, level, radius, "amax")
+    radius = farthest.gather(1, level)
+    limit = (farthest + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)).square().flatten()
+    gt_center = center.T.contiguous()
+    for prior, owner in windows.cells(grid, windows.around(grid, center, radius, radius)):
+        value = _squared_distances(priors, gt_center, prior, owner)
+        group = owner * len(priors.level_sizes) + priors.levels.index_select(0, prior)
+        yield Pairs(prior.long(), owner.long(), value)[value <= limit.index_select(0, group)]
+
+
+def _nearby_in_blocks(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
+    """The same without a grid, one level after another: the nearest priors are the most similar ones by `_nearness`."""
+    start, gt_center = 0, centers(gt).T.contiguous()
+    for size in priors.level_sizes:
+        found = plausible(Priors(priors.boxes[start : start + size], (size,)), gt, _nearness, floor=math.inf, k=k)
+        prior = found.prior + start
+        yield Pairs(prior, found.gt, _squared_distances(priors, gt_center, prior, found.gt))
+        start += size
+
+
+def _nearness(prior: Tensor, gt: Tensor) -> Tensor:
+    """Falls with the distance of the centres and never reaches 0."""
+    offset = centers(prior) - centers(gt)
+    return 1 / (1 + offset.square().sum(dim=-1).sqrt())
+
+
+def challengers(
+    priors: Priors,
+    gt: Float[Tensor, "G 4"],
+    similarity: Similarity,
+    holders: Pairs,
+    slot_of: Callable[[Pairs], Int[Tensor, "n"]],
+    slots: int,
+) -> Pairs:
+    """All pairs that equal or beat the pairs `holders` (one a slot) on their priors, the holders among them.
+
+    slot_of, slots: `GroundTruths.slot` and their number: a prior serves each image of a batch separately.
+    """
+    bar = holders.value.new_full((slots,), math.inf)
+    bar.index_copy_(0, slot_of(holders), holders.value)
+    reach = reach_of(similarity) if priors.grid is not None else None
+    if reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
+        # The lowest bar of a grid row says how far away a challenger of that row can be.
+        row_bar = holders.value.new_full((len(priors.grid),), math.inf)
+        row_bar.scatter_reduce_(0, priors.rows.index_select(0, holders.prior), holders.value, "amin")
+        used = (row_bar < math.inf).nonzero().squeeze(1)
+        grid = priors.grid[used]
+        window = reachable(grid, gt, reach, row_bar[None, used])
+        if int((window.extent[0] * window.extent[1]).sum()) < len(holders) * gt.shape[0]:
+            return Pairs.cat(list(_beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of)), priors)
+    held = torch.unique(holders.prior)
+    return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
+
+
+def _beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of) -> Iterator[Pairs]:
+    score = scorer(priors, gt, similarity)
+    for prior, owner in windows.cells(grid, window):
+        # Most priors in a window hold nothing: they leave before anything is computed.
+        own_bar = bar.index_select(0, slot_of(Pairs(prior, owner, bar)))
+        held = (own_bar < math.inf).nonzero().squeeze(1)
+        prior, owner = prior.index_select(0, held), owner.index_select(0, held)
+        value = score(prior, owner)
+        pairs = Pairs(prior, owner, value)[value >= own_bar.index_select(0, held)]
+        yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
+
+
+def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pairs]:
+    sides = priors.sides.index_select(1, held)
+    for prior, owner in windows.blocks(len(held), gt.shape[0]):
+        value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])
+        # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
+        own = torch.arange(owner.start, owner.stop, device=gt.device)
+        start = slot_of(Pairs(torch.zeros_like(own), own, bar))
+        own_bar = bar.index_select(0, (start[:, None] + held[prior]).flatten()).view(value.shape)
+        near, index = (value >= own_bar).nonzero(as_tuple=True)
+        yield Pairs(held.index_select(0, index + prior.start), own.index_select(0, near), value[near, index])

@@ -1,0 +1,54 @@
+"""The course's exercises: what a chapter calls, and what an exercise is written with.
+
+    import labelkit_course as course
+    course.check("05.2", my_function)     passed, not yet, blank, or your traceback
+    course.hint("05.2")                   three hints, one at a time
+    course.solution("05.2")               one answer
+    course.use("09.3", my_atss)           put a passed answer into the demonstrations
+    course.status(), course.reset()       progress, kept in work/progress.json
+
+Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
+"""
+
+from typing import TYPE_CHECKING
+
+from labelkit.lazy import attach
+
+if TYPE_CHECKING:
+    from labelkit_course.answers import assigner, use
+    from labelkit_course.checking import check, hint, preview, solution
+    from labelkit_course.exercise import Exercise, Wrong, compare, todo
+    from labelkit_course.report import reset, status
+
+__all__ = [
+    "Exercise",
+    "Wrong",
+    "assigner",
+    "check",
+    "compare",
+    "hint",
+    "preview",
+    "reset",
+    "solution",
+    "status",
+    "todo",
+    "use",
+]
+
+__getattr__ = attach(
+    __name__,
+    {
+        "Exercise": "labelkit_course.exercise",
+        "Wrong": "labelkit_course.exercise",
+        "assigner": "labelkit_course.answers",
+        "check": "labelkit_course.checking",
+        "compare": "labelkit_course.exercise",
+        "hint": "labelkit_course.checking",
+        "preview": "labelkit_course.checking",
+        "reset": "labelkit_course.report",
+        "solution": "labelkit_course.checking",
+        "status": "labelkit_course.report",
+        "todo": "labelkit_course.exercise",
+        "use": "labelkit_course.answers",
+    },
+)

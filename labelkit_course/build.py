@@ -1,0 +1,241 @@
+"""Builds a chapter's notebooks from its source, and says where a committed one has drifted from it.
+
+    python -m labelkit_course.build [--check] [--all] [NN ...]
+
+The exercise form is executed and stands beside its source; the solution form is built on demand (`solution_notebook`).
+A build is byte-stable: ids come from content, metadata is fixed, timings and version numbers are left out.
+"""
+
+import argparse
+import ast
+import hashlib
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from labelkit_course import chapter
+
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
+CELL_SECONDS = 300
+LONGEST_CELL = 35
+LARGEST_NOTEBOOK = 450_000
+# Tags with which nbval would pass over a cell, or accept an exception that is not the one meant.
+REFUSED_TAGS = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
+
+
+def source_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def notebook(path: Path, form=chapter.exercise_form) -> NotebookNode:
+    """A chapter as a notebook without outputs; `form` turns the code of a cell into the exercise or solution form."""
+    cells, seen = [], Counter()
+    for cell in chapter.cells(path):
+        code = cell.cell_type == "code"
+        text = form(cell.source) if code else cell.source
+        key = hashlib.sha256(f"{cell.cell_type}\n{text}".encode()).hexdigest()[:12]
+        seen[key] += 1
+        name = key if seen[key] == 1 else f"{key}-{seen[key]}"
+        tags = cell.metadata.get("tags", [])
+        new = new_code_cell if code else new_markdown_cell
+        cells.append(new(text, id=name, metadata={"tags": tags} if tags else {}))
+    metadata = {"kernelspec": KERNEL, "language_info": LANGUAGE, "labelkit": {"source": source_hash(path)}}
+    return nbformat.from_dict(new_notebook(cells=cells, metadata=metadata))
+
+
+def solution_notebook(path: Path) -> NotebookNode:
+    return notebook(path, chapter.solution_form)
+
+
+def execute(book: NotebookNode, folder: Path) -> None:
+    """Run a notebook in place, in `folder`, on this environment's kernel. An error names its cell."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    metadata = book.metadata
+    client = NotebookClient(
+        book, timeout=CELL_SECONDS, kernel_name=KERNEL["name"], record_timing=False, coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}}, extra_arguments=["--IPKernelApp.log_level=40"],
+    )  # fmt: skip
+    client.execute()
+    book.metadata = nbformat.from_dict({**metadata, "language_info": LANGUAGE, "kernelspec": KERNEL})
+    for cell in book.cells:
+        for output in cell.get("outputs", []):
+            output.pop("transient", None)
+
+
+def build(path: Path) -> None:
+    """Build, execute and write the exercise form of one chapter. Its checks must read blank."""
+    book = notebook(path)
+    faults = source_problems(path)
+    if faults:
+        raise ValueError(f"{path.name}: " + "; ".join(faults))
+    before = os.environ.get("LABELKIT_EXPECT")
+    os.environ["LABELKIT_EXPECT"] = "blank"
+    try:
+        execute(book, path.parent)
+    finally:
+        os.environ.pop("LABELKIT_EXPECT")
+        if before is not None:
+            os.environ["LABELKIT_EXPECT"] = before
+    nbformat.validate(book)
+    path.with_suffix(".ipynb").write_text(_text(book), encoding="utf-8")
+
+
+def _text(book: NotebookNode) -> str:
+    return nbformat.writes(book, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def is_current(path: Path) -> bool:
+    """Whether the committed notebook was built from the source as it stands."""
+    target = path.with_suffix(".ipynb")
+    if not target.exists():
+        return False
+    return nbformat.read(target, as_version=4).metadata.get("labelkit", {}).get("source") == source_hash(path)
+
+
+def source_problems(path: Path) -> list[str]:
+    """What a chapter's source may not contain, by cell."""
+    faults = []
+    for number, cell in enumerate(chapter.cells(path)):
+        if cell.cell_type != "code":
+            continue
+        where = f"cell {number} ({_first_line(cell.source)})"
+        if not cell.source.strip():
+            faults.append(f"{where} is empty")
+            continue
+        try:
+            ast.parse(cell.source)
+        except SyntaxError as error:
+            faults.append(f"{where} is not plain Python (no magics, no !): {error.msg}")
+        if len(cell.source.splitlines()) > LONGEST_CELL:
+            faults.append(f"{where} is longer than {LONGEST_CELL} lines")
+        for tag in REFUSED_TAGS & set(cell.metadata.get("tags", [])):
+            faults.append(f"{where} has the tag {tag}")
+        if "NBVAL_" in cell.source:
+            faults.append(f"{where} has an NBVAL comment: mark a compared cell with the tag nbval-check-output")
+        marks = cell.source.count("# BEGIN SOLUTION"), cell.source.count("# END SOLUTION")
+        if marks != (len(chapter.REGION.findall(cell.source)),) * 2:
+            faults.append(f"{where} has a solution mark without its partner")
+    return faults
+
+
+def drift(path: Path) -> list[str]:
+    """How the committed notebook differs from what its source builds, apart from outputs; and faults of its outputs."""
+    target = path.with_suffix(".ipynb")
+    if not target.exists():
+        return [f"{target.name} is not there: make notebooks"]
+    raw = target.read_text(encoding="utf-8")
+    committed, built = nbformat.reads(raw, as_version=4), notebook(path)
+    faults = source_problems(path)
+    if committed.metadata != built.metadata:
+        faults.append("the notebook's metadata is not the build's; was the source changed without make notebooks?")
+    for number, (old, new) in enumerate(zip(committed.cells, built.cells, strict=False)):
+        for field in ("cell_type", "source", "id", "metadata"):
+            if old[field] != new[field]:
+                faults.append(f"cell {number} ({_first_line(new.source)}): {field} is not the source's")
+                break
+    if len(committed.cells) != len(built.cells):
+        faults.append(f"{len(committed.cells)} cells, the source has {len(built.cells)}")
+    if len(raw.encode()) > LARGEST_NOTEBOOK:
+        faults.append(f"{len(raw.encode())} bytes; the most is {LARGEST_NOTEBOOK}")
+    return faults + leaks(path, raw) + output_problems(committed)
+
+
+def leaks(path: Path, raw: str) -> list[str]:
+    """Solutions that can be read in the exercise form: a mark left over, or a whole answer standing in some cell."""
+    faults = ["a solution mark is left in the notebook"] if "BEGIN SOLUTION" in raw else []
+    visible = "\n".join(cell.source for cell in nbformat.reads(raw, as_version=4).cells)
+    visible = _squeezed(visible)
+    for cell in chapter.cells(path):
+        for match in chapter.REGION.finditer(cell.source):
+            answer = _squeezed(match["code"])
+            if len(answer) > 60 and answer in visible:
+                faults.append(f"the answer of {match['id']} can be read in the notebook")
+    return faults
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def output_problems(book: NotebookNode) -> list[str]:
+    """Outputs that a committed notebook may not hold. A cell that was never executed would pass nbval unseen."""
+    faults, count = [], 0
+    for number, cell in enumerate(book.cells):
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        where = f"cell {number} ({_first_line(cell.source)})"
+        if cell.execution_count != count:
+            faults.append(f"{where}: execution count {cell.execution_count}, not {count}; it was not run in order")
+        if "nbval-check-output" in cell.metadata.get("tags", []) and not cell.outputs:
+            faults.append(f"{where}: compared, but without an output")
+        for output in cell.outputs:
+            if output.output_type == "error":
+                faults.append(f"{where}: ends in {output.ename}")
+            elif output.output_type == "stream" and output.name == "stderr":
+                faults.append(f"{where}: writes to stderr: {output.text[:80]!r}")
+            elif _is_picture(output) and output.data.get("text/plain", "<").startswith("<"):
+                faults.append(f"{where}: a picture without alt text; show it with plot.show(figure, alt=...)")
+    return faults
+
+
+def _is_picture(output: NotebookNode) -> bool:
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
+
+
+def _first_line(source: str) -> str:
+    return (source.strip().splitlines() or [""])[0][:50]
+
+
+def run(numbers: list[str], *, check: bool = False, everything: bool = False) -> int:
+    """Build (or check) the chapters of these numbers, or all. Returns 1 if one failed or has drifted, else 0."""
+    paths = [chapter.source_of(number) for number in numbers] or chapter.sources()
+    if check:
+        drifted = [_report(path) for path in paths]
+        return int(any(drifted))
+    stale = [path for path in paths if everything or numbers or not is_current(path)]
+    if not stale:
+        print("Every notebook is current.")
+    failed = [_build_and_report(path) for path in stale]
+    return int(any(failed))
+
+
+def _report(path: Path) -> bool:
+    """Print what has drifted; whether anything has."""
+    faults = drift(path)
+    print(f"{path.stem}: {'has drifted' if faults else 'as built'}")
+    for fault in faults:
+        print(f"    {fault}")
+    return bool(faults)
+
+
+def _build_and_report(path: Path) -> bool:
+    began = time.perf_counter()
+    try:
+        build(path)
+    except (ValueError, CellExecutionError) as error:
+        print(f"{path.stem}: FAILED\n{error}", file=sys.stderr)
+        return True
+    print(f"{path.stem}: built in {time.perf_counter() - began:.1f} s")
+    return _report(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m labelkit_course.build", description=__doc__.splitlines()[0])
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="chapters by number; all of them by default")
+    parser.add_argument("--check", action="store_true", help="build nothing; say what has drifted")
+    parser.add_argument("--all", action="store_true", dest="everything", help="rebuild those that are current, too")
+    return run(**vars(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

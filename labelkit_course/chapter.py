@@ -1,0 +1,133 @@
+"""Reads a chapter's source (percent format) and turns it into its two forms.
+
+A solution stands between `# BEGIN SOLUTION 05.2` and `# END SOLUTION`. The exercise form has
+`course.todo("05.2")` there instead; the solution form keeps the code and drops the two marks.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labelkit_course import paths
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+REGION = re.compile(
+    r"^(?P<indent>[ \t]*)# BEGIN SOLUTION (?P<id>\d\d\.\d+)[ \t]*\n"
+    r"(?P<code>.*?)"
+    r"^[ \t]*# END SOLUTION[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def sources(directory: Path | None = None) -> list[Path]:
+    """The chapters' sources, in order."""
+    return sorted((directory or paths.chapters()).glob("[0-9][0-9]_*.py"))
+
+
+def source_of(number: str) -> Path:
+    for path in sources():
+        if path.name.startswith(f"{number}_"):
+            return path
+    raise ValueError(f"Chapter {number} is not in {paths.chapters()}.")
+
+
+@cache
+def _parse(text: str) -> NotebookNode:
+    import jupytext  # takes seconds, and a notebook's kernel needs it only for `solution`
+
+    # comment_magics would turn a comment such as "# less than 0.4" into a shell command.
+    return jupytext.reads(text, fmt={"extension": ".py", "format_name": "percent", "comment_magics": False})
+
+
+def cells(path: Path) -> list[NotebookNode]:
+    """The cells of a source, as written."""
+    return _parse(path.read_text(encoding="utf-8")).cells
+
+
+def exercise_form(code: str) -> str:
+    return REGION.sub(lambda m: f'{m["indent"]}course.todo("{m["id"]}")  # your code here', code)
+
+
+def solution_form(code: str) -> str:
+    return REGION.sub(lambda m: m["code"].rstrip("\n"), code)
+
+
+def solution_text(exercise_id: str) -> str:
+    """The answer as a reader sees it: the lines of the region, without their indentation."""
+    for cell in cells(source_of(exercise_id.split(".")[0])):
+        for match in REGION.finditer(cell.source):
+            if match["id"] == exercise_id:
+                return textwrap.dedent(match["code"]).rstrip()
+    raise ValueError(f"No chapter holds a solution {exercise_id}.")
+
+
+def reference(exercise_id: str):
+    """The function of the solution form."""
+    return _answer(exercise_id, solution_form)
+
+
+def stub(exercise_id: str):
+    """The function of the exercise form, as a learner first meets it."""
+    return _answer(exercise_id, exercise_form)
+
+
+def _answer(exercise_id: str, form):
+    for cell in cells(source_of(exercise_id.split(".")[0])):
+        if cell.cell_type == "code" and _mark(exercise_id) in cell.source:
+            return run(exercise_id, form(cell.source))
+    raise ValueError(f"No chapter holds a solution {exercise_id}.")
+
+
+def run(exercise_id: str, code: str):
+    """Run an answer's code alone, after what `surroundings` allows it, and return the function it defines."""
+    namespace = surroundings(exercise_id)
+    exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
+    return namespace[function_name(code)]
+
+
+def _mark(exercise_id: str) -> str:
+    return f"# BEGIN SOLUTION {exercise_id}\n"
+
+
+def function_name(code: str) -> str:
+    """The last function that a cell defines: an exercise's cell has one answer, perhaps with helpers before it."""
+    names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    if not names:
+        raise ValueError("An exercise's cell must define a function.")
+    return names[-1]
+
+
+def surroundings(exercise_id: str) -> dict:
+    """What an answer may use: imports, plain constants and functions of the cells above it, without other answers.
+
+    Nothing else of the chapter runs, so an answer stands on its own and its proofs cost no chapter.
+    """
+    path = source_of(exercise_id.split(".")[0])
+    namespace = {"__name__": "__main__"}
+    for cell in cells(path):
+        if _mark(exercise_id) in cell.source:
+            break
+        if cell.cell_type != "code" or REGION.search(cell.source):
+            continue
+        kept = [node for node in ast.parse(cell.source).body if _is_definition(node)]
+        exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
+    return namespace
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
+        return True
+    if not isinstance(node, ast.Assign):
+        return False
+    try:
+        ast.literal_eval(node.value)
+    except ValueError:
+        return False
+    return True

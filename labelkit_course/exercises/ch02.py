@@ -1,0 +1,436 @@
+"""The exercises of chapter 02: greedy suppression, suppression by class, soft suppression, lost and doubled."""
+
+import torch
+
+from labelkit import plot
+from labelkit.nms import nms, soft_nms
+from labelkit.similarity import iou
+from labelkit_course import Exercise, Wrong, compare
+from labelkit_course.exercise import describe
+
+ROW = [[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]]  # neighbours overlap by 3/7, the ends by 1/9
+FAR = [[0.0, 0, 10, 10], [30, 30, 44, 40], [60, 5, 70, 25]]
+MMCV = [[6.0, 3, 8, 7], [3, 6, 9, 11], [3, 7, 10, 12], [1, 4, 13, 7]]  # the test case of mmcv
+
+
+def _kept_drawn(boxes, scores, got, want, labels=None):
+    """The boxes that came back, and those that should have; the scores stand at their corners."""
+
+    def draw():
+        figure, axes = plot.figure(2)
+        low, high = boxes.min() - 6, boxes.max() + 6
+        edge = int(high - low)
+        for ax, kept, role, title in ((axes[0], got, "prediction", "yours"), (axes[1], want, "good", "right")):
+            texts = [f"{s:.2f}" if labels is None else f"{s:.2f} class {c}" for s, c in _texts(scores, labels)]
+            plot.scene(ax, (edge, edge), title=title)
+            plot.boxes(ax, boxes - low, "negative")
+            plot.boxes(ax, boxes[kept] - low, role, labels=[texts[i] for i in kept.tolist()])
+        return figure
+
+    return draw
+
+
+def _compare_kept(case, inputs, got, want, draw):
+    """As `compare`; another number of kept boxes is a wrong answer of the right form, so it gets its picture too."""
+    indices = isinstance(got, torch.Tensor) and got.dtype == torch.int64 and got.ndim == 1
+    if indices and len(got) != len(want) and set(got.tolist()) <= set(range(len(inputs["boxes"]))):
+        shown = "\n".join(f"    {name} = {describe(value)}" for name, value in inputs.items())
+        few = "too few" if len(got) < len(want) else "too many"
+        raise Wrong(f"{case}.\n{shown}\nYour function keeps {few} boxes: {got.tolist()}.", draw=draw)
+    compare(case, inputs, got, want, draw=draw)
+
+
+def _texts(scores, labels):
+    labels = scores if labels is None else labels
+    return zip(scores.tolist(), labels.tolist(), strict=True)
+
+
+# --- 02.1 -----------------------------------------------------------------------------------------------------------
+
+
+def _suppress(case, boxes, scores, threshold, answer):
+    boxes, scores = torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores)
+    got, want = answer(boxes, scores, threshold), nms(boxes, scores, threshold)
+    inputs = {"boxes": boxes, "scores": scores, "threshold": threshold}
+    _compare_kept(case, inputs, got, want, _kept_drawn(boxes, scores, got, want) if len(boxes) else None)
+
+
+def a_double(answer):
+    _suppress("Two boxes nearly alike, and one far away", [*FAR[:2], [1.0, 0, 11, 10]], [0.6, 0.7, 0.9], 0.5, answer)
+
+
+def four_boxes(answer):
+    _suppress("Four boxes, two of which overlap much", MMCV, [0.6, 0.9, 0.7, 0.2], 0.3, answer)
+
+
+def falling_scores(answer):
+    _suppress("Three boxes far apart are all kept, the best first", FAR, [0.5, 0.7, 0.6], 0.5, answer)
+
+
+def a_chain(answer):
+    _suppress("Three boxes in a row, of which the first and the last hardly meet", ROW, [0.9, 0.8, 0.7], 0.3, answer)
+
+
+def the_threshold_itself(answer):
+    boxes = [[0.0, 0, 10, 10], [0, 0, 10, 5]]
+    _suppress("An IoU of exactly the threshold, 0.5, strikes out nothing", boxes, [0.9, 0.8], 0.5, answer)
+
+
+def equal_scores(answer):
+    boxes = [*FAR, [0.0, 0, 10, 10]]
+    _suppress("Equal scores: the lower index comes first", boxes, [0.5, 0.5, 0.5, 0.5], 0.5, answer)
+
+
+def nothing_to_suppress(answer):
+    _suppress("No boxes: an empty int64 tensor", [], [], 0.5, answer)
+
+
+def _loop(boxes, scores, threshold, *, strike=lambda s, t: s > t, descending=True):
+    order = scores.argsort(descending=descending, stable=True).tolist()
+    kept = []
+    for i in order:
+        if not any(bool(strike(iou(boxes[k], boxes[i]), threshold)) for k in kept):
+            kept.append(i)
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _struck_out_boxes_strike(boxes, scores, threshold):
+    order = scores.argsort(descending=True, stable=True)
+    table = iou(boxes[order][:, None], boxes[order]).triu(diagonal=1)
+    return order[~(table > threshold).any(dim=0)]
+
+
+def _later_of_equals(boxes, scores, threshold):
+    back = nms(boxes.flip(0), scores.flip(0), threshold)
+    return len(boxes) - 1 - back
+
+
+# --- 02.2 -----------------------------------------------------------------------------------------------------------
+
+
+def _by_class(case, boxes, scores, labels, threshold, answer):
+    boxes, scores = torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores)
+    labels = torch.tensor(labels, dtype=torch.int64)
+    got, want = answer(boxes, scores, labels, threshold), nms(boxes, scores, threshold, labels=labels)
+    inputs = {"boxes": boxes, "scores": scores, "labels": labels, "threshold": threshold}
+    _compare_kept(case, inputs, got, want, _kept_drawn(boxes, scores, got, want, labels) if len(boxes) else None)
+
+
+SAME = [[20.0, 20, 60, 60]] * 3
+
+
+def one_place(answer):
+    _by_class("Three boxes at one place, two of them of one class", SAME, [0.7, 0.9, 0.8], [4, 4, 7], 0.5, answer)
+
+
+def touching_when_moved(answer):
+    boxes = [[30.0, 30, 50, 50], [60, 60, 80, 80], [9, 9, 29, 29]]
+    _by_class("Small boxes of two classes, spread over the image", boxes, [0.9, 0.8, 0.7], [0, 0, 1], 0.3, answer)
+
+
+def negative_coordinates(answer):
+    boxes = [[-60.0, -60, 20, 20], [-81.0, -81, -1, -1]]
+    _by_class("Boxes with negative coordinates", boxes, [0.9, 0.8], [0, 1], 0.3, answer)
+
+
+def a_large_image(answer):
+    boxes = [[10010.0, 10010, 10030, 10030], [1010, 1010, 1030, 1030], [10, 10, 30, 30]]
+    _by_class("A satellite image, larger than a fixed distance", boxes, [0.9, 0.8, 0.7], [0, 0, 1], 0.5, answer)
+
+
+def many_classes(answer):
+    boxes = [[5.0, 5, 25, 25], [6, 6, 26, 26], [5, 5, 25, 25], [7, 5, 27, 25]]
+    _by_class("Four boxes of the classes 2, 2, 0 and 9", boxes, [0.5, 0.9, 0.8, 0.7], [2, 2, 0, 9], 0.4, answer)
+
+
+def no_boxes_of_any_class(answer):
+    _by_class("No boxes at all", [], [], [], 0.5, answer)
+
+
+def _moved_by(step):
+    def answer(boxes, scores, labels, threshold):
+        if len(boxes) == 0:
+            return nms(boxes, scores, threshold)
+        return nms(boxes + (labels * step(boxes))[:, None], scores, threshold)
+
+    return answer
+
+
+def _only_x(boxes, scores, labels, threshold):
+    if len(boxes) == 0:
+        return nms(boxes, scores, threshold)
+    shift = labels * (boxes.max() - boxes.min() + 1)
+    nothing = torch.zeros_like(shift)
+    return nms(boxes + torch.stack([shift, nothing, nothing, nothing], dim=1), scores, threshold)
+
+
+def _grouped(boxes, scores, labels, threshold):
+    groups = [torch.where(labels == label)[0] for label in labels.unique()]
+    kept = [group[nms(boxes[group], scores[group], threshold)] for group in groups]
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *kept])
+
+
+def _no_guard(boxes, scores, labels, threshold):
+    return nms(boxes + (labels * (boxes.max() - boxes.min() + 1))[:, None], scores, threshold)
+
+
+# --- 02.3 -----------------------------------------------------------------------------------------------------------
+
+
+def _lowered(case, boxes, scores, sigma, answer):
+    boxes, scores = torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores)
+    order, new = soft_nms(boxes, scores, method="gaussian", sigma=sigma, score_threshold=0.0)
+    want = torch.zeros_like(scores).index_copy_(0, order, new)
+    got = answer(boxes, scores, sigma)
+    inputs = {"boxes": boxes, "scores": scores, "sigma": sigma}
+    compare(case, inputs, got, want, draw=_scores_drawn(boxes, got) if len(boxes) else None)
+
+
+def _scores_drawn(boxes, got):
+    def draw():
+        figure, (ax,) = plot.figure()
+        edge = int(boxes.max()) + 12
+        plot.scene(ax, (edge, edge), title="the scores that came back")
+        plot.boxes(ax, boxes + 6, "prediction", labels=[f"{value:.3f}" for value in got.tolist()])
+        return figure
+
+    return draw
+
+
+def two_overlapping(answer):
+    _lowered("Two boxes with IoU 3/7", ROW[:2], [0.6, 0.9], 0.5, answer)
+
+
+def far_apart(answer):
+    _lowered("Boxes that do not meet keep their scores", FAR, [0.5, 0.7, 0.6], 0.5, answer)
+
+
+def a_copy(answer):
+    _lowered("An exact copy, and sigma 0.25", [[2.0, 2, 9, 9]] * 2, [0.8, 0.8], 0.25, answer)
+
+
+def mmcv_boxes(answer):
+    _lowered("Four boxes whose answer mmcv publishes", MMCV, [0.6, 0.9, 0.7, 0.2], 0.5, answer)
+
+
+def a_new_order(answer):
+    """The second is lowered below the third, so the third is taken before it, and lowers it again."""
+    boxes = [[0.0, 0, 10, 10], [1, 0, 11, 10], [5, 0, 15, 10]]
+    _lowered("Lowering changes who is next: the third is taken before the second", boxes, [0.9, 0.8, 0.7], 0.5, answer)
+
+
+def nothing_to_lower(answer):
+    _lowered("No boxes", [], [], 0.5, answer)
+
+
+def _soft(factor, *, again=True, taken_too=False):
+    def answer(boxes, scores, sigma):
+        scores = scores.clone()
+        first = scores.argsort(descending=True, stable=True).tolist()
+        todo = list(first)
+        while todo:
+            best = max(todo, key=lambda i: scores[i].item()) if again else todo[0]
+            todo.remove(best)
+            for i in range(len(scores)) if taken_too else todo:
+                if i != best:
+                    scores[i] = scores[i] * factor(iou(boxes[best], boxes[i]), sigma)
+        return scores
+
+    return answer
+
+
+def _sorted_scores(boxes, scores, sigma):
+    return soft_nms(boxes, scores, method="gaussian", sigma=sigma, score_threshold=0.0)[1]
+
+
+def _gaussian(s, sigma):
+    return torch.exp(-s * s / sigma)
+
+
+# --- 02.4 -----------------------------------------------------------------------------------------------------------
+
+
+def _count(case, source, number, answer):
+    source = torch.tensor(source, dtype=torch.int64)
+    reports = [int((source == k).sum()) for k in range(number)]
+    want = (sum(r == 0 for r in reports), sum(max(r - 1, 0) for r in reports))
+    compare(case, {"source": source, "num_objects": number}, answer(source, number), want)
+
+
+def all_found_once(answer):
+    _count("Every object reported once, in any order", [2, 0, 1], 3, answer)
+
+
+def reported_three_times(answer):
+    _count("One object reported three times makes two doubles", [0, 1, 1, 1], 2, answer)
+
+
+def lost_in_the_middle(answer):
+    _count("Objects 1 and 3 of five are lost", [0, 2, 4, 4], 5, answer)
+
+
+def lost_at_the_end(answer):
+    _count("The last two of four objects are lost", [0, 1], 4, answer)
+
+
+def false_alarms(answer):
+    _count("False alarms, marked -1, count for neither", [-1, 0, -1, 0, 2], 3, answer)
+
+
+def nothing_kept(answer):
+    _count("Nothing kept: every object is lost", [], 3, answer)
+
+
+def no_objects(answer):
+    _count("An image without objects, and two false alarms", [-1, -1], 0, answer)
+
+
+def _as_ints(lost, doubles):
+    return int(lost), int(doubles)
+
+
+def _from_unique(source, num_objects):
+    kinds = source.unique()
+    return _as_ints(num_objects - len(kinds), len(source) - len(kinds))
+
+
+def _no_minlength(source, num_objects):
+    reports = torch.bincount(source[source >= 0])
+    return _as_ints((reports == 0).sum(), (reports - 1).clamp(min=0).sum())
+
+
+def _objects_doubled(source, num_objects):
+    reports = torch.bincount(source[source >= 0], minlength=num_objects)
+    return _as_ints((reports == 0).sum(), (reports > 1).sum())
+
+
+def _no_clamp(source, num_objects):
+    reports = torch.bincount(source[source >= 0], minlength=num_objects)
+    return _as_ints((reports == 0).sum(), (reports - 1).sum())
+
+
+def _last_object_for_false_alarms(source, num_objects):
+    reports = torch.zeros(max(num_objects, 1), dtype=torch.int64)
+    for index in source.tolist():
+        reports[index] += 1
+    reports = reports[:num_objects]
+    return _as_ints((reports == 0).sum(), (reports - 1).clamp(min=0).sum())
+
+
+EXERCISES = (
+    Exercise(
+        id="02.1",
+        title="Strike out",
+        difficulty=2,
+        minutes=15,
+        hints=(
+            "Keep a tensor `rest` of the indices still in play, sorted by falling score. argsort(descending=True, "
+            "stable=True) puts the lower index first among equal scores.",
+            "While rest is not empty: its first entry is kept. Then compare boxes[rest[0]] with boxes[rest[1:]] in one "
+            "call of iou, and rest becomes the entries of rest[1:] with an IoU of at most the threshold.",
+            "kept = []; while len(rest): best, rest = rest[:1], rest[1:]; kept.append(best); "
+            "rest = rest[iou(boxes[best], boxes[rest]) <= threshold]. Then torch.cat(kept). Start kept with rest[:0], "
+            "an empty int64 tensor, so that cat has something to join when there are no boxes.",
+        ),
+        tests=(
+            a_double, falling_scores, four_boxes, a_chain, the_threshold_itself, equal_scores, nothing_to_suppress,
+        ),
+        mutants={
+            "at least instead of more than": (
+                lambda b, s, t: _loop(b, s, t, strike=lambda v, limit: v >= limit), "exactly the threshold",
+            ),
+            "a struck out box strikes out": (_struck_out_boxes_strike, "in a row"),
+            "worst first": (lambda b, s, t: _loop(b, s, t, descending=False), "nearly alike"),
+            "in the order of the input": (lambda b, s, t: nms(b, s, t).sort().values, "nearly alike"),
+            "the later of equals": (_later_of_equals, "Equal scores"),
+            "keeps what overlaps": (
+                lambda b, s, t: _loop(b, s, t, strike=lambda v, limit: v < limit), "nearly alike",
+            ),
+            "a mask": (
+                lambda b, s, t: torch.zeros(len(b), dtype=torch.bool).index_fill_(0, nms(b, s, t), True), "shape",
+            ),
+            "an empty float tensor": (lambda b, s, t: torch.tensor(nms(b, s, t).tolist()), "No boxes"),
+        },
+    ),
+    Exercise(
+        id="02.2",
+        title="The coordinate trick",
+        difficulty=2,
+        minutes=10,
+        hints=(
+            "Class c moves by c times a step. The step must be larger than the extent of all boxes together.",
+            "All coordinates lie between boxes.min() and boxes.max(). A step of their difference plus 1 leaves a gap "
+            "between two classes, also when the smallest coordinate is negative.",
+            "step = boxes.max() - boxes.min() + 1, then nms(boxes + (labels * step)[:, None], scores, threshold). An "
+            "empty tensor has no max: return nms(boxes, scores, threshold) before.",
+        ),
+        tests=(
+            one_place, many_classes, touching_when_moved, negative_coordinates, a_large_image, no_boxes_of_any_class,
+        ),
+        mutants={
+            "classes ignored": (lambda b, s, c, t: nms(b, s, t), "at one place"),
+            "largest coordinate plus one": (_moved_by(lambda b: b.max() + 1), "negative coordinates"),
+            "a fixed distance": (_moved_by(lambda b: 1000.0), "fixed distance"),
+            "one pixel a class": (_moved_by(lambda b: 1.0), "at one place"),
+            "largest width": (_moved_by(lambda b: (b[:, 2] - b[:, 0]).max() + 1), "spread over"),
+            "only the left side moved": (_only_x, "boxes["),
+            "class after class": (_grouped, "classes 2, 2, 0 and 9"),
+            "no boxes forgotten": (_no_guard, "max()"),
+        },
+    ),
+    Exercise(
+        id="02.3",
+        title="Soft suppression",
+        difficulty=3,
+        minutes=15,
+        hints=(
+            "Work on a copy of the scores, and keep a tensor `rest` of the boxes not taken yet. Each round takes one.",
+            "scores[rest].argmax() is a place in rest, not an index of a box: the box is rest[place]. Remove it from "
+            "rest before you lower the others.",
+            "taken = rest[place]; rest = torch.cat([rest[:place], rest[place + 1:]]); then multiply scores[rest] by "
+            "torch.exp(-iou(boxes[taken], boxes[rest]) ** 2 / sigma). Mind the brackets: square, then minus.",
+        ),
+        tests=(two_overlapping, far_apart, a_copy, mmcv_boxes, a_new_order, nothing_to_lower),
+        mutants={
+            "IoU not squared": (_soft(lambda s, sigma: torch.exp(-s / sigma)), "3/7"),
+            "linear": (_soft(lambda s, sigma: 1 - s), "3/7"),
+            "divided by two sigma squared": (_soft(lambda s, sigma: torch.exp(-s * s / (2 * sigma**2))), "sigma 0.25"),
+            "greedy": (_soft(lambda s, sigma: (s <= sigma).float()), "3/7"),
+            "first order kept": (_soft(_gaussian, again=False), "changes who is next"),
+            "taken boxes lowered as well": (_soft(_gaussian, taken_too=True), "3/7"),
+            "sorted by score": (_sorted_scores, "3/7"),
+            "raised instead of lowered": (_soft(lambda s, sigma: torch.exp(s * s / sigma)), "too large"),
+        },
+    ),
+    Exercise(
+        id="02.4",
+        title="Count what went wrong",
+        difficulty=2,
+        minutes=10,
+        hints=(
+            "First count the reports of every object. Both numbers follow from those counts.",
+            "torch.bincount(source, minlength=num_objects) counts them, but it refuses negative numbers. "
+            "source[source >= 0] leaves the false alarms out.",
+            "lost = (reports == 0).sum(). Doubles are reports - 1 where there is at least one: "
+            "(reports - 1).clamp(min=0).sum(). Return int(lost), int(doubles).",
+        ),
+        tests=(
+            all_found_once, reported_three_times, lost_in_the_middle, lost_at_the_end, false_alarms, nothing_kept,
+            no_objects,
+        ),
+        mutants={
+            "no minlength": (_no_minlength, "last two of four"),
+            "objects doubled instead of doubles": (_objects_doubled, "two doubles"),
+            "no clamp": (_no_clamp, "Objects 1 and 3"),
+            "false alarms as an object": (_from_unique, "False alarms"),
+            "false alarms for the last object": (_last_object_for_false_alarms, "False alarms"),
+            "every report of a doubled object": (
+                lambda source, n: _as_ints(
+                    (torch.bincount(source[source >= 0], minlength=n) == 0).sum(),
+                    sum(r for r in torch.bincount(source[source >= 0], minlength=n).tolist() if r > 1),
+                ),
+                "two doubles",
+            ),
+        },
+    ),
+)  # fmt: skip

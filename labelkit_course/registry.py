@@ -1,0 +1,40 @@
+"""Finds exercises by id: chapter NN declares its own in `exercises/chNN.py`, as a tuple named EXERCISES."""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+
+from labelkit_course import exercises
+from labelkit_course.exercise import Exercise
+
+
+@cache
+def of_chapter(number: str) -> tuple[Exercise, ...]:
+    """The exercises of chapter `number` ("05"), in order; none for a chapter without a module."""
+    if number not in chapters():
+        return ()
+    declared = import_module(f"labelkit_course.exercises.ch{number}").EXERCISES
+    expected = [f"{number}.{i}" for i in range(1, len(declared) + 1)]
+    if [exercise.id for exercise in declared] != expected:
+        raise ValueError(f"exercises/ch{number}.py must declare {expected}, in this order")
+    return tuple(declared)
+
+
+def chapters() -> tuple[str, ...]:
+    """Numbers of the chapters that have exercises."""
+    names = (module.name for module in pkgutil.iter_modules(exercises.__path__))
+    return tuple(sorted(name[2:] for name in names if name.startswith("ch")))
+
+
+def every() -> tuple[Exercise, ...]:
+    return tuple(exercise for number in chapters() for exercise in of_chapter(number))
+
+
+def find(exercise_id: str) -> Exercise:
+    """The exercise with this id; a ValueError that lists the chapter's own where there is none."""
+    number = str(exercise_id).split(".")[0]
+    for exercise in of_chapter(number):
+        if exercise.id == exercise_id:
+            return exercise
+    there = ", ".join(exercise.id for exercise in of_chapter(number)) or "no exercises"
+    raise ValueError(f"There is no exercise {exercise_id!r}. Chapter {number} has {there}.")
