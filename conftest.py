@@ -11,6 +11,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker, before torch is loaded: workers share the cores
 
+if os.environ.get("LABELKIT_TYPES"):
+    from jaxtyping import install_import_hook
+
+    import tests.typechecker  # noqa: F401
+
+    # Tests hold every call to the shapes and types of its signature: before anything of labelkit is imported.
+    install_import_hook("labelkit", "tests.typechecker.check")
+
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 

@@ -1,5 +1,6 @@
 """What every test may ask for. The device is a parameter: tests marked gpu skip themselves where there is none."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -9,3 +10,11 @@ def device(request) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture
+def unchecked():
+    """For tests that pass what a signature forbids: the sentence that a user gets, who has no type checker."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
