@@ -67,6 +67,13 @@ class Assignment:
             raise ValueError(f"num_gts must be a list of {len(self.gt)} counts, one an image of the batch")
         return [torch.bincount(gt[gt >= 0], minlength=n) for gt, n in zip(self.gt, num_gts, strict=True)]
 
+    def pairs(self) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]] | list[tuple[Int[Tensor, "n"], Int[Tensor, "n"]]]:
+        """(prior, gt) of the positives, by prior; for a batch a list of one such couple an image."""
+        if self.gt.ndim == 1:
+            prior = (self.gt >= 0).nonzero().squeeze(1)
+            return prior, self.gt[prior]
+        return [(prior, gt[prior]) for gt in self.gt for prior in ((gt >= 0).nonzero().squeeze(1),)]
+
     def __getitem__(self, image: int) -> Assignment:
         """The assignment of one image of a batch."""
         if self.gt.ndim == 1:

@@ -105,6 +105,11 @@ class Priors:
         return self.boxes.T.contiguous()
 
     @cached_property
+    def has_points(self) -> bool:
+        """Whether any of them is a point, a box of size zero."""
+        return bool((self.boxes[:, :2] == self.boxes[:, 2:]).all(dim=1).any())
+
+    @cached_property
     def levels(self) -> Int[Tensor, "P"]:
         """Which pyramid level each prior belongs to, counted from 0."""
         return self._spread(torch.arange(len(self.level_sizes)))

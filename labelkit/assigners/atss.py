@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelkit.assigners.arguments import check_count
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import encode_ltrb
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, nearest_per_level
@@ -46,7 +47,7 @@ class ATSS(Assigner):
         if self.ddof not in (0, 1):
             raise ValueError(f"ddof must be 0 or 1, got {self.ddof!r}")
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Who may match: the k nearest priors of every level.
         near = nearest_per_level(priors, gts.boxes, self.k)
         # How well: by IoU.
@@ -58,7 +59,7 @@ class ATSS(Assigner):
         inside = encode_ltrb(boxes, priors.centers.index_select(0, pairs.prior)).amin(dim=1) > _INSIDE
         chosen = pairs[enough & inside]
         # Who wins: the ground truth with the highest IoU.
-        return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)])
+        return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], bar=threshold)
 
 
 def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:

@@ -1,4 +1,4 @@
-"""What all assigners share: the ground truths of a batch as one list, the checks at the door, the way out.
+"""What all assigners share: the checks at the door, and the way out as labels or as an explanation.
 
 An assigner is a frozen dataclass with one method, `assign`, that reads as the four questions: who may match, how
 well, who is chosen, who wins. A batch is not a special case: its ground truths are concatenated, a pair belongs to
@@ -7,89 +7,19 @@ its ground truth's image, and nothing is padded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
-from labelkit.boxes import as_float, check_boxes
+from labelkit.assigners.explanation import Explanation, Steps, explanations, labels_of
+from labelkit.assigners.ground_truths import GroundTruths, Target, collect
+from labelkit.assigners.regions import REGION_THRESH, covered_slots
+from labelkit.assignment import Assignment, Predictions
+from labelkit.boxes import as_float
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs
-
-Target = dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class GroundTruths:
-    """The ground truths of a batch, concatenated. A global index counts over the batch, a slot is image * P + prior."""
-
-    boxes: Float[Tensor, "G 4"]
-    labels: Int[Tensor, "G"] | None
-    counts: tuple[int, ...]
-    num_priors: int
-
-    def __len__(self) -> int:
-        return self.boxes.shape[0]
-
-    @property
-    def images(self) -> int:
-        return len(self.counts)
-
-    @property
-    def slots(self) -> int:
-        return self.images * self.num_priors
-
-    @cached_property
-    def image(self) -> Int[Tensor, "G"]:
-        """Which image of the batch each ground truth belongs to."""
-        return torch.repeat_interleave(torch.tensor(self.counts, dtype=torch.int64)).to(self.boxes.device)
-
-    @cached_property
-    def index_in_image(self) -> Int[Tensor, "G"]:
-        """The index of each ground truth in its own image."""
-        own = [torch.arange(count) for count in self.counts]
-        return torch.cat([torch.zeros(0, dtype=torch.int64), *own]).to(self.boxes.device)
-
-    def slot(self, pairs: Pairs) -> Int[Tensor, "n"]:
-        """Where the prior of each pair stands over the whole batch: a prior serves every image separately."""
-        return pairs.prior if self.images == 1 else self.image.index_select(0, pairs.gt) * self.num_priors + pairs.prior
-
-    def mark(self, pairs: Pairs) -> Bool[Tensor, "slots"]:
-        """Which slots the priors of these pairs stand in."""
-        marked = torch.zeros(self.slots, dtype=torch.bool, device=self.boxes.device)
-        return marked.index_fill_(0, self.slot(pairs), True)
-
-    def assignment(
-        self,
-        positive: Pairs,
-        ignored: Int[Tensor, "m"] | None = None,
-        score_target: Float[Tensor, "n"] | float = 1.0,
-        weight: Float[Tensor, "n"] | None = None,
-    ) -> Assignment:
-        """The flat answer [B * P]: `positive` pairs (one a slot), `ignored` slots, all other slots negative.
-
-        A slot that is positive and ignored is positive. score_target and weight belong to the positive pairs.
-        """
-        slot, real = self.slot(positive), positive.value
-        gt = torch.full((self.slots,), NEGATIVE, dtype=torch.int64, device=self.boxes.device)
-        if ignored is not None:
-            gt.index_fill_(0, ignored, IGNORED)
-        gt.index_copy_(0, slot, positive.gt if self.images == 1 else self.index_in_image.index_select(0, positive.gt))
-        similarity, score = real.new_zeros(self.slots), real.new_zeros(self.slots)
-        similarity.index_copy_(0, slot, real)
-        if isinstance(score_target, Tensor):
-            score.index_copy_(0, slot, score_target)
-        else:
-            score.index_fill_(0, slot, score_target)
-        if isinstance(weight, Tensor):
-            loss_weight = real.new_ones(self.slots).index_copy_(0, slot, weight)
-        else:
-            loss_weight = real.new_ones(()).expand(self.slots)
-        return Assignment(gt, similarity, score, loss_weight)
 
 
 class Assigner:
@@ -97,68 +27,64 @@ class Assigner:
 
     Returns an `Assignment`, for a list with a leading batch dimension. Runs without gradient, changes no input,
     stays on the device of the priors. `predictions` are asked for by methods that look at the network's output.
+
+    A target may flag boxes as "iscrowd" or "ignore" ([G], 0 or 1): regions where nothing may be learned. They are
+    assigned to no prior, take none from an object, and priors that are not positive and have at least `region_thresh`
+    of their own area in one are IGNORED, whatever the rule. `gt` counts over all boxes, flagged ones included.
     """
 
-    needs_predictions = False
+    needs_predictions: ClassVar[bool] = False
+
+    # assign(priors, gts) for all images at once; methods that need predictions take them as a third argument.
+    assign: Callable[..., Steps]
 
     @torch.no_grad()
     def __call__(
-        self, priors: Priors, target: Target | Sequence[Target], predictions: Predictions | None = None
+        self,
+        priors: Priors,
+        target: Target | Sequence[Target],
+        predictions: Predictions | None = None,
+        *,
+        region_thresh: float = REGION_THRESH,
     ) -> Assignment:
-        single = isinstance(target, dict)
-        gts = collect([target] if single else target, priors)
-        if self.needs_predictions:
-            predictions = _check_predictions(predictions, gts, single)
-            answer = self.assign(priors, gts, predictions)
-        else:
-            answer = self.assign(priors, gts)
-        if single:
-            return answer
-        return Assignment(*(getattr(answer, field.name).view(gts.images, len(priors)) for field in fields(Assignment)))
+        gts, steps = self._run(priors, target, predictions)
+        answer = labels_of(steps, gts, covered_slots(priors, gts, region_thresh))
+        return answer if isinstance(target, Mapping) else _by_image(answer, gts)
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
-        """The flat answer for all images, [B * P]; methods that need predictions take them as a third argument."""
-        raise NotImplementedError
+    @torch.no_grad()
+    def explain(
+        self,
+        priors: Priors,
+        target: Target | Sequence[Target],
+        predictions: Predictions | None = None,
+        *,
+        region_thresh: float = REGION_THRESH,
+    ) -> Explanation | list[Explanation]:
+        """What led to the labels: candidates, bars, chosen pairs, winners and losers; a list for a batch.
 
+        The same run as a call of the assigner, so its `assignment` is the call's answer.
+        """
+        gts, steps = self._run(priors, target, predictions)
+        answer = _by_image(labels_of(steps, gts, covered_slots(priors, gts, region_thresh)), gts)
+        targets = [target] if isinstance(target, Mapping) else target
+        totals = [len(one["boxes"]) for one in targets]
+        found = explanations(steps, gts, [answer[image] for image in range(gts.images)], totals)
+        return found[0] if isinstance(target, Mapping) else found
 
-def collect(targets: Sequence[Target], priors: Priors) -> GroundTruths:
-    """Check every target and concatenate them. The errors name the target, the index and the value."""
-    if not isinstance(priors, Priors):
-        raise ValueError(f"priors must be a labelkit.Priors, got {type(priors).__name__}: see Priors.from_boxes")
-    boxes = [_check_target(target, f"target[{i}]", priors) for i, target in enumerate(targets)]
-    labels = [target.get("labels") for target in targets]
-    flat = boxes[0] if len(boxes) == 1 else torch.cat([priors.boxes.new_zeros(0, 4), *boxes])
-    if flat.dtype != priors.boxes.dtype:
-        flat = flat.to(torch.promote_types(flat.dtype, priors.boxes.dtype))
-    known = all(label is not None for label in labels)
-    none = torch.zeros(0, dtype=torch.int64, device=priors.device)
-    return GroundTruths(flat, torch.cat([none, *labels]) if known else None, tuple(map(len, boxes)), len(priors))
-
-
-def _check_target(target: Target, name: str, priors: Priors) -> Tensor:
-    if not isinstance(target, dict) or "boxes" not in target:
-        raise ValueError(f"{name} must be a dict with 'boxes' [G, 4] and 'labels' [G], got {target!r:.80}")
-    boxes, labels = target["boxes"], target.get("labels")
-    for key, value in (("boxes", boxes), ("labels", labels)):
-        if isinstance(value, Tensor) and value.device != priors.device:
-            raise ValueError(f"{name}['{key}'] is on {value.device}, the priors are on {priors.device}")
-    if isinstance(boxes, Tensor) and boxes.numel() == 0:
-        boxes = boxes.reshape(-1, 4)
-    boxes = check_boxes(boxes.as_subclass(Tensor) if isinstance(boxes, Tensor) else boxes, f"{name}['boxes']")
-    if labels is not None:
-        _check_labels(labels, f"{name}['labels']", len(boxes))
-    return boxes
+    def _run(
+        self, priors: Priors, target: Target | Sequence[Target], predictions: Predictions | None
+    ) -> tuple[GroundTruths, Steps]:
+        single = isinstance(target, Mapping)
+        gts = collect([target] if isinstance(target, Mapping) else target, priors)
+        if not self.needs_predictions:
+            return gts, self.assign(priors, gts)
+        return gts, self.assign(priors, gts, _check_predictions(predictions, gts, single))
 
 
-def _check_labels(labels: Tensor, name: str, count: int) -> None:
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
-        kind = getattr(labels, "dtype", type(labels).__name__)
-        raise ValueError(f"{name} must be a tensor of whole numbers, got {kind}")
-    if labels.shape != (count,):
-        raise ValueError(f"{name} must have shape [{count}], one class for each box, got {list(labels.shape)}")
-    if count and int(labels.min()) < 0:
-        index = int((labels < 0).nonzero()[0])
-        raise ValueError(f"{name}[{index}] must be a class counted from 0, got {int(labels[index])}")
+def _by_image(answer: Assignment, gts: GroundTruths) -> Assignment:
+    """The flat answer with a leading batch dimension."""
+    shape = (gts.images, gts.num_priors)
+    return Assignment(*(getattr(answer, field.name).view(shape) for field in fields(Assignment)))
 
 
 def _check_predictions(predictions: Predictions | None, gts: GroundTruths, single: bool) -> Predictions:
@@ -179,15 +105,22 @@ def _check_predictions(predictions: Predictions | None, gts: GroundTruths, singl
         if not bool(torch.isfinite(value).all()):
             index = (~torch.isfinite(value)).nonzero()[0].tolist()
             raise ValueError(f"predictions.{name}{index} must be finite, got {float(value[tuple(index)])}")
-    if len(gts) and int(gts.labels.max()) >= scores.shape[-1]:
-        index = int(gts.labels.argmax())
+    _check_classes(gts, gts.labels, scores)
+    return Predictions(boxes, scores)
+
+
+def _check_classes(gts: GroundTruths, labels: Tensor, scores: Tensor) -> None:
+    """Every label has a column, every score is a probability."""
+    classes = scores.shape[-1]
+    if len(gts) and int(labels.max()) >= classes:
+        index = int(labels.argmax())
+        image, own = int(gts.image[index]), int(gts.index_in_image[index])
         raise ValueError(
-            f"labels[{index}] must be below the {scores.shape[-1]} classes of predictions.scores, "
-            f"got {int(gts.labels[index])}"
+            f"target[{image}]['labels'][{own}] must be below the {classes} classes of predictions.scores, "
+            f"got {int(labels[index])}"
         )
     if scores.numel() and not bool((scores.min() >= 0) & (scores.max() <= 1)):
         raise ValueError(
             f"predictions.scores must be probabilities in [0, 1], got values from {float(scores.min())} "
             f"to {float(scores.max())}: apply a sigmoid to logits first"
         )
-    return Predictions(boxes, scores)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, within
@@ -48,7 +49,7 @@ class FCOS(Assigner):
             if not low <= high:
                 raise ValueError(f"regress_ranges[{level}] must be (low, high) with low <= high, got {(low, high)}")
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         low, high, radius = self._level_limits(priors)
         center, parts = centers(gts.boxes), []
         # Who may match: the points near enough to a ground truth on a level that can hold it.
@@ -68,7 +69,19 @@ class FCOS(Assigner):
         pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
         won = first_of(gts.slot(pairs), gts.slots, area(gts.boxes).index_select(0, pairs.gt), pairs.gt)
-        return gts.assignment(pairs[won])
+        return Steps(lambda: self._inside(priors, gts), pairs, pairs[won], bar=0.0)
+
+    @staticmethod
+    def _inside(priors: Priors, gts: GroundTruths) -> Pairs:
+        """Every point inside a ground truth, on whatever level: of these the rule chooses. For `explain` only: most
+        stand on levels of the wrong scale, where labels need no look."""
+        half = [(side[:, None] / 2).expand(-1, len(priors.level_sizes)) for side in sizes(gts.boxes)]
+        parts = []
+        for prior, owner in within(priors, centers(gts.boxes), *half):
+            distance = encode_ltrb(gts.boxes.index_select(0, owner), priors.centers.index_select(0, prior))
+            inside = (distance.amin(dim=-1) > 0).nonzero().squeeze(1)
+            parts.append(Pairs(prior[inside].long(), owner[inside].long(), centerness(distance[inside])))
+        return Pairs.cat(parts, priors)
 
     def _in_range(self, farthest: Tensor, low: Tensor, high: Tensor) -> Tensor:
         if self.closed_ranges:

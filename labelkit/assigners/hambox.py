@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_threshold
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment, Predictions
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
+from labelkit.assignment import Predictions
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, plausible
 from labelkit.search.choosing import best_first, best_per_prior
@@ -44,7 +46,7 @@ class HAMBox(Assigner):
         for name in ("decoded_thresh", "fg_thresh", "ignore_thresh"):
             check_threshold(name, getattr(self, name))
 
-    def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         # Step one: who overlaps well enough; the best ground truth wins.
         pairs = plausible(priors, gts.boxes, iou, floor=self.fg_thresh)
         matched = pairs[best_per_prior(pairs, gts.slot(pairs), gts.slots)]
@@ -58,7 +60,8 @@ class HAMBox(Assigner):
         # Step three: who regresses well and was not needed is ignored.
         ignored = gts.slot(decoded[decoded.value >= self.ignore_thresh])
         weight = torch.cat((torch.ones_like(matched.value), extra.value))
-        return gts.assignment(Pairs.cat([matched, extra], priors), ignored, weight=weight)
+        winners = Pairs.cat([matched, extra], priors)
+        return Steps((pairs, decoded), (pairs, extra), winners, ignored, self.fg_thresh, weight=weight)
 
 
 def decoded_pairs(gts: GroundTruths, boxes: Tensor, floor: float) -> Pairs:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, challengers, plausible
@@ -54,24 +56,30 @@ class MaxIoU(Assigner):
         if self.low_quality_ties not in ("all", "first", "nearest"):
             raise ValueError(f"low_quality_ties must be 'all', 'first' or 'nearest', got {self.low_quality_ties!r}")
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Who may match, and how well: all pairs from bg_thresh up, and each ground truth's best ones.
         k = 1 if self.allow_low_quality_matches else 0
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=k)
         slot = gts.slot(pairs)
-        # Who is chosen: each prior's best ground truth, if it is good enough.
         own = pairs[best_per_prior(pairs, slot, gts.slots)]
-        positive, ignored = own[own.value >= self.fg_thresh], gts.slot(own[own.value >= self.bg_thresh])
+        # Who is chosen: what is good enough; what is not bad enough is ignored. Who wins: the best ground truth.
+        good, ignored = own[own.value >= self.fg_thresh], gts.slot(own[own.value >= self.bg_thresh])
         if not self.allow_low_quality_matches:
-            return gts.assignment(positive, ignored)
-        # Who wins: a prior claimed by the low-quality rule goes to its owner.
+            return Steps(pairs, lambda: pairs[pairs.value >= self.fg_thresh], good, ignored, self.fg_thresh)
+        # The low-quality rule chooses more, and a prior that it claims goes to its owner.
         claim = pairs[self._claims(priors, gts, pairs)]
         if self.low_quality_owner == "gt":
-            claim = claim[first_of(gts.slot(claim), gts.slots, -claim.gt)]
+            owned = claim[first_of(gts.slot(claim), gts.slots, -claim.gt)]
         else:
-            claim = self._argmax_of_claimed(priors, gts, own, claim)
-        free = ~gts.mark(claim).index_select(0, gts.slot(positive))
-        return gts.assignment(Pairs.cat([positive[free], claim], priors), ignored)
+            owned = self._argmax_of_claimed(priors, gts, own, claim)
+        free = ~gts.mark(owned).index_select(0, gts.slot(good))
+        positive = Pairs.cat([good[free], owned], priors)
+        return Steps(pairs, lambda: self._chosen(pairs, claim), positive, ignored, self.fg_thresh)
+
+    def _chosen(self, pairs: Pairs, claim: Pairs) -> Pairs:
+        """All pairs that pass the threshold, and the claims below it."""
+        passed, below = pairs[pairs.value >= self.fg_thresh], claim[claim.value < self.fg_thresh]
+        return Pairs(*(torch.cat((getattr(passed, n), getattr(below, n))) for n in ("prior", "gt", "value")))
 
     def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"] | Int[Tensor, "m"]:
         """The pairs whose similarity equals the best of their ground truth exactly, ties by `low_quality_ties`."""

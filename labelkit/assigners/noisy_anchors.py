@@ -11,8 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelkit.assigners.arguments import check_count
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment, Predictions
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
+from labelkit.assignment import Predictions
 from labelkit.priors import Priors
 from labelkit.search.candidates import challengers, plausible
 from labelkit.search.choosing import best_per_prior, first_of, top_k
@@ -58,7 +60,7 @@ class NoisyAnchors(Assigner):
         if self.variant == "official" and self.gamma != 1:
             raise ValueError(f"gamma must be 1 in the official variant, which knows none, got {self.gamma}")
 
-    def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         # Who may match, how well, who is chosen: the n best of every ground truth.
         pairs = plausible(priors, gts.boxes, iou, floor=math.inf, k=self.n)
         listed = pairs[top_k(pairs, len(gts), self.n)]
@@ -79,7 +81,7 @@ class NoisyAnchors(Assigner):
         else:
             label, weight = self._official(loc, cls, image, place[slot], gts.images)
         real = positive.value.dtype
-        return gts.assignment(positive, score_target=label.to(real), weight=weight.to(real))
+        return Steps(pairs, listed, positive, score_target=label.to(real), weight=weight.to(real))
 
     def _blend(self, loc: Tensor, cls: Tensor) -> Tensor:
         return self.alpha * loc + (1 - self.alpha) * cls

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from labelkit.assigners.arguments import check_count, check_threshold
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, plausible
 from labelkit.search.choosing import best_first, best_per_prior, top_k
@@ -44,18 +45,21 @@ class RFLA(Assigner):
         check_threshold("beta", self.beta)
         check_threshold("bg_thresh", self.bg_thresh)
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Round one. Who may match and how well, who is chosen, who wins.
-        first = _k_best(plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k), gts, self.k)
+        alike = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
+        chosen, first = _k_best(alike, gts, self.k)
         # Round two, the same on smaller priors; what is too similar for background is ignored.
         of_shrunk = OfScaledPriors(self.similarity, self.beta)
         pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
-        second = _k_best(pairs, gts, 1)
+        chosen_again, second = _k_best(pairs, gts, 1)
         positive = Pairs.cat([first, second[~gts.mark(first)[gts.slot(second)]]], priors)
         if self.rescue:
-            positive = Pairs.cat([positive, self._rescued(priors, gts, positive)], priors)
-        return gts.assignment(positive, ignored)
+            rescued = self._rescued(priors, gts, positive)
+            positive = Pairs.cat([positive, rescued], priors)
+            return Steps((alike, pairs, rescued), (chosen, chosen_again, rescued), positive, ignored)
+        return Steps((alike, pairs), (chosen, chosen_again), positive, ignored)
 
     def _rescued(self, priors: Priors, gts: GroundTruths, positive: Pairs) -> Pairs:
         """A free prior for each ground truth without one, looked for among ever more of its most similar priors."""
@@ -75,6 +79,7 @@ class RFLA(Assigner):
 HLA = RFLA  # the name of the assignment alone, in the paper and in the first edition
 
 
-def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> Pairs:
+def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Pairs, Pairs]:
+    """Who is chosen, and who of them wins."""
     chosen = pairs[top_k(pairs, len(gts), k)]
-    return chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]
+    return chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]

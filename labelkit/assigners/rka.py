@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labelkit.assigners.arguments import check_count, check_threshold
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Similarity, plausible
 from labelkit.search.choosing import best_per_prior, top_k
@@ -37,11 +38,11 @@ class RKA(Assigner):
                 f"similarity must be given, for example functools.partial(nwd, constant=...), got {self.similarity!r}"
             )
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Who may match, and how well: the k best of every ground truth, and all that is too similar for background.
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=self.k)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         # Who is chosen: the k best.
         chosen = pairs[top_k(pairs, len(gts), self.k)]
         # Who wins: the most similar ground truth.
-        return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], ignored)
+        return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], ignored)

@@ -10,8 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from labelkit.assigners.arguments import check_count
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, plausible
 from labelkit.search.choosing import best_first, best_per_prior, first_of
@@ -45,7 +46,7 @@ class S3FD(Assigner):
         if self.n != "mean":
             check_count("n", self.n)
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Who may match, and how well: every overlap that stage two would accept, and the best of each ground truth.
         pairs = plausible(priors, gts.boxes, iou, floor=max(self.min_iou, _ABOVE_ZERO), k=1)
         slot = gts.slot(pairs)
@@ -60,7 +61,8 @@ class S3FD(Assigner):
         room = self._missing(gts, torch.bincount(matched.gt, minlength=len(gts)))
         free = pairs[own & (pairs.value > self.min_iou) & ~taken[slot]]
         extra = free[best_first(free, gts.slot(free), gts.slots, room)]
-        return gts.assignment(Pairs.cat([matched, extra], priors))
+        positive = Pairs.cat([matched, extra], priors)
+        return Steps(pairs, positive, positive, bar=self.fg_thresh)
 
     def _missing(self, gts: GroundTruths, matched: Int[Tensor, "G"]) -> Int[Tensor, "G"]:
         """How many priors each ground truth lacks; 0 or less: none."""

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 from labelkit.assigners.arguments import check_count
-from labelkit.assigners.base import Assigner, GroundTruths
-from labelkit.assignment import Assignment
+from labelkit.assigners.base import Assigner
+from labelkit.assigners.explanation import Steps
+from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
 from labelkit.search.candidates import Similarity, plausible
@@ -33,7 +34,7 @@ class TopK(Assigner):
     def __post_init__(self) -> None:
         check_count("k", self.k)
 
-    def assign(self, priors: Priors, gts: GroundTruths) -> Assignment:
+    def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Who may match, and how well: all priors as similar as a ground truth's k-th best.
         pairs = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
         # Who is chosen: the k best.
@@ -42,4 +43,4 @@ class TopK(Assigner):
         order = (-pairs.value, dx * dx + dy * dy, pairs.prior)
         chosen = pairs[first_k(pairs.gt, len(gts), self.k, *order)]
         # Who wins: the most similar ground truth.
-        return gts.assignment(chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)])
+        return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)])

@@ -1,0 +1,181 @@
+"""The door of an assigner: the targets of a batch, checked and laid end to end; objects apart from ignored regions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from labelkit.boxes import check_boxes
+from labelkit.priors import Priors
+from labelkit.search.candidates import Pairs
+
+Target = Mapping[str, Tensor]
+FLAGS = ("iscrowd", "ignore")  # a box with either is a region where nothing may be learned
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruths:
+    """The objects of a batch, concatenated. A global index counts over the batch, a slot is image * P + prior.
+
+    counts: objects in each image. own_index: the index of each object in its target; None where it is the place in
+    its image, because nothing was flagged. regions, region_counts: the flagged boxes likewise, which no rule sees.
+    """
+
+    boxes: Float[Tensor, "G 4"]
+    labels: Int[Tensor, "G"] | None
+    counts: tuple[int, ...]
+    num_priors: int
+    own_index: Int[Tensor, "G"] | None = None
+    regions: Float[Tensor, "R 4"] | None = None
+    region_counts: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    @property
+    def images(self) -> int:
+        return len(self.counts)
+
+    @property
+    def slots(self) -> int:
+        return self.images * self.num_priors
+
+    @cached_property
+    def image(self) -> Int[Tensor, "G"]:
+        """Which image of the batch each ground truth belongs to."""
+        return torch.repeat_interleave(torch.tensor(self.counts, dtype=torch.int64)).to(self.boxes.device)
+
+    @cached_property
+    def index_in_image(self) -> Int[Tensor, "G"]:
+        """The index of each ground truth among the boxes of its own target."""
+        if self.own_index is not None:
+            return self.own_index
+        own = [torch.arange(count) for count in self.counts]
+        return torch.cat([torch.zeros(0, dtype=torch.int64), *own]).to(self.boxes.device)
+
+    def local(self, gt: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Indices in the own target instead of global ones."""
+        return gt if self.images == 1 and self.own_index is None else self.index_in_image.index_select(0, gt)
+
+    def slot(self, pairs: Pairs) -> Int[Tensor, "n"]:
+        """Where the prior of each pair stands over the whole batch: a prior serves every image separately."""
+        return pairs.prior if self.images == 1 else self.image.index_select(0, pairs.gt) * self.num_priors + pairs.prior
+
+    def mark(self, pairs: Pairs) -> Bool[Tensor, "slots"]:
+        """Which slots the priors of these pairs stand in."""
+        marked = torch.zeros(self.slots, dtype=torch.bool, device=self.boxes.device)
+        return marked.index_fill_(0, self.slot(pairs), True)
+
+    def only_regions(self) -> GroundTruths | None:
+        """The regions in the place of the objects, so that their pairs find their slots; None if there are none."""
+        if self.regions is None:
+            return None
+        return GroundTruths(self.regions, None, self.region_counts, self.num_priors)
+
+
+def collect(targets: Sequence[Target], priors: Priors) -> GroundTruths:
+    """Check every target and concatenate them. The errors name the target, the index and the value."""
+    if not isinstance(priors, Priors):
+        raise ValueError(f"priors must be a labelkit.Priors, got {type(priors).__name__}: see Priors.from_boxes")
+    checked = [_checked(target, f"target[{i}]", priors) for i, target in enumerate(targets)]
+    flat = _end_to_end([one.boxes for one in checked], priors)
+    counts = tuple(len(one.boxes) for one in checked)
+    labels = None
+    if all(one.labels is not None for one in checked):
+        none = torch.zeros(0, dtype=torch.int64, device=priors.device)
+        labels = torch.cat([none, *(one.labels for one in checked if one.labels is not None)])
+    if all(one.flagged is None for one in checked):
+        return GroundTruths(flat, labels, counts, len(priors))
+    return _apart(GroundTruths(flat, labels, counts, len(priors)), [one.flagged for one in checked])
+
+
+def _apart(everything: GroundTruths, flagged: Sequence[Tensor | None]) -> GroundTruths:
+    """Objects and flagged regions apart."""
+    device = everything.boxes.device
+    flags = [
+        torch.zeros(count, dtype=torch.bool, device=device) if one is None else one
+        for one, count in zip(flagged, everything.counts, strict=True)
+    ]
+    regions = torch.stack([one.sum() for one in flags]).tolist()
+    flag = torch.cat(flags)
+    keep, drop = (~flag).nonzero().squeeze(1), flag.nonzero().squeeze(1)
+    return GroundTruths(
+        everything.boxes[keep],
+        None if everything.labels is None else everything.labels[keep],
+        tuple(count - region for count, region in zip(everything.counts, regions, strict=True)),
+        everything.num_priors,
+        everything.index_in_image[keep],
+        everything.boxes[drop],
+        tuple(regions),
+    )
+
+
+def _end_to_end(boxes: Sequence[Tensor], priors: Priors) -> Tensor:
+    """One tensor, at least as wide as the priors."""
+    flat = boxes[0] if len(boxes) == 1 else torch.cat([priors.boxes.new_zeros(0, 4), *boxes])
+    if flat.dtype != priors.boxes.dtype:
+        flat = flat.to(torch.promote_types(flat.dtype, priors.boxes.dtype))
+    return flat
+
+
+class _Checked(NamedTuple):
+    boxes: Tensor
+    labels: Tensor | None
+    flagged: Tensor | None
+
+
+def _checked(target: object, name: str, priors: Priors) -> _Checked:
+    if not isinstance(target, Mapping) or "boxes" not in target:
+        raise ValueError(f"{name} must be a dict with 'boxes' [G, 4] and 'labels' [G], got {target!r:.80}")
+    for key in ("boxes", "labels", *FLAGS):
+        value = target.get(key)
+        if isinstance(value, Tensor) and value.device != priors.device:
+            raise ValueError(f"{name}['{key}'] is on {value.device}, the priors are on {priors.device}")
+    boxes, labels = target["boxes"], target.get("labels")
+    if isinstance(boxes, Tensor) and boxes.numel() == 0:
+        boxes = boxes.reshape(-1, 4)
+    boxes = check_boxes(boxes.as_subclass(Tensor) if isinstance(boxes, Tensor) else boxes, f"{name}['boxes']")
+    if labels is not None:
+        labels = _check_labels(labels, f"{name}['labels']", len(boxes))
+    return _Checked(boxes, labels, _flagged(target, name, boxes))
+
+
+def _check_labels(labels: object, name: str, count: int) -> Tensor:
+    # torch.tensor([]) is float32: no labels need no dtype.
+    nothing = isinstance(labels, Tensor) and count == 0 and labels.numel() == 0
+    if not isinstance(labels, Tensor) or (labels.is_floating_point() or labels.dtype == torch.bool) and not nothing:
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise ValueError(f"{name} must be a tensor of whole numbers, got {kind}")
+    if nothing:
+        return labels.reshape(0).long()
+    if labels.shape != (count,):
+        raise ValueError(f"{name} must have shape [{count}], one class for each box, got {list(labels.shape)}")
+    if count and int(labels.min()) < 0:
+        index = int((labels < 0).nonzero()[0])
+        raise ValueError(f"{name}[{index}] must be a class counted from 0, got {int(labels[index])}")
+    return labels
+
+
+def _flagged(target: Mapping[str, object], name: str, boxes: Tensor) -> Tensor | None:
+    """Which boxes are regions to be ignored; None if none is."""
+    flagged = None
+    for key in FLAGS:
+        value = target.get(key)
+        if value is None or not len(boxes):
+            continue
+        if not isinstance(value, Tensor) or value.shape != (len(boxes),):
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name}['{key}'] must have shape [{len(boxes)}], one flag for each box, got {found}")
+        flag = value != 0
+        bad = (flag & (value != 1)).nonzero()
+        if len(bad):
+            index = int(bad[0])
+            raise ValueError(f"{name}['{key}'][{index}] must be 0 or 1, got {value[index].item()}")
+        flagged = flag if flagged is None else flagged | flag
+    return flagged if flagged is not None and bool(flagged.any()) else None
