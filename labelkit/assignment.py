@@ -54,6 +54,8 @@ class Assignment:
         labels: the class of every ground truth, counted from 0; for a batch a list of one tensor an image.
         """
         if self.gt.ndim == 1:
+            if not isinstance(labels, Tensor):
+                raise ValueError(f"labels must be a tensor for the assignment of one image, got {type(labels).__name__}")
             return _class_targets(self.gt, labels, "labels")
         if isinstance(labels, Tensor) or len(labels) != len(self.gt):
             raise ValueError(f"labels must be a list of {len(self.gt)} tensors, one an image of the batch")
@@ -62,6 +64,8 @@ class Assignment:
     def positives_per_gt(self, num_gts: int | list[int]) -> Int[Tensor, "G"] | list[Int[Tensor, "G"]]:
         """How many priors each ground truth got: a tensor [num_gts], or for a batch a list of one tensor an image."""
         if self.gt.ndim == 1:
+            if not isinstance(num_gts, int):
+                raise ValueError(f"num_gts must be one count for the assignment of one image, got {num_gts!r}")
             return torch.bincount(self.gt[self.gt >= 0], minlength=num_gts)
         if isinstance(num_gts, int) or len(num_gts) != len(self.gt):
             raise ValueError(f"num_gts must be a list of {len(self.gt)} counts, one an image of the batch")

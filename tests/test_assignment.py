@@ -31,6 +31,13 @@ def test_a_batch():
     assert answer[1].gt.tolist() == [NEGATIVE, 1, 0]
 
 
+def test_the_pairs_of_the_positives():
+    prior, gt = assignment([1, NEGATIVE, 0, IGNORED, 1]).pairs()
+    assert prior.tolist() == [0, 2, 4] and gt.tolist() == [1, 0, 1]
+    batch = assignment([[0, NEGATIVE, IGNORED], [NEGATIVE, 1, 0]]).pairs()
+    assert [(prior.tolist(), gt.tolist()) for prior, gt in batch] == [([0], [0]), ([1, 2], [1, 0])]
+
+
 def test_no_ground_truths():
     answer = assignment([NEGATIVE, IGNORED])
     assert answer.class_targets(torch.zeros(0, dtype=torch.int64)).tolist() == [0, -1]
@@ -46,5 +53,9 @@ def test_what_does_not_fit_is_named():
         assignment([[NEGATIVE], [0]]).class_targets(torch.tensor([1]))
     with pytest.raises(ValueError, match="num_gts must be a list of 2 counts"):
         assignment([[NEGATIVE], [0]]).positives_per_gt(1)
+    with pytest.raises(ValueError, match="labels must be a tensor for the assignment of one image, got list"):
+        assignment([0]).class_targets([torch.tensor([1])])
+    with pytest.raises(ValueError, match=r"num_gts must be one count for the assignment of one image, got \[1\]"):
+        assignment([0]).positives_per_gt([1])
     with pytest.raises(ValueError, match="only a batch can be indexed"):
         assignment([0])[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -66,8 +66,7 @@ class Assigner:
         """
         gts, steps = self._run(priors, target, predictions)
         answer = _by_image(labels_of(steps, gts, covered_slots(priors, gts, region_thresh)), gts)
-        targets = [target] if isinstance(target, Mapping) else target
-        totals = [len(one["boxes"]) for one in targets]
+        totals = [len(one["boxes"]) for one in _as_list(target)]
         found = explanations(steps, gts, [answer[image] for image in range(gts.images)], totals)
         return found[0] if isinstance(target, Mapping) else found
 
@@ -75,10 +74,14 @@ class Assigner:
         self, priors: Priors, target: Target | Sequence[Target], predictions: Predictions | None
     ) -> tuple[GroundTruths, Steps]:
         single = isinstance(target, Mapping)
-        gts = collect([target] if isinstance(target, Mapping) else target, priors)
+        gts = collect(_as_list(target), priors)
         if not self.needs_predictions:
             return gts, self.assign(priors, gts)
         return gts, self.assign(priors, gts, _check_predictions(predictions, gts, single))
+
+
+def _as_list(target: Target | Sequence[Target]) -> Sequence[Target]:
+    return cast(Sequence[Target], [target] if isinstance(target, Mapping) else target)
 
 
 def _by_image(answer: Assignment, gts: GroundTruths) -> Assignment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -74,7 +74,7 @@ class NoisyAnchors(Assigner):
         place[gts.slot(positive)] = torch.arange(len(positive), device=slot.device)
         image = gts.image[positive.gt]
         loc = iou(predictions.boxes[image, positive.prior], gts.boxes[positive.gt]).double()
-        cls = predictions.scores[image, positive.prior, gts.labels[positive.gt]].double()
+        cls = predictions.scores[image, positive.prior, cast(Tensor, gts.labels)[positive.gt]].double()
         if self.variant == "paper":
             label = self._blend(loc, cls)
             weight = self._blend(_steep(loc), _steep(cls)) ** self.gamma

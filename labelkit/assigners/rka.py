@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner
@@ -40,7 +41,8 @@ class RKA(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         # Who may match, and how well: the k best of every ground truth, and all that is too similar for background.
-        pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=self.k)
+        similarity = cast(Similarity, self.similarity)
+        pairs = plausible(priors, gts.boxes, similarity, floor=self.bg_thresh, k=self.k)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         # Who is chosen: the k best.
         chosen = pairs[top_k(pairs, len(gts), self.k)]

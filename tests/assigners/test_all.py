@@ -61,14 +61,14 @@ GOOD = (10.0, 10, 30, 30)
         ),
     ],
 )
-def test_bad_input_is_named(name, bad, words):
+def test_bad_input_is_named(name, bad, words, unchecked):
     priors = anchors()
     with pytest.raises(ValueError, match=words):
         build(name)(priors, [target(GOOD), bad], predictions(priors, 2))
 
 
 @every
-def test_priors_of_another_kind_are_refused(name):
+def test_priors_of_another_kind_are_refused(name, unchecked):
     with pytest.raises(ValueError, match=r"priors must be a labelkit.Priors"):
         build(name)(torch.zeros(3, 4), target(GOOD))
 
@@ -81,6 +81,29 @@ def test_no_ground_truth_is_all_background(name, device):
     assert (answer.gt == NEGATIVE).all() and (answer.similarity == 0).all() and (answer.weight == 1).all()
     batch = build(name)(priors, [target(device=device), target(GOOD, device=device)], predictions(priors, 2))
     assert (batch.gt[0] == NEGATIVE).all() and (batch.gt[1] == 0).any()
+
+
+@every
+@pytest.mark.parametrize("boxes", [torch.zeros(0, 4), torch.empty(0), torch.tensor([])])
+@pytest.mark.parametrize("labels", [torch.tensor([]), torch.empty(0), torch.zeros(0).long(), torch.zeros(0).bool()])
+def test_an_empty_image_needs_no_dtype_and_no_shape(name, boxes, labels):
+    """As data sets write it: torch.tensor([]) is float32 and has one dimension."""
+    priors = anchors()
+    empty = {"boxes": boxes, "labels": labels, "iscrowd": torch.tensor([])}
+    assert build(name)(priors, empty, predictions(priors)).negative.all()
+    assert build(name)(priors, [empty, target(GOOD)], predictions(priors, 2)).positive[1].any()
+
+
+@every
+def test_every_field_is_a_tensor_of_its_own(name):
+    """A weight set for the positives is not set for the rest."""
+    priors = anchors()
+    answer = build(name)(priors, target(GOOD), predictions(priors))
+    for field in ("gt", "similarity", "score_target", "weight"):
+        value = getattr(answer, field)
+        before = value[~answer.positive].clone()
+        value[answer.positive] = 2
+        assert torch.equal(value[~answer.positive], before), field
 
 
 @every
