@@ -179,6 +179,70 @@ plot.show(fig, alt=(
 # one of them crosses it. **Ignoring means: we don't know, so we don't teach.** It has a price, too: what is ignored
 # isn't learned. Chapter 5 counts the objects that are left without a positive.
 #
+# ### A region that nobody labelled
+#
+# Some pictures hold places where nobody knows the answer: a forest too dense to draw each crown, or a crowd too far
+# away to draw each head. Annotators put one box around all of it and flag the box. COCO calls it `iscrowd`, VisDrone
+# and WIDER FACE have their own marks. What should the priors in there learn? We pretend that the upper right quarter
+# of every tile was such a place, so its crowns are not drawn, and hand the flagged box to the rule in three ways.
+
+# %%
+quarter = torch.tensor([[64.0, 0, 128, 64]])
+
+def three_ways(target):
+    """The target without the crowns of the quarter, and the quarter left out, taught as an object, or flagged."""
+    inside = ((target["boxes"][:, ::2].mean(dim=1) > 64) & (target["boxes"][:, 1::2].mean(dim=1) < 64))
+    drawn = {key: target[key][~inside] for key in ("boxes", "labels")}
+    whole = {"boxes": torch.cat((drawn["boxes"], quarter)), "labels": torch.cat((drawn["labels"], torch.tensor([0])))}
+    flags = torch.arange(len(whole["boxes"])) == len(drawn["boxes"])
+    return inside, {"left out": drawn, "an object": whole, "flagged": whole | {"iscrowd": flags}}
+
+def on_crowns_of(inside, target):
+    """Priors that would be positive for a crown of the quarter, had it been drawn."""
+    truth = no_fallback(net, target).gt
+    return (truth >= 0) & inside[truth.clamp(min=0)]
+
+image, target = max(trees, key=lambda tile: int(on_crowns_of(three_ways(tile[1])[0], tile[1]).sum()))
+inside, ways = three_ways(target)
+asked = on_crowns_of(inside, target)
+fig, axes = plot.figure(2, width=2.9, height=3.5)
+for ax, way in zip(axes, ("left out", "flagged"), strict=True):
+    answer = no_fallback(net, ways[way])
+    plot.scene(ax, image, ways[way]["boxes"], title=f"the quarter {way}")
+    plot.boxes(ax, target["boxes"][inside], "good")
+    plot.points(ax, net.centers[asked & answer.negative], "prediction")
+    plot.points(ax, net.centers[asked & answer.ignored], "ignored")
+    ax.set(xlim=(60, 130), ylim=(70, -2))
+plot.legend(axes[0], prediction="told: nothing here", good="crown, not drawn")
+plot.legend(axes[1], "ignored", gt="box as drawn")
+plot.show(fig, alt=(
+    "The upper right quarter of a tile twice, with the crowns that nobody drew. Left out: every prior that stands on "
+    "one of them is negative. Flagged: a box surrounds the quarter, and the same priors are ignored."))
+
+# %% tags=["nbval-check-output"]
+wrong, as_object, hidden = dict.fromkeys(("left out", "an object", "flagged"), 0), 0, 0
+for _, target in trees:
+    inside, ways = three_ways(target)
+    asked = on_crowns_of(inside, target)
+    hidden += int(asked.sum())
+    for way, given in ways.items():
+        answer = no_fallback(net, given)
+        wrong[way] += int((asked & answer.negative).sum())
+        if way == "an object":
+            as_object += int((answer.gt == len(given["boxes"]) - 1).sum())
+print(f"priors on crowns of the quarter: {hidden}")
+for way, count in wrong.items():
+    print(f"  told 'nothing is here' when the quarter is {way}: {count}")
+print(f"priors told 'this quarter is one crown': {as_object}")
+assert wrong["left out"] == hidden and 0 < wrong["flagged"] < hidden / 20 and as_object > 100
+
+# %% [markdown]
+# Without the flagged box, all 453 priors that stand on a crown of the quarter are taught that nothing is there, and
+# they are the very priors that would have learned what a crown looks like. With the box as an object the same 453 are
+# taught the same, and 160 more are taught that a quarter of the tile is one crown. With the flag 12 remain, at the
+# border, where less than half of an anchor lies in the quarter. So a flagged box must reach the rule. All rules of
+# labelkit treat it alike: a prior that is not positive and has at least half of its own area in it is ignored.
+#
 # ## More positives are not better
 #
 # An object with many positives is learned at many places. So why not make *many* priors positive?
