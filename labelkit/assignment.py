@@ -55,7 +55,8 @@ class Assignment:
         """
         if self.gt.ndim == 1:
             if not isinstance(labels, Tensor):
-                raise ValueError(f"labels must be a tensor for the assignment of one image, got {type(labels).__name__}")
+                found = type(labels).__name__
+                raise ValueError(f"labels must be a tensor for the assignment of one image, got {found}")
             return _class_targets(self.gt, labels, "labels")
         if isinstance(labels, Tensor) or len(labels) != len(self.gt):
             raise ValueError(f"labels must be a list of {len(self.gt)} tensors, one an image of the batch")
