@@ -40,7 +40,7 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     k = min(k, len(priors) + 1) if floor > 0 else 0
     if len(priors) * gt.shape[0] <= windows.SMALL:
         return _at_once(priors, gt, similarity, floor, k)
-    reach = reach_of(similarity) if floor > 0 else None
+    reach = reach_of(similarity) if 0 < floor < math.inf or k > 0 else None
     # The cells near a ground truth that give a bound are k in every grid row: no use if those are as many as all.
     if priors.grid is None or reach is None or k * len(priors.grid) > len(priors):
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)
@@ -81,13 +81,12 @@ def scorer(priors: Priors, gt: Tensor, similarity: Similarity) -> Callable[[Tens
 
 
 def reachable(grid: Grid, gt: Tensor, reach: Callable, floor: Tensor) -> Windows:
-    """Windows of the cells that can reach `floor`, [G, 1] or [1, M]; none where it is infinite."""
+    """Windows of the cells that can reach `floor`, [G, 1] or [1, M], which is finite."""
     width, height = sizes(gt)
     # A value is rounded too: above a lowered floor. Near 0 float32 is coarse: look everywhere.
     lowered = torch.where(floor < _COARSE, 0, floor * (1 - 1e-5))
     across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], lowered, grid.hair)
-    nowhere = floor == math.inf
-    return windows.around(grid, centers(gt), across.masked_fill(nowhere, -1), down.masked_fill(nowhere, -1))
+    return windows.around(grid, centers(gt), across, down)
 
 
 def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, k: int) -> Float[Tensor, "G"]:
@@ -119,14 +118,14 @@ def _kth_best_in_cells(
     value = similarity(boxes.movedim(0, -1), gt[:, None])
     if valid is not None:
         value = value.masked_fill(~valid.reshape(value.shape), -math.inf)
-    return value.amax(dim=1) if k == 1 else _kth_best(value, k)
+    return _kth_best(value, k)
 
 
 def _kth_best(value: Float[Tensor, "G n"], k: int) -> Float[Tensor, "G"]:
     """The k-th best of every row, -inf where a row has fewer."""
     if k > value.shape[1]:
         return value.new_full(value.shape[:1], -math.inf)
-    return value.topk(k, dim=1).values[:, -1]
+    return value.amax(dim=1) if k == 1 else value.topk(k, dim=1).values[:, -1]
 
 
 def _at_once(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Pairs:
