@@ -18,6 +18,8 @@ from torch import Tensor
 
 from labelkit.boxes import centers, check_boxes
 
+_ROUNDINGS = 5 * 2**-24  # a float32 is off by 2**-24 of itself; why five: see Grid.hair
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -60,6 +62,17 @@ class Grid:
     def last(self) -> Float[Tensor, "2 1 M"]:
         """Index of the last column and the last row, as floats."""
         return torch.stack((self.columns, self.rows))[:, None].to(self.x.dtype) - 1
+
+    @cached_property
+    def hair(self) -> Float[Tensor, "M"]:
+        """How far the centre of a stored prior may be from what its row says, in pixels; its sides: 0.4 of it.
+
+        Each corner was rounded to float32: 2^-24 of the largest coordinate C, so a side is off by two of those and a
+        centre by one; its sum, the row's spacing and the cell's place computed from it round once each. Half of what
+        a side is off by comes on top where edges meet. In all five: 3e-7 C.
+        """
+        end, half = self.origin + self.last * self.stride, torch.stack((self.width, self.height))[:, None] / 2
+        return (torch.maximum(self.origin.abs(), end.abs()) + half).amax(dim=0)[0] * _ROUNDINGS
 
     @cached_property
     def smallest_side(self) -> int:
@@ -117,7 +130,7 @@ class Priors:
     @cached_property
     def rows(self) -> Int[Tensor, "P"]:
         """Which row of the grid, that is which level and shape, each prior belongs to."""
-        row, grid = torch.empty(len(self), dtype=torch.int64), self.grid
+        row, grid = torch.empty(len(self), dtype=torch.int64), self.known_grid()
         table = torch.stack((grid.first, grid.step, grid.rows * grid.columns * grid.step), dim=1)
         for index, (first, step, extent) in enumerate(table.tolist()):
             row[first : first + extent : step] = index
@@ -127,6 +140,17 @@ class Priors:
     def strides(self) -> Float[Tensor, "P"]:
         """The stride of every prior's level in pixels."""
         return self._spread(torch.tensor(self.known_strides(), dtype=self.boxes.dtype))
+
+    @cached_property
+    def has_area(self) -> bool:
+        """Whether any of them has a positive width and height."""
+        return bool((self.sides[2:] > self.sides[:2]).all(dim=0).any())
+
+    def known_grid(self) -> Grid:
+        """`grid`, where the caller knows that there is one."""
+        if self.grid is None:
+            raise ValueError("these priors have no grid: build them with Priors.anchors, points or from_torchvision")
+        return self.grid
 
     def known_strides(self) -> tuple[float, ...]:
         """`level_strides`, or an error that says how to give them."""
@@ -195,7 +219,8 @@ class Priors:
     @classmethod
     def _from_levels(cls, levels, level_strides, boxes, device) -> Priors:
         """levels: (rows, columns, stride_y, stride_x, base boxes of cell (0, 0)) each; boxes: made here if None."""
-        table, made, counts = [], [], []
+        table, made = [], []
+        counts: list[int] = []
         for level, (rows, columns, stride_y, stride_x, base) in enumerate(levels):
             base = base.double().cpu()
             first, step = sum(counts), len(base)

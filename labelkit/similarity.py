@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -37,22 +38,28 @@ def _intersection_and_areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tenso
     return width * height, area_a, area_b
 
 
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, and 0 for 0 / 0, which boxes without area give; there the gradient is 0 too, not infinite."""
+    if part.requires_grad or whole.requires_grad:
+        part = torch.where(whole != 0, part, 0)
+    return part / whole.clamp(min=torch.finfo(whole.dtype).tiny)
+
+
 def _iou_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     intersection, area_a, area_b = _intersection_and_areas(a, b)
     union = area_a + area_b - intersection
-    # Two boxes without area have no intersection either: 0 / tiny is the 0 that is promised.
-    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny), union
+    return _share(intersection, union), union
 
 
-def iou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Intersection over union, in [0, 1]; 0 for degenerate boxes, never NaN."""
     return _iou_and_union(a, b)[0]
 
 
-def iof(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def iof(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Intersection over the area of the first box ("foreground"), in [0, 1]; 0 where that area is 0."""
     intersection, area_a, _ = _intersection_and_areas(a, b)
-    return intersection / area_a.clamp(min=torch.finfo(area_a.dtype).tiny)
+    return _share(intersection, area_a)
 
 
 def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,12 +67,12 @@ def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1), torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
 
 
-def giou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Generalised IoU, in (-1, 1]: IoU minus the empty share of the enclosing box (Rezatofighi 2019, algorithm 1)."""
     overlap, union = _iou_and_union(a, b)
     width, height = _enclosing_sides(a, b)
     hull = width * height
-    return overlap - (hull - union) / hull.clamp(min=torch.finfo(hull.dtype).tiny)
+    return overlap - _share(hull - union, hull)
 
 
 def _center_and_size_differences(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -75,15 +82,15 @@ def _center_and_size_differences(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, 
     return dx, dy, (ax2 - ax1) - (bx2 - bx1), (ay2 - ay1) - (by2 - by1)
 
 
-def diou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def diou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Distance IoU, in (-1, 1]: IoU minus squared centre distance over squared hull diagonal (Zheng 2020, eq. 7)."""
     dx, dy, _, _ = _center_and_size_differences(a, b)
     width, height = _enclosing_sides(a, b)
     diagonal = width * width + height * height
-    return iou(a, b) - (dx * dx + dy * dy) / diagonal.clamp(min=torch.finfo(diagonal.dtype).tiny)
+    return iou(a, b) - _share(dx * dx + dy * dy, diagonal)
 
 
-def ciou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def ciou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Complete IoU: DIoU minus alpha * v, v the difference in aspect ratio (Zheng 2020, eqs. 8 to 11).
 
     alpha = v / (1 - IoU + v) counts as a constant in the gradient, as in the paper.
@@ -105,31 +112,42 @@ def _safe_sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1)), 0)
 
 
-def wasserstein_squared(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def _positive(name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return value
+
+
+def _in_units(distance: Tensor, constant: float) -> Tensor:
+    """distance / constant. By a tensor: CUDA divides by a Python number with its reciprocal, which rounds otherwise."""
+    return distance / distance.new_full((), _positive("constant", constant))
+
+
+def wasserstein_squared(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Squared 2-Wasserstein distance of the boxes' Gaussians N(centre, diag(w^2/4, h^2/4)), in square pixels."""
     dx, dy, dw, dh = _center_and_size_differences(a, b)
     return dx * dx + dy * dy + (dw * dw + dh * dh) / 4
 
 
-def nwd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], constant: float) -> Float[Tensor, "*n"]:
+def nwd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], constant: float) -> Float[Tensor, "*n"]:
     """Normalised Wasserstein distance exp(-W2 / constant), in (0, 1] (Wang 2021, arXiv 2110.13389, eq. 8).
 
     Symmetric; in pixels, so not scale invariant. The authors' code adds 1e-6 inside and gives 0.99992 for
     identical boxes; here it is 1. `constant`: the mean of sqrt(w * h) over the data set, see `nwd_constant`.
     """
-    return torch.exp(-_safe_sqrt(wasserstein_squared(a, b)) / constant)
+    return torch.exp(-_in_units(_safe_sqrt(wasserstein_squared(a, b)), constant))
 
 
-def dotd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], constant: float) -> Float[Tensor, "*n"]:
+def dotd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], constant: float) -> Float[Tensor, "*n"]:
     """Dot distance exp(-D / constant), D the distance of the centres in pixels (Xu 2021, CVPRW).
 
     Sizes play no part: all shapes at one place tie. `constant`: see `dotd_constant`.
     """
     dx, dy, _, _ = _center_and_size_differences(a, b)
-    return torch.exp(-_safe_sqrt(dx * dx + dy * dy) / constant)
+    return torch.exp(-_in_units(_safe_sqrt(dx * dx + dy * dy), constant))
 
 
-def rfd(prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"], kind: str = "kl") -> Float[Tensor, "*n"]:
+def rfd(prior: Float[Tensor, "*#n 4"], gt: Float[Tensor, "*#n 4"], kind: str = "kl") -> Float[Tensor, "*n"]:
     """Receptive field distance of RFLA (Xu 2022, arXiv 2208.08738, section 3.2), in (0, 1]. Not symmetric.
 
     `kind="kl"`: 1 / (1 + KL(N_prior || N_gt)), the ground truth's sizes in the denominators, scale invariant.
@@ -145,11 +163,16 @@ def rfd(prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"], kind: str = "kl
     width_ratio = ((px2 - px1) / gt_width) ** 2
     height_ratio = ((py2 - py1) / gt_height) ** 2
     shift = 4 * (dx / gt_width) ** 2 + 4 * (dy / gt_height) ** 2
-    shape = width_ratio - torch.log(width_ratio) + height_ratio - torch.log(height_ratio) - 2
+    shape = width_ratio - _log(width_ratio) + height_ratio - _log(height_ratio) - 2
     return 1 / (1 + (shift + shape.clamp(min=0)) / 2)
 
 
-def simd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], m: float, n: float) -> Float[Tensor, "*n"]:
+def _log(x: Tensor) -> Tensor:
+    """Logarithm whose gradient at 0 is 0 instead of infinite (the value is untouched: -infinity)."""
+    return torch.where(x > 0, torch.log(torch.where(x > 0, x, 1)), -math.inf) if x.requires_grad else torch.log(x)
+
+
+def simd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], m: float, n: float) -> Float[Tensor, "*n"]:
     """Similarity distance exp(-(location + shape)), in (0, 1] (Shi 2024, arXiv 2407.02394, eqs. 1 to 3).
 
     location = sqrt((m dx / (w + w'))^2 + (n dy / (h + h'))^2), shape the same with the size differences.
@@ -157,14 +180,14 @@ def simd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"], m: float, n: float)
     """
     dx, dy, dw, dh = _center_and_size_differences(a, b)
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
-    across = m / ((ax2 - ax1) + (bx2 - bx1)).clamp(min=_TINY)
-    down = n / ((ay2 - ay1) + (by2 - by1)).clamp(min=_TINY)
+    across = _positive("m", m) / ((ax2 - ax1) + (bx2 - bx1)).clamp(min=_TINY)
+    down = _positive("n", n) / ((ay2 - ay1) + (by2 - by1)).clamp(min=_TINY)
     location = _safe_sqrt((dx * across) ** 2 + (dy * down) ** 2)
     shape = _safe_sqrt((dw * across) ** 2 + (dh * down) ** 2)
     return torch.exp(-(location + shape))
 
 
-def gcd(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def gcd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Gaussian combined distance exp(-sqrt(D)), in [0, 1], symmetric and scale invariant (GRSL 2025).
 
     D is the mean over both orders of the boxes of (dx/w)^2 + (dy/h)^2 + (dw/w')^2 / 4 + (dh/h')^2 / 4, with
@@ -189,9 +212,28 @@ class OfScaledPriors:
     similarity: Callable[[Tensor, Tensor], Tensor]
     factor: float
 
-    def __call__(self, prior: Float[Tensor, "*n 4"], gt: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    def __call__(self, prior: Float[Tensor, "*#n 4"], gt: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
         center, half = centers(prior), (prior[..., 2:] - prior[..., :2]) * (self.factor / 2)
         return self.similarity(torch.cat((center - half, center + half), dim=-1), gt)
+
+
+_ASKS_FOR_SIZE = (iou, iof, giou, diou, ciou, rfd, gcd)
+
+
+def formula_of(similarity: Callable) -> Callable:
+    """The function behind `functools.partial` and `OfScaledPriors`."""
+    while isinstance(similarity, (partial, OfScaledPriors)):
+        similarity = similarity.func if isinstance(similarity, partial) else similarity.similarity
+    return similarity
+
+
+def asks_for_size(similarity: Callable) -> bool:
+    """Whether it says nothing about a prior of size zero: no overlap, or infinitely different in shape."""
+    if isinstance(similarity, OfScaledPriors):
+        return asks_for_size(similarity.similarity)
+    if isinstance(similarity, partial) and similarity.keywords.get("kind") == "wasserstein":
+        return False
+    return formula_of(similarity) in _ASKS_FOR_SIZE
 
 
 def nwd_constant(boxes: Float[Tensor, "N 4"]) -> float:

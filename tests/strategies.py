@@ -20,7 +20,7 @@ class Scene(NamedTuple):
 
     priors: Priors
     boxes: Tensor
-    level_strides: tuple[int, ...]
+    level_strides: tuple[float, ...]
 
     @property
     def target(self) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
     priors: Priors
     boxes: list[Tensor]
-    level_strides: tuple[int, ...]
+    level_strides: tuple[float, ...]
 
     @property
     def targets(self) -> list[dict[str, Tensor]]:
@@ -51,13 +51,13 @@ PYRAMIDS = [(8,), (16,), (8, 16), (4, 8), (8, 16, 32), (16, 32, 64), (8, 16, 32,
 
 @st.composite
 def pyramids(draw, kind: str = "any", max_side: int = 96) -> tuple[Priors, tuple[int, ...]]:
-    """Points or anchors on a grid; `kind` is "points", "anchors", "single" (one shape a place) or "any"."""
+    """Points or anchors on a grid; `kind` is "points", "anchors", "single" (one shape a place), "boxes" or "any"."""
     strides = draw(st.sampled_from(PYRAMIDS))
     side = st.integers(1, min(max_side, 16 * strides[0]))
     image_size = (draw(side), draw(side))
     offset = draw(st.sampled_from([0.5, 0.0]))
-    if kind == "any":
-        kind = draw(st.sampled_from(["points", "anchors", "single"]))
+    if kind in ("any", "boxes"):
+        kind = draw(st.sampled_from(["points", "anchors", "single"] if kind == "any" else ["anchors", "single"]))
     if kind == "points":
         return Priors.points(image_size, strides, offset=offset), strides
     if kind == "single":
@@ -70,9 +70,9 @@ def pyramids(draw, kind: str = "any", max_side: int = 96) -> tuple[Priors, tuple
     return Priors.anchors(image_size=image_size, strides=strides, sizes=sizes, ratios=ratios, offset=offset), strides
 
 
-def without_grid(priors: Priors, level_strides: tuple[int, ...]) -> Priors:
+def without_grid(priors: Priors, level_strides: tuple[float, ...]) -> Priors:
     """The same priors with nothing known but their boxes, levels and strides."""
-    counts = tuple((priors.levels == level).sum().item() for level in range(len(level_strides)))
+    counts = tuple(int((priors.levels == level).sum()) for level in range(len(level_strides)))
     return Priors.from_boxes(priors.boxes, level_sizes=counts, strides=level_strides)
 
 
@@ -134,8 +134,9 @@ def _centered(x: float, y: float, width: float, height: float) -> tuple[float, f
     return _float32(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
-def _float32(*numbers: float) -> tuple[float, ...]:
-    return tuple(torch.tensor(numbers, dtype=torch.float32).tolist())
+def _float32(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = torch.tensor((x1, y1, x2, y2), dtype=torch.float32).tolist()
+    return x1, y1, x2, y2
 
 
 @st.composite
@@ -151,6 +152,66 @@ def batches(draw, kind: str = "any", max_images: int = 4, max_gts: int = 4, max_
     priors, strides = draw(pyramids(kind, max_side))
     images = draw(st.lists(boxes_for(priors, max_gts), min_size=1, max_size=max_images))
     return Batch(priors, images, strides)
+
+
+# --------------------------------------------------------------------- far away, of every size, on the lattice
+
+FAR = (0.0, 0.5, 128.0, 1000.5, 4096.0, 12_500.5)  # offsets in cells: with a stride of 8, up to 1e5 px
+THIRDS = tuple(2 ** (k / 3) for k in range(3))
+
+
+def far_pyramid(seed: int) -> tuple[Priors, tuple[float, ...]]:
+    """A small pyramid whose coordinates lie between 0 and 1e5 px and whose sizes are no powers of two.
+
+    One in four has boxes 0.01 px wide, one in eight boxes far larger than the pyramid.
+    """
+    pick = torch.Generator().manual_seed(seed)
+
+    def one_of(*values):
+        return values[int(torch.randint(len(values), (), generator=pick))]
+
+    strides = one_of((8.0,), (8.0, 16.0), (4.0, 8.0, 16.0), (6.4, 12.8), (10 / 3,))
+    image_size = (int(strides[-1] * one_of(3, 5)), int(strides[-1] * one_of(6, 9)))
+    shape = seed % 8
+    base = {0: 1e-2, 1: 0.1, 2: 3e4}.get(shape, one_of(1.0, 2.0, 4.0, 0.7) * strides[0])
+    ratios = (1.0, 1000.0) if shape == 1 else one_of((1.0,), (0.5, 1.0, 2.0), (1.0, 3.0))
+    sizes = [[base * stride / strides[0] * third for third in THIRDS] for stride in strides]
+    offset = one_of(*FAR[:4]) if shape in (0, 1) else one_of(*FAR)
+    return Priors.anchors(image_size, strides, sizes, ratios, offset=offset), strides
+
+
+def far_boxes(priors: Priors, seed: int, count: int = 6) -> Tensor:
+    """Ground truths on and beside the priors: their own boxes, moved, resized, on lattice points, thin, anywhere."""
+    pick = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=pick).double()
+
+    def whole(high: int) -> Tensor:
+        return torch.randint(high, (count,), generator=pick)
+
+    own = priors.boxes[whole(len(priors))].double()
+    center, size = (own[:, :2] + own[:, 2:]) / 2, own[:, 2:] - own[:, :2]
+    kind = whole(6)
+    step = priors.strides.double()[0] / 2
+    lattice = torch.stack((whole(5) - 2, whole(5) - 2), dim=1) * step
+    even = torch.stack((2.0 * (1 + whole(12)), 2.0 * (1 + whole(12))), dim=1).double()
+    moved = torch.stack((uniform(-30, 30), uniform(-30, 30)), dim=1)
+    center = center + torch.where((kind == 0)[:, None], 0, torch.where((kind < 4)[:, None], lattice, moved))
+    center = torch.where((kind == 1)[:, None], center.round(), center)
+    size = torch.where(((kind == 1) | (kind == 2))[:, None], even, size)
+    size = torch.where((kind == 3)[:, None], size * uniform(0.5, 2.0)[:, None], size)
+    size = torch.where((kind == 4)[:, None], torch.stack((0.01 + 0 * uniform(0, 1), uniform(0.01, 40)), dim=1), size)
+    boxes = torch.cat((center - size / 2, center + size / 2), dim=1).float()
+    # Far away 0.01 px is less than float32 can tell apart: at least one step.
+    step_up = torch.nextafter(boxes[:, :2], boxes.new_full((), torch.inf))
+    return torch.cat((boxes[:, :2], torch.maximum(boxes[:, 2:], step_up)), dim=1)
+
+
+def far_batch(seed: int, images: int = 4) -> Batch:
+    """One far pyramid and the ground truths of several images on it."""
+    priors, strides = far_pyramid(seed)
+    return Batch(priors, [far_boxes(priors, 1000 * seed + image) for image in range(images)], strides)
 
 
 # -------------------------------------------------------------------------------------------- predictions

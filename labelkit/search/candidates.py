@@ -15,14 +15,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelkit.boxes import centers
-from labelkit.priors import Priors
+from labelkit.priors import Grid, Priors
 from labelkit.search import windows
 from labelkit.search.choosing import first_k
+from labelkit.search.elementwise import checked, needs_size
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.plausible import plausible, reachable, scorer
 from labelkit.search.reach import reach_of
+from labelkit.search.windows import Windows
 
-__all__ = ["Pairs", "Similarity", "challengers", "nearest_per_level", "plausible", "within"]
+SlotOf = Callable[[Pairs], Int[Tensor, "n"]]
+
+__all__ = ["Pairs", "Similarity", "challengers", "nearest_per_level", "needs_size", "plausible", "within"]
 
 
 def within(
@@ -59,12 +63,21 @@ def within(
 def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs:
     """The k priors of each level nearest to each ground truth, centre to centre, ties to the lower index.
 
-    The value of a pair is the squared distance.
+    The value of a pair is the squared distance. Memory beside the answer is bounded for every k.
     """
-    parts = _nearby_on_grid(priors, gt, k) if priors.grid is not None else _nearby_in_blocks(priors, gt, k)
-    pairs, levels = Pairs.cat(list(parts), priors), len(priors.level_sizes)
-    group = pairs.gt * levels + priors.levels.index_select(0, pairs.prior)
-    return pairs[first_k(group, gt.shape[0] * levels, k, pairs.value, pairs.prior)]
+    levels = len(priors.level_sizes)
+    some = max(1, windows.BLOCK // (levels * min(k, max(priors.level_sizes, default=0)) + 1))
+    found = []
+    for start in range(0, len(gt), some):
+        part = gt[start : start + some]
+        nearby = (
+            _nearby_in_blocks(priors, part, k) if priors.grid is None else _nearby_on_grid(priors, priors.grid, part, k)
+        )
+        pairs = Pairs.cat(list(nearby), priors)
+        group = pairs.gt * levels + priors.levels.index_select(0, pairs.prior)
+        pairs = pairs[first_k(group, len(part) * levels, k, pairs.value, pairs.prior)]
+        found.append(Pairs(pairs.prior, pairs.gt + start, pairs.value) if start else pairs)
+    return Pairs.cat(found, priors)
 
 
 def _squared_distances(priors: Priors, gt_center: Float[Tensor, "2 G"], prior: Tensor, owner: Tensor) -> Tensor:
@@ -74,13 +87,13 @@ def _squared_distances(priors: Priors, gt_center: Float[Tensor, "2 G"], prior: T
     return dx * dx + dy * dy
 
 
-def _nearby_on_grid(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
+def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[Pairs]:
     """Pairs that hold the k nearest priors of every level, and some more.
 
     Any k priors of a level lie within some distance of the ground truth; the k nearest lie within it too. The cells
     nearest to the ground truth give a short one: the distance of their farthest corner.
     """
-    grid, center = priors.grid, centers(gt)
+    center = centers(gt)
     # Every cell holds `step` priors of its level: fewer cells suffice.
     side = math.isqrt(math.ceil(k / int(grid.step.min())) - 1) + 1
     window = windows.nearest(grid, center, side)
@@ -92,7 +105,10 @@ def _nearby_on_grid(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
     level = grid.level.expand_as(radius)
     farthest = radius.new_zeros(len(gt), len(priors.level_sizes)).scatter_reduce(1, level, radius, "amax")
     radius = farthest.gather(1, level)
-    limit = (farthest + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)).square().flatten()
+    hair = radius.new_zeros(len(priors.level_sizes)).scatter_reduce(0, grid.level, grid.hair.to(radius.dtype), "amax")
+    # A distance is off by the hair of both coordinates, and rounded.
+    limit = farthest + 2 * hair + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)
+    limit = limit.square().flatten()
     gt_center = center.T.contiguous()
     for prior, owner in windows.cells(grid, windows.around(grid, center, radius, radius)):
         value = _squared_distances(priors, gt_center, prior, owner)
@@ -121,17 +137,20 @@ def challengers(
     gt: Float[Tensor, "G 4"],
     similarity: Similarity,
     holders: Pairs,
-    slot_of: Callable[[Pairs], Int[Tensor, "n"]],
+    slot_of: SlotOf,
     slots: int,
 ) -> Pairs:
     """All pairs that equal or beat the pairs `holders` (one a slot) on their priors, the holders among them.
 
     slot_of, slots: `GroundTruths.slot` and their number: a prior serves each image of a batch separately.
     """
+    if len(holders) == 0:
+        return holders
+    similarity = checked(similarity, priors, gt)
     bar = holders.value.new_full((slots,), math.inf)
     bar.index_copy_(0, slot_of(holders), holders.value)
-    reach = reach_of(similarity) if priors.grid is not None else None
-    if reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
+    reach = reach_of(similarity)
+    if priors.grid is not None and reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
         row_bar.scatter_reduce_(0, priors.rows.index_select(0, holders.prior), holders.value, "amin")
@@ -144,7 +163,9 @@ def challengers(
     return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
 
 
-def _beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of) -> Iterator[Pairs]:
+def _beaten_in_windows(
+    priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, window: Windows, bar: Tensor, slot_of: SlotOf
+) -> Iterator[Pairs]:
     score = scorer(priors, gt, similarity)
     for prior, owner in windows.cells(grid, window):
         # Most priors in a window hold nothing: they leave before anything is computed.
@@ -156,7 +177,9 @@ def _beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of) -> It
         yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
 
 
-def _beaten_in_blocks(priors, gt, similarity, held, bar, slot_of) -> Iterator[Pairs]:
+def _beaten_in_blocks(
+    priors: Priors, gt: Tensor, similarity: Similarity, held: Tensor, bar: Tensor, slot_of: SlotOf
+) -> Iterator[Pairs]:
     sides = priors.sides.index_select(1, held)
     for prior, owner in windows.blocks(len(held), gt.shape[0]):
         value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from labelkit.search.pairs import Pairs
@@ -16,21 +16,27 @@ from labelkit.search.pairs import Pairs
 FEW = 1 << 12  # so few pairs are sorted outright
 
 
-def first_of(group: Int[Tensor, "n"], groups: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
-    """Mark the first pair of every group: the smallest in the first of `criteria`, ties by the next, and so on.
+def first_of(group: Int[Tensor, "n"], groups: int, criterion: Shaped[Tensor, "n"], *ties: Tensor) -> Bool[Tensor, "n"]:
+    """Mark the first pair of every group: the smallest in `criterion`, ties by the next one, and so on.
 
     Exactly one pair a group, provided the last criterion has no ties inside a group. Scatter-reduces of minima do not
     depend on the order of execution: the same answer on every device.
     """
-    alive = None
-    for criterion in criteria:
-        top = math.inf if criterion.is_floating_point() else torch.iinfo(criterion.dtype).max
-        if alive is not None:
-            criterion = torch.where(alive, criterion, top)
-        least = criterion.new_full((groups,), top).scatter_reduce_(0, group, criterion, "amin")
-        same = criterion == least.index_select(0, group)
-        alive = same if alive is None else alive & same
+    alive = criterion == _least(group, groups, criterion, _top(criterion))
+    for tie in ties:
+        top = _top(tie)
+        tie = torch.where(alive, tie, top)
+        alive = alive & (tie == _least(group, groups, tie, top))
     return alive
+
+
+def _top(criterion: Tensor) -> float:
+    return math.inf if criterion.is_floating_point() else torch.iinfo(criterion.dtype).max
+
+
+def _least(group: Tensor, groups: int, criterion: Tensor, top: float) -> Tensor:
+    least = criterion.new_full((groups,), top).scatter_reduce_(0, group, criterion, "amin")
+    return least.index_select(0, group)
 
 
 def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Tensor, "n"]:

@@ -17,11 +17,12 @@ from torch import Tensor
 from labelkit.boxes import centers, sizes
 from labelkit.priors import Grid, Priors
 from labelkit.search import windows
+from labelkit.search.elementwise import checked
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
 
-_SMALLEST = 1e-45  # the least float32 above 0: a similarity of 0 says "nothing in common" and is never among the k best
+_COARSE = 1e-30  # below, the relative rounding of float32 grows (denormal numbers), or the number becomes 0
 
 
 def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, floor: float, k: int = 0) -> Pairs:
@@ -29,25 +30,44 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
 
     More precisely: every pair with value >= min(floor, v) where v > 0 is the k-th best value of its ground truth (all
     ties included); some below v may come along. A pair with value <= 0 comes only if `floor` asks for it.
-    Ordered by ground truth. Work on a grid: the pairs inside the reach of a lower bound of v.
+    Ordered by ground truth. Work on a grid: the pairs inside the reach of a lower bound of v. Memory: the pairs found,
+    and a bounded number of others at a time, for every k.
     """
     if len(priors) == 0 or gt.shape[0] == 0:
         return Pairs.cat([], priors)
-    reach = reach_of(similarity) if priors.grid is not None and floor > 0 else None
+    similarity = checked(similarity, priors, gt)
+    # All that are above 0: asked for by such a floor, and by one more than there are.
+    k = min(k, len(priors) + 1) if floor > 0 else 0
     if len(priors) * gt.shape[0] <= windows.SMALL:
         return _at_once(priors, gt, similarity, floor, k)
-    if reach is None:
+    reach = reach_of(similarity) if 0 < floor < math.inf or k > 0 else None
+    # The cells near a ground truth that give a bound are k in every grid row: no use if those are as many as all.
+    if priors.grid is None or reach is None or k * len(priors.grid) > len(priors):
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)
+    return Pairs.cat(list(_from_windows(priors, priors.grid, gt, similarity, reach, floor, k)), priors)
+
+
+def _from_windows(
+    priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, reach: Callable, floor: float, k: int
+) -> Iterator[Pairs]:
     bound = gt.new_full((gt.shape[0],), floor)
     if k > 0:
-        bound = torch.minimum(bound, _kth_best_nearby(priors, gt, similarity, k).clamp(min=_SMALLEST))
-    window = reachable(priors.grid, gt, reach, bound[:, None])
-    parts, score = [], scorer(priors, gt, similarity)
-    for prior, owner in windows.cells(priors.grid, window):
-        pairs = Pairs(prior, owner, score(prior, owner))
-        pairs = pairs[pairs.value >= bound.index_select(0, owner)]
-        parts.append(Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value))
-    return Pairs.cat(parts, priors)
+        bound = torch.minimum(bound, _kth_best_nearby(priors, grid, gt, similarity, k))
+    window, below = reachable(grid, gt, reach, bound[:, None]), _just_below(bound, floor)
+    score = scorer(priors, gt, similarity)
+    for prior, owner in windows.cells(grid, window):
+        value = score(prior, owner)
+        pairs = Pairs(prior, owner, value)[value > below.index_select(0, owner)]
+        yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
+
+
+def _just_below(bound: Float[Tensor, "*n"], floor: float) -> Float[Tensor, "*n"]:
+    """The largest number that is not enough: one below the bound, and 0 unless the floor itself asks for less.
+
+    "> 0" holds whether denormal numbers count or are flushed to 0; ">= the least number above 0" does not.
+    """
+    below = torch.nextafter(bound, bound.new_full((), -math.inf))
+    return below.clamp(min=0) if floor > 0 else below.clamp(max=-torch.finfo(bound.dtype).tiny)
 
 
 def scorer(priors: Priors, gt: Tensor, similarity: Similarity) -> Callable[[Tensor, Tensor], Tensor]:
@@ -61,20 +81,29 @@ def scorer(priors: Priors, gt: Tensor, similarity: Similarity) -> Callable[[Tens
 
 
 def reachable(grid: Grid, gt: Tensor, reach: Callable, floor: Tensor) -> Windows:
-    """Windows of the cells that can reach `floor`, [G, 1] or [1, M]; none where it is infinite."""
+    """Windows of the cells that can reach `floor`, [G, 1] or [1, M], which is finite."""
     width, height = sizes(gt)
-    floor = torch.where(floor < 1e-30, 0, floor * (1 - 1e-5))  # near 0 float32 is coarse: look everywhere
-    across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], floor)
-    nowhere = floor == math.inf
-    return windows.around(grid, centers(gt), across.masked_fill(nowhere, -1), down.masked_fill(nowhere, -1))
+    # A value is rounded too: above a lowered floor. Near 0 float32 is coarse: look everywhere.
+    lowered = torch.where(floor < _COARSE, 0, floor * (1 - 1e-5))
+    across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], lowered, grid.hair)
+    return windows.around(grid, centers(gt), across, down)
 
 
-def _kth_best_nearby(priors: Priors, gt: Tensor, similarity: Similarity, k: int) -> Float[Tensor, "G"]:
+def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, k: int) -> Float[Tensor, "G"]:
     """A lower bound of each ground truth's k-th best value: the k-th best among the cells nearest to it.
 
     Any k pairs give a valid bound; the nearest ones give a tight one. -inf where fewer than k are near.
     """
-    grid, side = priors.grid, math.isqrt(k - 1) + 1
+    side = math.isqrt(k - 1) + 1
+    some = max(1, windows.BLOCK // (len(grid) * side * side))
+    bounds = [_kth_best_in_cells(priors, grid, part, similarity, k, side) for part in gt.split(some)]
+    return bounds[0] if len(bounds) == 1 else torch.cat(bounds)
+
+
+def _kth_best_in_cells(
+    priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, k: int, side: int
+) -> Float[Tensor, "G"]:
+    """The k-th best of the side x side nearest cells of every grid row."""
     start_x, start_y = windows.nearest(grid, centers(gt), side).start
     inside = torch.arange(side, dtype=torch.int32, device=gt.device)
     columns, step, rows = (part[:, None, None] for part in (grid.columns, grid.step, grid.rows))
@@ -89,19 +118,23 @@ def _kth_best_nearby(priors: Priors, gt: Tensor, similarity: Similarity, k: int)
     value = similarity(boxes.movedim(0, -1), gt[:, None])
     if valid is not None:
         value = value.masked_fill(~valid.reshape(value.shape), -math.inf)
+    return _kth_best(value, k)
+
+
+def _kth_best(value: Float[Tensor, "G n"], k: int) -> Float[Tensor, "G"]:
+    """The k-th best of every row, -inf where a row has fewer."""
     if k > value.shape[1]:
-        return value.new_full((gt.shape[0],), -math.inf)
+        return value.new_full(value.shape[:1], -math.inf)
     return value.amax(dim=1) if k == 1 else value.topk(k, dim=1).values[:, -1]
 
 
 def _at_once(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Pairs:
     """`plausible` for so few pairs that looking for windows would take longer than evaluating them."""
     value = similarity(priors.sides[:, None].movedim(0, -1), gt[:, None])
-    bound = floor
+    bound = value.new_full((gt.shape[0],), floor)
     if k > 0:
-        best = _merge_best(value.new_full((gt.shape[0], k), -math.inf), value)
-        bound = best[:, -1:].clamp(min=_SMALLEST).clamp(max=floor)
-    found = (value >= bound).flatten().nonzero().squeeze(1)
+        bound = torch.minimum(bound, _kth_best(value, k))
+    found = (value > _just_below(bound, floor)[:, None]).flatten().nonzero().squeeze(1)
     owner = torch.div(found, len(priors), rounding_mode="floor")
     return Pairs(found - owner * len(priors), owner, value.flatten().index_select(0, found))
 
@@ -114,19 +147,20 @@ def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: floa
     """
     for prior, owner in windows.blocks(len(priors), gt.shape[0]):
         if prior.start == 0:
-            parts, best = [], gt.new_full((owner.stop - owner.start, k), -math.inf)
-            bound = gt.new_full((owner.stop - owner.start,), min(floor, _SMALLEST) if k > 0 else floor)
+            parts: list[Pairs] = []
+            best = gt.new_full((owner.stop - owner.start, k), -math.inf)
+            below = _just_below(gt.new_full(best.shape[:1], -math.inf if k > 0 else floor), floor)
         value = similarity(priors.sides[:, None, prior].movedim(0, -1), gt[owner, None])
-        row = (value.amax(dim=1) >= bound).nonzero().squeeze(1)  # most blocks are far from most ground truths
+        row = (value.amax(dim=1) > below).nonzero().squeeze(1)  # most blocks are far from most ground truths
         value = value.index_select(0, row)
         if k > 0:
             best.index_copy_(0, row, _merge_best(best.index_select(0, row), value))
-            bound = best[:, -1].clamp(min=_SMALLEST).clamp(max=floor)
-        own, index = (value >= bound.index_select(0, row)[:, None]).nonzero(as_tuple=True)
+            below = _just_below(best[:, -1].clamp(max=floor), floor)
+        own, index = (value > below.index_select(0, row)[:, None]).nonzero(as_tuple=True)
         parts.append(Pairs(index + prior.start, row.index_select(0, own), value[own, index]))
         if prior.stop == len(priors):
             found = Pairs.cat(parts, priors)
-            found = found[found.value >= bound.index_select(0, found.gt)] if k > 0 and len(parts) > 1 else found
+            found = found[found.value > below.index_select(0, found.gt)] if k > 0 and len(parts) > 1 else found
             yield Pairs(found.prior, found.gt + owner.start, found.value)
 
 

@@ -2,8 +2,13 @@
 
 One function a similarity: it inverts the formula of `similarity.py` for a threshold and gives the largest |dx| and
 |dy| between the centres, in pixels, at which that threshold can still be met; a negative reach means at no distance.
-An answer may be too wide, never too narrow: what stands inside is evaluated exactly afterwards. So the slack below
-only has to exceed the rounding of a float32 evaluation (relative 1e-7 an operation, cancellation included).
+An answer may be too wide, never too narrow: what stands inside is evaluated exactly afterwards. Three things could make
+it too narrow, and each has a margin:
+
+- A float32 evaluation rounds (relative 1e-7 an operation): `_ROUNDING`, relative, and `_PIXEL` near a distance of 0.
+- A stored side is off by two roundings of its *coordinates*, up to 0.4 hair (`Grid.hair`), however short it is. That
+  changes areas, ratios and anything else divided by a side s by 0.4 * hair / s a side: `_slack` is 4 * hair / s.
+- A stored centre is off by a hair: `windows.around` widens by it.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ from torch import Tensor
 
 from labelkit import similarity as similarities
 
-_SLACK = 1e-5  # a hundred float32 roundings
+_ROUNDING = 1e-5  # a hundred float32 roundings
+_PIXEL = 1e-3  # pixels
 
 Reach = tuple[Tensor, Tensor]
 
@@ -24,81 +30,121 @@ Reach = tuple[Tensor, Tensor]
 def reach_of(similarity: Callable) -> Callable[..., Reach] | None:
     """The reach of a similarity of this library, also behind `functools.partial`; None for anything else.
 
-    A callable that knows its own reach carries it as the attribute `reach` (None if it has none).
-    The result is called with (prior width, prior height, gt width, gt height, floor), which broadcast; floor >= 0.
-    A similarity that has a reach lies in [0, 1].
+    A callable that knows its own reach carries it as the attribute `reach` (None if it has none). A similarity that
+    has a reach lies in [0, 1]. The reach is called as
+
+        reach(prior_width, prior_height, gt_width, gt_height, floor, hair) -> (x, y)
+
+    with tensors that broadcast: sides of a grid row ([1, M]) and of ground truths ([G, 1]) in pixels, the floor
+    (>= 0, already lowered by 1e-5 of itself), and hair ([M], in pixels). It must hold for every prior whose sides
+    differ from the given ones by 0.4 hair: where the similarity divides by a side, that is more than a rounding.
+    The centres' own hair is added by the caller.
     """
     if hasattr(similarity, "reach"):
         return similarity.reach
     if isinstance(similarity, similarities.OfScaledPriors):
-        inner, factor = reach_of(similarity.similarity), similarity.factor
-        return inner and (lambda width, height, *rest: inner(width * factor, height * factor, *rest))
+        inner = reach_of(similarity.similarity)
+        return None if inner is None else partial(_of_scaled, inner, similarity.factor)
     if isinstance(similarity, partial):
         inner = _REACH.get(similarity.func)
         return None if inner is None or similarity.args else partial(inner, **similarity.keywords)
     return _REACH.get(similarity)
 
 
-def _overlap_reach(intersection: Tensor, pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor) -> Reach:
+def _of_scaled(
+    inner: Callable[..., Reach],
+    factor: float,
+    pw: Tensor,
+    ph: Tensor,
+    gw: Tensor,
+    gh: Tensor,
+    floor: Tensor,
+    hair: Tensor,
+) -> Reach:
+    """Scaling multiplies what a side is off by, and rounds the new corners and their centre once more."""
+    x, y = inner(pw * factor, ph * factor, gw, gh, floor, hair * (1 + factor))
+    return x + hair * factor, y + hair * factor
+
+
+def _slack(smallest: Tensor, hair: Tensor) -> Tensor:
+    """What a float32 evaluation and stored sides may be off by, relative to the `smallest` length divided by."""
+    return _ROUNDING + 4 * hair / smallest
+
+
+def _smallest(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor) -> Tensor:
+    return torch.minimum(torch.minimum(pw, ph), torch.minimum(gw, gh))
+
+
+def _overlap_reach(intersection: Tensor, pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, hair: Tensor) -> Reach:
     """Centres may be apart as long as the boxes can still share `intersection` square pixels.
 
     Sharing an area I needs an overlap of at least I / min(heights) in x, and the overlap in x is at most
     (pw + gw) / 2 - |dx|; the same in y. No distance is small enough if I exceeds the smaller of the boxes.
     """
     least_width, least_height = torch.minimum(pw, gw), torch.minimum(ph, gh)
-    intersection = intersection * (1 - _SLACK)
+    slack = _slack(torch.minimum(least_width, least_height), hair)
+    intersection = intersection * (1 - slack).clamp(min=0)  # at 0: as long as they touch
     x = (pw + gw) / 2 - intersection / least_height
     y = (ph + gh) / 2 - intersection / least_width
     impossible = intersection > least_width * least_height
     return x.masked_fill(impossible, -1), y.masked_fill(impossible, -1)
 
 
-def _iou(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor) -> Reach:
-    return _overlap_reach(floor / (1 + floor) * (pw * ph + gw * gh), pw, ph, gw, gh)
+def _iou(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor) -> Reach:
+    return _overlap_reach(floor / (1 + floor) * (pw * ph + gw * gh), pw, ph, gw, gh, hair)
 
 
-def _iof(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor) -> Reach:
-    return _overlap_reach(floor * (pw * ph).clamp(min=1e-30), pw, ph, gw, gh)
+def _iof(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor) -> Reach:
+    return _overlap_reach(floor * (pw * ph), pw, ph, gw, gh, hair)
 
 
 def _radius(square: Tensor) -> Tensor:
     return torch.where(square >= 0, square.clamp(min=0).sqrt(), -1)
 
 
-def _wasserstein(distance: Tensor, pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor) -> Reach:
-    distance = distance * (1 + _SLACK) + 1e-3  # in pixels
+def _wasserstein(distance: Tensor, pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, hair: Tensor) -> Reach:
+    """The distance is the length of (dx, dy, dw / 2, dh / 2), which is off by less than 2 hairs."""
+    distance = distance * (1 + _ROUNDING) + (_PIXEL + 2 * hair)
     radius = _radius(distance**2 - ((pw - gw) ** 2 + (ph - gh) ** 2) / 4)
     return radius, radius
 
 
-def _nwd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, constant: float) -> Reach:
-    return _wasserstein(-constant * torch.log(floor), pw, ph, gw, gh)
+def _nwd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor, constant: float) -> Reach:
+    return _wasserstein(-constant * torch.log(floor), pw, ph, gw, gh, hair)
 
 
-def _dotd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, constant: float) -> Reach:
-    radius = (-constant * torch.log(floor) * (1 + _SLACK) + 1e-3).expand(torch.broadcast_shapes(pw.shape, gw.shape))
+def _dotd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor, constant: float) -> Reach:
+    radius = -constant * torch.log(floor) * (1 + _ROUNDING) + _PIXEL
+    radius = radius.expand(torch.broadcast_shapes(pw.shape, gw.shape))
     return radius, radius
 
 
-def _rfd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, kind: str = "kl") -> Reach:
+def _rfd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor, kind: str = "kl") -> Reach:
     if kind == "wasserstein":
-        return _wasserstein((1 / floor - 1).sqrt(), pw, ph, gw, gh)
+        return _wasserstein((1 / floor - 1).sqrt(), pw, ph, gw, gh, hair)
+    slack = _slack(_smallest(pw, ph, gw, gh), hair)
     width_ratio, height_ratio = (pw / gw) ** 2, (ph / gh) ** 2
+    # r - log r - 1 changes by 2 |r - 1| e when a side changes by e of itself, and |r - 1| <= 2 (r - log r - 1) + 2.
     shape = width_ratio - torch.log(width_ratio) + height_ratio - torch.log(height_ratio) - 2
-    rest = _radius((2 * (1 / floor - 1) * (1 + _SLACK) + _SLACK - shape) / 4)
+    rest = _radius((2 * (1 / floor - 1) * (1 + slack) + slack - shape) / 4)
     return rest * gw, rest * gh
 
 
-def _simd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, m: float, n: float) -> Reach:
-    shape = ((m * (pw - gw) / (pw + gw)) ** 2 + (n * (ph - gh) / (ph + gh)) ** 2).sqrt()
-    rest = -torch.log(floor) * (1 + _SLACK) + _SLACK - shape
-    return rest * (pw + gw) / m, rest * (ph + gh) / n
+def _simd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor, m: float, n: float) -> Reach:
+    across, down = pw + gw, ph + gh
+    slack = _slack(torch.minimum(across, down), hair)
+    shape = ((m * (pw - gw) / across) ** 2 + (n * (ph - gh) / down) ** 2).sqrt()
+    # Off by e a side, a length sqrt((m a / across)^2 + (n b / down)^2) changes by (m + n) e / smallest.
+    rest = -torch.log(floor) * (1 + slack) + slack * (m + n) - shape
+    return rest * across / m, rest * down / n
 
 
-def _gcd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor) -> Reach:
+def _gcd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor) -> Reach:
+    slack = _slack(_smallest(pw, ph, gw, gh), hair)
     across, down = 1 / pw**2 + 1 / gw**2, 1 / ph**2 + 1 / gh**2
     shape = ((pw - gw) ** 2 * across + (ph - gh) ** 2 * down) / 4
-    rest = 2 * (torch.log(floor) * (1 + _SLACK) - _SLACK) ** 2 - shape
+    # The distance -log is a length too, made of differences over sides.
+    rest = 2 * (-torch.log(floor) * (1 + slack) + slack) ** 2 - shape
     return _radius(rest / across), _radius(rest / down)
 
 

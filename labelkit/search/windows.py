@@ -33,12 +33,13 @@ def around(
 ) -> Windows:
     """The cells whose centre lies within the reach of each ground truth's centre, clamped to the grid.
 
-    A negative reach (or NaN) gives an empty window, an infinite one all cells. Windows are widened by a hair
-    (0.01 px and 1e-5 of the coordinates), so rounding can only add cells: test exactly afterwards.
+    A negative reach (or NaN) gives an empty window, an infinite one all cells. Windows are widened: by the grid's hair,
+    which follows the coordinates of the priors, and by 0.01 px and 1e-5 of what is computed with here. So rounding can
+    only add cells: test exactly afterwards.
     """
     reach = torch.stack((reach_x, reach_y))
     place = center.T[:, :, None].to(reach.dtype)
-    wide = reach * (1 + 1e-5) + (0.01 + 1e-5 * place.abs())
+    wide = reach * (1 + 1e-5) + (0.01 + 1e-5 * place.abs()) + grid.hair
     place = place - grid.origin
     low = (place - wide).div_(grid.stride).ceil_().clamp_(min=0)
     high = torch.minimum((place + wide).div_(grid.stride).floor_(), grid.last)

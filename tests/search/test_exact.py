@@ -1,0 +1,115 @@
+"""The same labels with a grid and without one, at any coordinate and size, for every rule of the registry."""
+
+import math
+from functools import cache, partial
+
+import pytest
+import torch
+
+from labelkit import Predictions, Priors
+from labelkit.assigners import ASSIGNERS, RKA, Assigner, MaxIoU, TopK
+from labelkit.similarity import dotd, gcd, iof, nwd, rfd, simd
+from tests import oracles
+from tests.assigners.paths import path
+from tests.assigners.test_all import ARGUMENTS
+from tests.strategies import FAR, NUM_CLASSES, Batch, far_batch, far_boxes, target_of, without_grid
+
+BATCHES, IMAGES = 130, 4  # 520 scenes
+SIMD = partial(simd, m=6.13, n=4.59)
+RULES: dict[str, Assigner] = {
+    **{name: rule(**ARGUMENTS.get(name, {})) for name, rule in ASSIGNERS.items()},
+    "max_iou, owner gt": MaxIoU(low_quality_owner="gt", low_quality_ties="nearest"),
+    "max_iou, nwd": MaxIoU(similarity=partial(nwd, constant=12.8)),
+    "topk, k = 1": TopK(1),
+    "topk, iof": TopK(3, iof),
+    "rka, dotd": RKA(3, partial(dotd, constant=12.8)),
+    "rka, simd": RKA(1, SIMD),
+    "rka, gcd": RKA(2, gcd),
+    "rka, rfd": RKA(2, rfd),
+}
+
+
+@cache
+def scenes() -> list[tuple[Batch, Priors, Predictions]]:
+    """Batches, their priors without a grid, and random predictions."""
+    made = []
+    for seed in range(BATCHES):
+        batch, generator = far_batch(seed, IMAGES), torch.Generator().manual_seed(seed)
+        noise = torch.randn((IMAGES, len(batch.priors), 4), generator=generator)
+        scores = torch.rand((IMAGES, len(batch.priors), NUM_CLASSES), generator=generator)
+        plain = without_grid(batch.priors, batch.level_strides)
+        made.append((batch, plain, Predictions(batch.priors.boxes + noise, scores)))
+    return made
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_grid_changes_no_label(name):
+    rule = RULES[name]
+    positives = 0
+    for seed, (batch, plain, predictions) in enumerate(scenes()):
+        with path("grid", batch.priors) as priors:
+            on_grid = rule(priors, batch.targets, predictions)
+        without = rule(plain, batch.targets, predictions)
+        assert torch.equal(on_grid.gt, without.gt), f"far_batch({seed})"
+        assert torch.equal(on_grid.similarity, without.similarity), f"far_batch({seed})"
+        positives += int(without.positive.sum())
+    assert positives > 500, "the scenes must be about something"
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 5))
+def test_far_away_the_labels_are_the_slow_loops(seed):
+    batch, _, _ = scenes()[seed]
+    rules = {
+        "rka": (RKA(2, SIMD), partial(oracles.rka, similarity=SIMD, k=2)),
+        "topk": (TopK(3), lambda p, g: oracles.topk(p, batch.priors.centers, g, TopK().similarity, 3)),
+        "max_iou": (MaxIoU(), lambda p, g: oracles.max_iou(p, batch.priors.centers, g, MaxIoU().similarity)),
+    }
+    for rule, loop in rules.values():
+        with path("grid in small chunks", batch.priors) as priors:
+            oracles.assert_same(rule(priors, batch.targets[0]), loop(batch.priors.boxes, batch.boxes[0]))
+
+
+@pytest.mark.parametrize("offset", FAR)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ASSIGNERS["fcos"](),
+        ASSIGNERS["fcos"](center_radius=1.5),
+        *(RKA(3, similarity) for similarity in (SIMD, partial(dotd, constant=12.8), partial(nwd, constant=12.8))),
+    ],
+)
+def test_a_grid_of_points_changes_no_label(rule, offset):
+    points = Priors.points((40, 72), (8, 16), offset=offset)
+    plain = without_grid(points, (8, 16))
+    boxes = Priors.anchors((40, 72), (8, 16), ((10.0,), (150.0,)), offset=offset)
+    for seed in range(10):
+        target = target_of(far_boxes(boxes, seed))
+        with path("grid", points) as priors:
+            on_grid = rule(priors, target)
+        assert torch.equal(on_grid.gt, rule(plain, target).gt), seed
+
+
+@pytest.mark.parametrize("way", ["at once", "grid", "small blocks"])
+def test_flushed_denormals_choose_no_similarity_of_zero(way):
+    priors = Priors.anchors((64, 64), (8,), ((8.0,),))
+    target = target_of(torch.tensor([[10.0, 10, 12, 12]]))
+    torch.set_flush_denormal(True)
+    try:
+        with path(way, priors) as given:
+            answer = TopK(9)(given, target)
+    finally:
+        torch.set_flush_denormal(False)
+    assert answer.positive.sum() == 1 and answer.similarity[answer.positive].tolist() == [0.0625]
+
+
+@pytest.mark.parametrize("way", ["at once", "grid", "small blocks"])
+def test_a_denormal_similarity_is_above_zero(way):
+    """exp(-96) = 2e-42 is a float32; at exp(-120) nothing is left."""
+    priors = Priors.anchors((16, 256), (16,), ((16.0,),))
+    box = torch.tensor([[0.0, 0, 16, 16]]) + torch.tensor([[240.0 + 96 * 10, 0, 240 + 96 * 10, 0]])
+    with path(way, priors) as given:
+        answer = RKA(16, partial(nwd, constant=10.0))(given, target_of(box))
+    values = torch.exp(-(priors.boxes[:, 0] - box[0, 0]).abs() / 10.0)
+    assert 0 < values.max() < torch.finfo(torch.float32).tiny
+    assert answer.positive.sum() == (values > 0).sum() < len(priors)
+    assert math.isclose(float(answer.similarity.max()), float(values.max()), rel_tol=1e-3)
