@@ -20,14 +20,15 @@ _SAME = {"category": ("name",), "image": ("file_name", "width", "height")}  # re
 
 
 def load_coco(path: str | os.PathLike) -> dict:
-    """Read the JSON of an annotation file; a file that is not JSON is a `ValueError` with name and line."""
+    """Read the JSON of an annotation file; one that is no JSON object is a `ValueError` with name and line."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # -sig: with or without a byte order mark
+        coco = json.loads(path.read_text(encoding="utf-8-sig"))  # -sig: with or without a byte order mark
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}; was the file cut short?") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text: {error}") from error
+    return _object(coco, str(path))
 
 
 def check_coco(
@@ -54,8 +55,7 @@ def check_coco(
     `white` is `read_picture`'s. The copy's annotations hold id, image_id, category_id, bbox, area and iscrowd; a
     missing area is width times height, a missing iscrowd 0, and `ignore: 1` becomes iscrowd 1.
     """
-    if not isinstance(coco, dict):
-        raise ValueError(f"{file}: must hold an object with images, categories, annotations, got {type(coco).__name__}")
+    _object(coco, file)
     for key in ("images", "categories", "annotations"):
         if not isinstance(coco.get(key), list):
             raise ValueError(f'{file}: "{key}" must be a list, got {type(coco.get(key)).__name__}')
@@ -73,6 +73,12 @@ def check_coco(
         raise InvalidAnnotations(report)
     clean = {"images": list(check.images.values()), "categories": list(check.categories.values())}
     return clean | {"annotations": annotations}, report
+
+
+def _object(coco: Any, file: str) -> dict:
+    if not isinstance(coco, dict):
+        raise ValueError(f"{file}: must hold an object with images, categories, annotations, got {type(coco).__name__}")
+    return coco
 
 
 def corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:

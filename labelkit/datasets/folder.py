@@ -90,7 +90,7 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
 
 
 def _stated_white(coco: dict, file: str) -> float | None:
-    info = coco.get("info") if isinstance(coco, dict) else None
+    info = coco.get("info")
     white = info.get("white") if isinstance(info, dict) else None
     if white is not None and not (isinstance(white, int | float) and white > 0):
         raise ValueError(f'{file}: "white" in "info" must be a positive number, got {white!r}')

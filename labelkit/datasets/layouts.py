@@ -151,9 +151,9 @@ def _below(images: Path, split: Split, name: str) -> tuple[Path, ...]:
     return (*(images / folder.name for folder in split.images), images / name, images)
 
 
-def _folder_of_images(split: Split, coco: object) -> Path:
+def _folder_of_images(split: Split, coco: dict) -> Path:
     """The folder that holds most of the first images listed; a `ValueError` where none holds any."""
-    entries = coco.get("images") if isinstance(coco, dict) else None
+    entries = coco.get("images")
     records = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     names = [str(entry.get("file_name")).replace("\\", "/") for entry in records[:_TRIED]]
     found = [sum((folder / name).is_file() for name in names) for folder in split.images]
