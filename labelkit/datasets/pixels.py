@@ -140,14 +140,14 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
 
 
 _guard = threading.Lock()
-_guard_was: list[int | None] = []  # what each of the readings under way found
+_guard_was: list[int | None] = []  # what each of the readings under way found; Pillow's own value is the first
 
 
 @contextmanager
 def _pillows_guard_off() -> Iterator[None]:
     """Pillow's limit is a global variable: the first reading lifts it, the last puts it back, in any thread."""
     with _guard:
-        _guard_was.append(_guard_was[0] if _guard_was else Image.MAX_IMAGE_PIXELS)
+        _guard_was.append(Image.MAX_IMAGE_PIXELS)
         Image.MAX_IMAGE_PIXELS = None
     try:
         yield
