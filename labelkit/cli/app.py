@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import labelkit
+from labelkit.cli.convert import convert
 
 app = typer.Typer(help="Label assignment in object detection.", no_args_is_help=True, add_completion=False)
 
@@ -96,6 +97,9 @@ def evaluate(
         if tuple(classes) != tuple(dataset.classes):
             raise ValueError(f"the run knows the classes {classes}, the data has {list(dataset.classes)}")
         _print_scores(compare(detect(detector, dataset), dataset.targets, preset), f"{run}, {preset}", preset)
+
+
+app.command()(convert)
 
 
 def parse_arguments(pairs: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every data set of labelkit gives: one item's form, the batch, and a data set that lives in memory.
+"""What every data set of labelkit gives: one item's form, the batch, what training asks of a set, one in memory.
 
 An item is `(image, target)`: a float32 image `[3, H, W]` in 0..1, as torchvision's detectors expect it, and a dict with
 
@@ -8,7 +8,8 @@ An item is `(image, target)`: a float32 image `[3, H, W]` in 0..1, as torchvisio
     area      float32 [G], the annotation's area (after a transform: the box's)
     iscrowd   int64 [G], 1 for a region that is neither object nor background
 
-A data set's `transforms(image, target)` sees the uint8 image, which is scaled afterwards.
+A data set's `transforms(image, target)` sees the uint8 image, which is scaled afterwards; a picture whose file holds
+more than 8 bits comes as float32 in 0..1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,17 +32,37 @@ from torchvision.transforms.v2 import functional as F
 
 from labelkit.boxes import area as box_area
 
-Target = dict[str, Tensor | int]
+Target = dict[str, Any]  # the fields above
 Transform = Callable[[Tensor, Target], tuple[Tensor, Target]]
+
+SMALLEST_SIDE = 2  # px; what is smaller on both sides is hardly an object
+NEARLY_ALL = 0.95  # of the boxes of a training set
+
+
+@runtime_checkable
+class BoxDataset(Protocol):
+    """What training, evaluation and the audit ask of a data set."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names by label."""
+
+    @property
+    def targets(self) -> list[Target]:
+        """All targets as they are before any transform, without opening an image."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
 
 
 def make_target(
-    boxes: Tensor,
-    labels: Tensor,
+    boxes: Tensor | Sequence[Sequence[float]],
+    labels: Tensor | Sequence[int],
     image_id: int,
     canvas_size: tuple[int, int],
-    area: Tensor | None = None,
-    iscrowd: Tensor | None = None,
+    area: Tensor | Sequence[float] | None = None,
+    iscrowd: Tensor | Sequence[int] | None = None,
 ) -> Target:
     """One image's target dict, in the types that the head of this file promises. `canvas_size` is (height, width)."""
     boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
@@ -76,7 +98,10 @@ def box_fields(inputs: tuple[Tensor, Target]) -> tuple[Tensor, ...]:
 
 
 def drop_crowd(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """A transform that removes crowd regions, which a detector must not learn as objects. Evaluation needs them."""
+    """A transform that removes crowd regions, whose pixels a detector then learns as background.
+
+    For models that know no ignored regions; labelkit's assigners and its evaluation leave them out by themselves.
+    """
     keep = target["iscrowd"] == 0
     boxes = tv_tensors.wrap(torch.as_tensor(target["boxes"])[keep], like=target["boxes"])
     return image, target | {"boxes": boxes} | {key: target[key][keep] for key in ("labels", "area", "iscrowd")}
@@ -88,7 +113,7 @@ def collate(batch: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[
     return list(images), list(targets)
 
 
-class DetectionDataset(Dataset):
+class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Images of one size and their targets, held in memory.
 
     `images` is uint8 `[N, 3, H, W]`, `targets` a list of N target dicts, `classes` the names by label.
@@ -117,7 +142,8 @@ class DetectionDataset(Dataset):
     def coco(self) -> dict:
         """The annotations as a COCO dict; category ids and annotation ids start at 1, file names at 000000."""
         height, width = self.images.shape[-2:]
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for index, target in enumerate(self.targets):
             name = f"images/{index:06d}.png"
             images.append({"id": target["image_id"], "file_name": name, "width": width, "height": height})
@@ -131,10 +157,10 @@ class DetectionDataset(Dataset):
 
     def sha256(self) -> str:
         """Digest of all pixels, boxes and labels: equal digests mean equal data."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images.numpy()))
+        digest = hashlib.sha256(self.images.numpy().tobytes())
         for target in self.targets:
-            digest.update(np.ascontiguousarray(target["boxes"].numpy()))
-            digest.update(target["labels"].numpy())
+            digest.update(target["boxes"].numpy().tobytes())
+            digest.update(target["labels"].numpy().tobytes())
         return digest.hexdigest()
 
     def to_coco(self, folder: str | os.PathLike) -> Path:
@@ -151,3 +177,26 @@ class DetectionDataset(Dataset):
         unfinished.write_text(json.dumps(coco))
         os.replace(unfinished, folder / "annotations.json")
         return folder
+
+
+def check_trainable(dataset: BoxDataset) -> None:
+    """Refuse a data set that teaches nothing: a `ValueError` instead of a run that ends with an AP of 0.
+
+    Raises:
+        ValueError: no image, no class, no object (crowds are none), or a set of which at least 95 in 100 boxes are
+            under 2 px on both sides, as boxes in parts of the image (0..1) are when they are taken for pixels. The
+            message ends with what the check of the files found.
+    """
+    report = getattr(dataset, "report", None)
+    found = "" if report is None else f"\n{report.summary()}"
+    boxes = [torch.as_tensor(target["boxes"])[target["iscrowd"] == 0] for target in dataset.targets]
+    objects = torch.cat([torch.empty(0, 4), *boxes])
+    for number, what in ((len(boxes), "image"), (len(dataset.classes), "class"), (len(objects), "object")):
+        if number == 0:
+            raise ValueError(f"the training set holds no {what}{found}")
+    small = ((objects[:, 2:] - objects[:, :2]).amax(dim=1) < SMALLEST_SIDE).sum().item()
+    if small >= NEARLY_ALL * len(objects):
+        raise ValueError(
+            f"{small} of the {len(objects)} boxes to train on are under {SMALLEST_SIDE} px on both sides, such as "
+            f"{objects[0].tolist()}: boxes are in pixels; are these in parts of the image (0..1)?{found}"
+        )

@@ -5,230 +5,264 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+import numpy as np
+
+from labelkit.datasets.image_files import ImageFiles
+from labelkit.datasets.report import Fault, InvalidAnnotations, Problem, Report
 
 TOLERANCE = 0.1  # px by which a box may pass the border: rounding in the file, cut without a word
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One fault: in which file, of which record, what is wrong, and what was done about it ("dropped", "clipped")."""
-
-    file: str
-    record: str
-    message: str
-    kind: str
-    action: str = "dropped"
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.record}: {self.message} [{self.action}]"
-
-
-@dataclass
-class Report:
-    """What the check found. `images` and `annotations` count (kept, in the file)."""
-
-    problems: list[Problem] = field(default_factory=list)
-    images: tuple[int, int] = (0, 0)
-    annotations: tuple[int, int] = (0, 0)
-
-    def counts(self) -> dict[str, int]:
-        """How often each kind of fault occurred, most frequent first."""
-        return dict(Counter(problem.kind for problem in self.problems).most_common())
-
-    def summary(self, first: int = 20) -> str:
-        """The counts and the first faults, for printing."""
-        lines = [
-            f"kept {self.images[0]} of {self.images[1]} images, "
-            f"{self.annotations[0]} of {self.annotations[1]} annotations, {len(self.problems)} problems"
-        ]
-        lines += [f"  {count} x {kind}" for kind, count in self.counts().items()]
-        lines += [f"  {problem}" for problem in self.problems[:first]]
-        if len(self.problems) > first:
-            lines.append(f"  ... and {len(self.problems) - first} more in .problems")
-        return "\n".join(lines)
-
-    __str__ = summary
-
-
-class InvalidAnnotations(ValueError):
-    """Raised by the strict check; the message lists every problem and `report` holds them."""
-
-    def __init__(self, report: Report) -> None:
-        super().__init__(report.summary(first=len(report.problems)))
-        self.report = report
+_SAME = {"category": ("name",), "image": ("file_name", "width", "height")}  # records that agree in these are one
 
 
 def load_coco(path: str | os.PathLike) -> dict:
-    """Read the JSON of an annotation file; a file that is not JSON is a `ValueError` with name and line."""
+    """Read the JSON of an annotation file; one that is no JSON object is a `ValueError` with name and line."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        coco = json.loads(path.read_text(encoding="utf-8-sig"))  # -sig: with or without a byte order mark
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}; was the file cut short?") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text: {error}") from error
+    return _object(coco, str(path))
 
 
 def check_coco(
-    coco: dict,
+    coco: Any,
     images: str | os.PathLike | None = None,
     *,
     file: str = "annotations",
     strict: bool = False,
     decode: bool = False,
+    white: float | None = None,
 ) -> tuple[dict, Report]:
     """A clean copy of a COCO dict, with the report of what was wrong; `strict` raises `InvalidAnnotations` instead.
 
-    Found: records of the wrong form, missing or wrong types, NaN and infinity, duplicate ids, a zero-size box, a box
-    outside its image, an unknown category or image, and, where `images` names the folder, an image file that is
-    missing, unreadable or of another size than stated. A faulty record is dropped, a dropped image takes its
-    annotations with it (each is counted), and a box that passes the border is clipped.
+    **Dropped**: a record without usable references (ids that are no integers, two images or two categories of one id,
+    an unknown or dropped category or image), a box that is not finite, of no size (after the cast to float32, which
+    is what a detector gets) or outside its image, and, where `images` names the folder, an image whose file is
+    missing, unreadable or of another size than stated. A dropped image takes its annotations with it; each is counted.
+    **Repaired**: what no detector needs costs no object its life. An annotation's id that is missing, no integer or
+    used before is renumbered; an area that is no number becomes width times height; an `iscrowd` that is neither 0
+    nor 1 becomes 0; a category without name is called by its id; an image without size has that of its file.
+    **Clipped**: a box that passes the border.
+
     Image files are opened, which reads their header; `decode=True` reads every pixel and also finds files cut short.
-    The copy's annotations hold id, image_id, category_id, bbox, area and iscrowd; a missing area is width times
-    height, a missing iscrowd 0, and `ignore: 1` becomes iscrowd 1.
+    `white` is `read_picture`'s. The copy's annotations hold id, image_id, category_id, bbox, area and iscrowd; a
+    missing area is width times height, a missing iscrowd 0, and `ignore: 1` becomes iscrowd 1.
     """
-    if not isinstance(coco, dict):
-        raise ValueError(f"{file}: must hold an object with images, categories, annotations, got {type(coco).__name__}")
+    _object(coco, file)
     for key in ("images", "categories", "annotations"):
         if not isinstance(coco.get(key), list):
             raise ValueError(f'{file}: "{key}" must be a list, got {type(coco.get(key)).__name__}')
-    check = _Check(file, Path(images) if images is not None else None, decode)
-    categories = check.records("category", coco["categories"], check.category)
-    entries = check.records("image", coco["images"], check.image)
-    check.known_categories = {record["id"] for record in categories}
-    check.known_images = {record["id"]: record for record in entries}
-    check.listed_images = {r.get("id") for r in coco["images"] if isinstance(r, dict) and _is_int(r.get("id"))}
-    annotations = check.records("annotation", coco["annotations"], check.annotation)
-    report = Report(check.problems, (len(entries), len(coco["images"])), (len(annotations), len(coco["annotations"])))
+    report = Report()
+    files = None if images is None else ImageFiles(Path(images), file, report, decode=decode, white=white)
+    check = _Check(file, files, report)
+    check.categories = check.by_id("category", coco["categories"], check.category)
+    check.images = check.by_id("image", coco["images"], check.image)
+    if files is not None:
+        files.darkness()
+    annotations = check.annotations(coco["annotations"])
+    report.images = len(check.images), len(coco["images"])
+    report.annotations = len(annotations), len(coco["annotations"])
     if strict and report.problems:
         raise InvalidAnnotations(report)
-    return {"images": entries, "categories": categories, "annotations": annotations}, report
+    clean = {"images": list(check.images.values()), "categories": list(check.categories.values())}
+    return clean | {"annotations": annotations}, report
 
 
-class _Fault(Exception):
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+def _object(coco: Any, file: str) -> dict:
+    if not isinstance(coco, dict):
+        raise ValueError(f"{file}: must hold an object with images, categories, annotations, got {type(coco).__name__}")
+    return coco
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """x, y, width, height as the x1, y1, x2, y2 that a detector gets: added in float64, rounded to float32 once."""
+    x, y, width, height = bbox
+    x1, y1, x2, y2 = (float(np.float32(value)) for value in (x, y, x + width, y + height))
+    return x1, y1, x2, y2
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _whole(value: Any) -> int | None:
+    """An integer, also when it is written 64.0; None for anything else, truth values and texts too."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _is_finite(value: float) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
-        return math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer that no float can hold
         return False
 
 
+def _flag(value: Any) -> int | None:
+    """0 or 1, also when it is written true, 1.0 or "1"; None for anything else."""
+    return next((flag for flag in (0, 1) if value == flag or value == str(flag)), None)
+
+
 class _Check:
-    """One pass over the three lists. A method checks one record: it returns the clean record or raises `_Fault`."""
+    """One pass over the three lists. A method checks one record: it returns the clean record or raises `Fault`."""
 
-    def __init__(self, file: str, folder: Path | None, decode: bool) -> None:
-        self.file, self.folder, self.decode = file, folder, decode
-        self.problems: list[Problem] = []
-        self.known_categories: set[int] = set()
-        self.known_images: dict[int, dict] = {}
-        self.listed_images: set[int] = set()
+    def __init__(self, file: str, files: ImageFiles | None, report: Report) -> None:
+        self.file, self.files, self.report = file, files, report
+        self.categories: dict[int, dict] = {}
+        self.images: dict[int, dict] = {}
+        self.listed: dict[str, set[int]] = {}  # ids of the file, kept or not
 
-    def records(self, what: str, records: list, check: Callable[[dict, str], dict]) -> list[dict]:
-        clean, seen = [], set()
+    def by_id(self, what: str, records: list, check: Callable[[int, dict, str], dict]) -> dict[int, dict]:
+        """The clean records by id. Of two that share an id nobody knows which one is meant: both are dropped."""
+        groups: dict[int, list[tuple[int, dict]]] = {}
         for index, record in enumerate(records):
-            name = f"{what} #{index}"
+            if not isinstance(record, dict):
+                self._problem(f"{what} #{index}", "wrong type", f"must be an object, got {record!r}")
+            elif (number := _whole(record.get("id"))) is None:
+                self._problem(f"{what} #{index}", "wrong type", f"id must be an integer, got {record.get('id')!r}")
+            else:
+                groups.setdefault(number, []).append((index, record))
+        self.listed[what] = set(groups)
+        clean = {}
+        for number, group in groups.items():
+            if self._ambiguous(what, number, group):
+                continue
+            name = f"{what} id {number}"
             try:
-                if not isinstance(record, dict):
-                    raise _Fault("wrong type", f"must be an object, got {record!r}")
-                if not _is_int(record.get("id")):
-                    raise _Fault("wrong type", f"id must be an integer, got {record.get('id')!r}")
-                name = f"{what} id {record['id']}"
-                if record["id"] in seen:
-                    raise _Fault("duplicate id", f"id {record['id']} was used before")
-                seen.add(record["id"])
-                clean.append(check(record, name))
-            except _Fault as fault:
-                self.problems.append(Problem(self.file, name, str(fault), f"{what}: {fault.kind}"))
+                clean[number] = check(number, group[0][1], name)
+            except Fault as fault:
+                self._problem(name, fault.kind, str(fault))
         return clean
 
-    def category(self, record: dict, _: str) -> dict:
-        if not isinstance(record.get("name"), str) or not record["name"]:
-            raise _Fault("wrong type", f"name must be a text, got {record.get('name')!r}")
-        return {"id": record["id"], "name": record["name"]}
+    def _ambiguous(self, what: str, number: int, group: list[tuple[int, dict]]) -> bool:
+        contents = [tuple(record.get(key) for key in _SAME[what]) for _, record in group]
+        if all(content == contents[0] for content in contents):
+            for index, _ in group[1:]:
+                message = "the same record stands in the file twice: taken once"
+                self._problem(f"{what} id {number} (#{index})", "listed twice", message, "repaired")
+            return False
+        names = " and ".join(repr(content[0]) for content in contents)
+        for index, _ in group:
+            message = f"{number} is the id of {names}: nobody knows which one its annotations mean"
+            self._problem(f"{what} id {number} (#{index})", "duplicate id", message)
+        return True
 
-    def image(self, record: dict, _: str) -> dict:
-        if not isinstance(record.get("file_name"), str) or not record["file_name"]:
-            raise _Fault("wrong type", f"file_name must be a text, got {record.get('file_name')!r}")
-        for key in ("width", "height"):
-            if not _is_int(record.get(key)) or record[key] <= 0:
-                raise _Fault("wrong type", f"{key} must be a positive integer, got {record.get(key)!r}")
-        clean = {key: record[key] for key in ("id", "file_name", "width", "height")}
-        if self.folder is not None:
-            self._image_file(clean)
-        return clean
-
-    def _image_file(self, record: dict) -> None:
-        path = self.folder / record["file_name"]
-        if not path.is_file():
-            raise _Fault("missing file", f"there is no file {path}")
-        try:
-            with Image.open(path) as image:
-                size = image.size
-                if self.decode:
-                    image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise _Fault("unreadable file", f"{path} cannot be read: {error}") from error
-        if size != (record["width"], record["height"]):
-            stated = f"{record['width']} x {record['height']}"
-            raise _Fault("wrong size", f"{path} has {size[0]} x {size[1]} pixels, the annotation says {stated}")
-
-    def annotation(self, record: dict, name: str) -> dict:
-        image_id, category_id = record.get("image_id"), record.get("category_id")
-        if not _is_int(image_id) or not _is_int(category_id):
-            raise _Fault("wrong type", f"image_id and category_id must be integers, got {image_id!r}, {category_id!r}")
-        if image_id not in self.known_images:
-            dropped = image_id in self.listed_images
-            raise _Fault(
-                "dropped image" if dropped else "unknown image",
-                f"image_id {image_id} is {'an image that was dropped' if dropped else 'no image of the file'}",
+    def category(self, number: int, record: dict, name: str) -> dict:
+        called = record.get("name")
+        if not isinstance(called, str) or not called:
+            self._problem(
+                name, "name repaired", f"name must be a text, got {called!r}; called {str(number)!r}", "repaired"
             )
-        if category_id not in self.known_categories:
-            raise _Fault("unknown category", f"category_id {category_id} is no category of the file")
-        crowd = record.get("iscrowd", 0), record.get("ignore", 0)
-        if any(value not in (0, 1) for value in crowd):
-            raise _Fault("wrong type", f"iscrowd and ignore must be 0 or 1, got {crowd[0]!r}, {crowd[1]!r}")
-        bbox = self._bbox(record.get("bbox"), self.known_images[image_id], name)
-        area = record.get("area", bbox[2] * bbox[3])
-        if not _is_number(area) or not _is_finite(area) or area < 0:
-            raise _Fault("wrong type", f"area must be a finite number, not negative, got {area!r}")
-        clean = {"id": record["id"], "image_id": image_id, "category_id": category_id}
-        return clean | {"bbox": bbox, "area": float(area), "iscrowd": int(any(crowd))}
+            called = str(number)
+        return {"id": number, "name": called}
 
-    def _bbox(self, bbox: object, image: dict, name: str) -> list[float]:
-        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
-            raise _Fault("wrong type", f"bbox must be four numbers x, y, width, height, got {bbox!r}")
+    def image(self, number: int, record: dict, name: str) -> dict:
+        file_name = record.get("file_name")
+        if not isinstance(file_name, str) or not file_name:
+            raise Fault("wrong type", f"file_name must be a text, got {file_name!r}")
+        width, height = _whole(record.get("width")), _whole(record.get("height"))
+        size = (width, height) if width and height and width > 0 and height > 0 else None
+        said = f"width and height must be positive integers, got {record.get('width')!r}, {record.get('height')!r}"
+        if self.files is not None:
+            file_name, size = self.files.check(name, file_name, size, said)
+        if size is None:
+            raise Fault("wrong type", said)
+        return {"id": number, "file_name": file_name, "width": size[0], "height": size[1]}
+
+    def annotations(self, records: list) -> list[dict]:
+        numbers = [_whole(record.get("id")) if isinstance(record, dict) else None for record in records]
+        fresh = count(max((number for number in numbers if number is not None), default=0) + 1)
+        clean: list[dict] = []
+        used: set[int] = set()
+        for index, (record, number) in enumerate(zip(records, numbers, strict=True)):
+            usable = number is not None and number not in used
+            name = f"annotation id {number}" if usable else f"annotation #{index}"
+            try:
+                fields = self._annotation(record, name)
+            except Fault as fault:
+                self._problem(name, fault.kind, str(fault))
+                self.report.became_background += self._was_seen(record, fault)
+                continue
+            if number is None or not usable:
+                reason = "is no integer" if number is None else "was used before"
+                number = next(fresh)
+                message = f"id {record.get('id')!r} {reason}; it is {number} now"
+                self._problem(name, "id repaired", message, "repaired")
+            used.add(number)
+            clean.append({"id": number} | fields)
+        return clean
+
+    def _annotation(self, record: Any, name: str) -> dict:
+        if not isinstance(record, dict):
+            raise Fault("wrong type", f"must be an object, got {record!r}")
+        image_id, category_id = _whole(record.get("image_id")), _whole(record.get("category_id"))
+        if image_id is None or category_id is None:
+            found = f"{record.get('image_id')!r}, {record.get('category_id')!r}"
+            raise Fault("wrong type", f"image_id and category_id must be integers, got {found}")
+        for what, number, known in (("image", image_id, self.images), ("category", category_id, self.categories)):
+            if number not in known:
+                dropped = number in self.listed[what]
+                reason = (
+                    f"is {'an' if what == 'image' else 'a'} {what} that was dropped" if dropped else "is not listed"
+                )
+                raise Fault(f"{'dropped' if dropped else 'unknown'} {what}", f"{what}_id {number} {reason}")
+        bbox = self._bbox(record.get("bbox"), self.images[image_id], name)
+        fields = {"image_id": image_id, "category_id": category_id, "bbox": bbox}
+        return fields | {"area": self._area(record, bbox, name), "iscrowd": self._crowd(record, name)}
+
+    def _area(self, record: dict, bbox: list[float], name: str) -> float:
+        area = record.get("area", bbox[2] * bbox[3])
+        if _is_finite(area) and area >= 0:
+            return float(area)
+        message = f"area must be a finite number, not negative, got {area!r}; it is width times height now"
+        self._problem(name, "area repaired", message, "repaired")
+        return bbox[2] * bbox[3]
+
+    def _crowd(self, record: dict, name: str) -> int:
+        flags = []
+        for key in ("iscrowd", "ignore"):
+            flag = _flag(record.get(key, 0))
+            if flag is None:
+                message = f"{key} must be 0 or 1, got {record[key]!r}; it is 0 now"
+                self._problem(name, "iscrowd repaired", message, "repaired")
+            flags.append(flag)
+        return int(any(flags))
+
+    def _bbox(self, bbox: Any, image: dict, name: str) -> list[float]:
+        numbers = isinstance(bbox, list | tuple) and len(bbox) == 4
+        if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in bbox):
+            raise Fault("wrong type", f"bbox must be four numbers x, y, width, height, got {bbox!r}")
         if not all(map(_is_finite, bbox)):
-            raise _Fault("not finite", f"bbox must be finite, got {bbox}")
+            raise Fault("not finite", f"bbox must be finite, got {bbox}")
         x, y, width, height = map(float, bbox)
         if width <= 0 or height <= 0:
-            raise _Fault("zero-size box", f"bbox must have a positive width and height, got {bbox}")
+            raise Fault("zero-size box", f"bbox must have a positive width and height, got {bbox}")
         x1, y1 = max(x, 0.0), max(y, 0.0)
         x2, y2 = min(x + width, float(image["width"])), min(y + height, float(image["height"]))
         size = f"the image has {image['width']} x {image['height']} pixels"
-        if x2 <= x1 or y2 <= y1:
-            raise _Fault("box outside", f"bbox {bbox} lies outside the image; {size}")
-        if (x1, y1, x2, y2) == (x, y, x + width, y + height):
-            return [x, y, width, height]
+        if x >= image["width"] or y >= image["height"] or x2 <= 0 or y2 <= 0:
+            raise Fault("box outside", f"bbox {bbox} lies outside the image; {size}")
+        whole = (x1, y1, x2, y2) == (x, y, x + width, y + height)
+        clipped = [x, y, width, height] if whole else [x1, y1, x2 - x1, y2 - y1]
+        left, top, right, bottom = corners(clipped)
+        if right <= left or bottom <= top:
+            raise Fault("zero-size box", f"what the image shows of bbox {bbox} has no size in float32; {size}")
         if max(x1 - x, y1 - y, x + width - x2, y + height - y2) > TOLERANCE:
             message = f"bbox {bbox} passes the image's border; {size}"
-            self.problems.append(Problem(self.file, name, message, "annotation: box passes border", "clipped"))
-        return [x1, y1, x2 - x1, y2 - y1]
+            self._problem(name, "box passes border", message, "clipped")
+        return clipped
+
+    def _was_seen(self, record: Any, fault: Fault) -> bool:
+        """Is something of the dropped object in an image that is kept? A crowd is no object."""
+        if not isinstance(record, dict) or fault.kind == "box outside":
+            return False
+        crowd = any(_flag(record.get(key, 0)) for key in ("iscrowd", "ignore"))
+        return _whole(record.get("image_id")) in self.images and not crowd
+
+    def _problem(self, name: str, kind: str, message: str, action: str = "dropped") -> None:
+        what = name.split()[0]
+        self.report.problems.append(Problem(self.file, name, message, f"{what}: {kind}", action))

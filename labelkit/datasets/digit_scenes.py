@@ -100,7 +100,7 @@ def _background(split: str, size: int, rng: np.random.Generator) -> Float32[np.n
     side = min(size * rng.uniform(1, 2), *photo.size)
     x, y = rng.uniform(0, photo.width - side), rng.uniform(0, photo.height - side)
     window = photo.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
-    turned = np.rot90(np.asarray(window, dtype=np.float32), rng.integers(4))
+    turned = np.rot90(np.asarray(window, dtype=np.float32), int(rng.integers(4)))
     return np.ascontiguousarray(turned if rng.integers(2) else turned[:, ::-1])
 
 

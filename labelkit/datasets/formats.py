@@ -9,52 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PIL import Image
+from labelkit.datasets.pixels import SUFFIXES
+from labelkit.datasets.text_files import Lines, add_box, image_entry, pictures_in, read_lines, refuse_shared_labels
 
 VISDRONE_CLASSES = (
     "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor",
 )  # fmt: skip
 _REGION, _OTHERS = 0, 11  # VisDrone's categories that are no class: ignored regions, and "others"
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-class _Lines:
-    """Parses lines of integers and collects every complaint, so that one run shows all."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-
-    def integers(self, path: Path, number: int, line: str, separator: str | None, count: int) -> list[int] | None:
-        fields = line.strip().rstrip(",").split(separator)
-        try:
-            values = [int(value) for value in fields]
-        except ValueError:
-            values = []
-        if len(values) < count:
-            self.errors.append(f"{path}:{number}: expected {count} integers, got {line.strip()!r}")
-            return None
-        return values[:count]
-
-    def complain(self, path: Path, number: int, message: str) -> None:
-        self.errors.append(f"{path}:{number}: {message}")
-
-    def raise_if_any(self) -> None:
-        if self.errors:
-            raise ValueError("\n".join(self.errors))
-
-
-def _image_entry(image_id: int, path: Path, file_name: str) -> dict:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from error
-    return {"id": image_id, "file_name": file_name, "width": width, "height": height}
-
-
-def _add(coco: dict, image_id: int, category_id: int, bbox: list[int], iscrowd: int) -> None:
-    record = {"id": len(coco["annotations"]) + 1, "image_id": image_id, "category_id": category_id}
-    coco["annotations"].append(record | {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": iscrowd})
 
 
 def read_visdrone(images: str | os.PathLike, annotations: str | os.PathLike) -> dict:
@@ -63,21 +24,24 @@ def read_visdrone(images: str | os.PathLike, annotations: str | os.PathLike) -> 
     A line is `x,y,width,height,score,category,truncation,occlusion`. Categories 1..10 keep their ids. Score 0 means
     ignored: iscrowd 1. An ignored region (category 0) counts for every class, so it becomes one crowd box in each of
     the ten. "Others" (category 11) belong to no class of the benchmark: left out, and counted in
-    `info["left_out"]`. An image without text file, or the other way round, is an error.
+    `info["left_out"]`. An image without text file, the other way round, or two images of one name (`0.jpg` and
+    `0.png`) are an error that names them.
     """
     images, annotations = Path(images), Path(annotations)
-    pictures = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in _SUFFIXES}
+    found = pictures_in(images)
+    refuse_shared_labels((path, annotations / f"{path.stem}.txt") for path in found)
+    pictures = {path.stem: path for path in found}
     texts = {path.stem: path for path in sorted(annotations.glob("*.txt"))}
     if alone := sorted(pictures.keys() ^ texts.keys()):
         missing = [f"{name}: {'no text file' if name in pictures else 'no image'}" for name in alone]
         raise ValueError(f"{images} and {annotations} do not pair up:\n" + "\n".join(missing))
     categories = [{"id": label, "name": name} for label, name in enumerate(VISDRONE_CLASSES, start=1)]
     left_out = {"others": 0}
-    coco = {"info": {"left_out": left_out}, "images": [], "categories": categories, "annotations": []}
-    lines = _Lines()
+    coco: dict = {"info": {"left_out": left_out}, "images": [], "categories": categories, "annotations": []}
+    lines = Lines()
     for image_id, (name, picture) in enumerate(pictures.items(), start=1):
-        coco["images"].append(_image_entry(image_id, picture, picture.name))
-        for number, line in enumerate(texts[name].read_text().splitlines(), start=1):
+        coco["images"].append(image_entry(image_id, picture, picture.name))
+        for number, line in enumerate(read_lines(texts[name]), start=1):
             if not line.strip():
                 continue
             values = lines.integers(texts[name], number, line, ",", 6)
@@ -86,11 +50,11 @@ def read_visdrone(images: str | os.PathLike, annotations: str | os.PathLike) -> 
             bbox, score, category = values[:4], values[4], values[5]
             if category == _REGION:
                 for label in range(1, len(VISDRONE_CLASSES) + 1):
-                    _add(coco, image_id, label, bbox, 1)
+                    add_box(coco, image_id, label, bbox, 1)
             elif category == _OTHERS:
                 left_out["others"] += 1
             elif 1 <= category <= len(VISDRONE_CLASSES) and score in (0, 1):
-                _add(coco, image_id, category, bbox, 1 - score)
+                add_box(coco, image_id, category, bbox, 1 - score)
             else:
                 lines.complain(texts[name], number, f"category must be 0..11 and score 0 or 1, got {category}, {score}")
     lines.raise_if_any()
@@ -105,16 +69,16 @@ def read_wider_face(images: str | os.PathLike, annotations: str | os.PathLike) -
     An image with 0 faces is followed by one line of zeros.
     """
     images, path = Path(images), Path(annotations)
-    text = path.read_text().splitlines()
-    coco = {"images": [], "categories": [{"id": 1, "name": "face"}], "annotations": []}
-    lines = _Lines()
+    text = read_lines(path)
+    coco: dict = {"images": [], "categories": [{"id": 1, "name": "face"}], "annotations": []}
+    lines = Lines()
     at = 0
     while at < len(text):
         file_name = text[at].strip()
         if not file_name:
             at += 1
             continue
-        if Path(file_name).suffix.lower() not in _SUFFIXES:
+        if Path(file_name).suffix.lower() not in SUFFIXES:
             lines.complain(path, at + 1, f"expected the path of an image, got {file_name!r}")
             break  # out of step: what follows would be complaints about nothing
         counted = lines.integers(path, at + 2, text[at + 1] if at + 1 < len(text) else "", None, 1)
@@ -126,11 +90,11 @@ def read_wider_face(images: str | os.PathLike, annotations: str | os.PathLike) -
             lines.complain(path, at + 2, f"{count} faces announced, {len(rows)} lines follow")
             break
         image_id = len(coco["images"]) + 1
-        coco["images"].append(_image_entry(image_id, images / file_name, file_name))
+        coco["images"].append(image_entry(image_id, images / file_name, file_name))
         for number, row in enumerate(rows[:count], start=at + 3):
             values = lines.integers(path, number, row, None, 8)
             if values is not None:
-                _add(coco, image_id, 1, values[:4], int(values[7] != 0))
+                add_box(coco, image_id, 1, values[:4], int(values[7] != 0))
         zeros = count == 0 and bool(rows) and not any(value != "0" for value in rows[0].split())
         at += 2 + (count or int(zeros))
     lines.raise_if_any()

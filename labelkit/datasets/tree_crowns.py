@@ -70,7 +70,7 @@ def neon_trees(
         raise ValueError(f"shrink must be at least {NATIVE}, n not negative, got {shrink=}, {n=}")
     pictures = [_shrunk(picture, shrink / NATIVE) for picture in _pictures(data_dir())]
     bands = [_bands(picture.image.size[axis], tile) for picture, axis in zip(pictures, SPLIT_AXIS, strict=True)]
-    if split == "test":
+    if split == "test" or fold is None:
         windows, targets = _test_tiles(pictures, bands, tile, fold)
     else:
         tested = [band[fold] for band in bands]
@@ -147,16 +147,16 @@ def _train_windows(
         picture, axis = pictures[which], SPLIT_AXIS[which]
         scale = float(rng.choice(RESAMPLED))
         side = tile / scale
-        corner = [rng.uniform(0, length - side) for length in picture.image.size]
+        x, y = (rng.uniform(0, length - side) for length in picture.image.size)
         begin, end = tested[which]
-        if corner[axis] < end and corner[axis] + side > begin:
+        if (x, y)[axis] < end and (x, y)[axis] + side > begin:
             continue  # it would show tested pixels
-        window = (*corner, corner[0] + side, corner[1] + side)
+        window = (x, y, x + side, y + side)
         boxes = _window_boxes(picture.boxes, window) * scale
         if len(boxes) < MIN_BOXES:
             continue
-        pixels = picture.image.resize((tile, tile), Image.Resampling.BICUBIC, box=window)
-        pixels, boxes = _jitter(np.asarray(pixels, dtype=np.float32), boxes, rng)
+        resampled = picture.image.resize((tile, tile), Image.Resampling.BICUBIC, box=window)
+        pixels, boxes = _jitter(np.asarray(resampled, dtype=np.float32), boxes, rng)
         targets.append(_target(boxes, len(windows), tile))
         windows.append(pixels)
     return windows, targets

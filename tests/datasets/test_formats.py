@@ -57,6 +57,37 @@ def test_visdrone_files_must_pair_up(visdrone):
         read_visdrone(*visdrone)
 
 
+def test_two_visdrone_images_of_one_name_are_named(visdrone):
+    Image.new("RGB", (10, 10)).save(visdrone[0] / "0002.png")
+    with pytest.raises(ValueError, match=r"0002.jpg, .*0002.png share .*0002.txt"):
+        read_visdrone(*visdrone)
+
+
+def test_visdrones_regions_and_ignored_objects_reach_the_target_as_crowds(visdrone):
+    target = CocoFolder(visdrone[0], read_visdrone(*visdrone)).targets[0]
+    assert target["iscrowd"].tolist() == [0] + 11 * [1]
+    assert target["labels"].tolist() == [3, 9, *range(10)]
+    assert {tuple(box) for box in target["boxes"][2:].tolist()} == {(50, 10, 70, 40)}
+
+
+def test_a_byte_order_mark_in_text_files(visdrone, wider):
+    for path in (visdrone[1] / "0001.txt", wider[1]):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_visdrone(*visdrone)["annotations"]) == 13 and len(read_wider_face(*wider)["images"]) == 3
+    wider[1].write_bytes(b"\xff\xfe0\x00")
+    with pytest.raises(ValueError, match="bbx_gt.txt: not UTF-8"):
+        read_wider_face(*wider)
+
+
+def test_an_image_that_exif_turns_has_the_size_that_is_shown(visdrone):
+    found = Image.new("RGB", (1, 1)).getexif()
+    found[0x0112] = 6
+    Image.new("RGB", (100, 80)).save(visdrone[0] / "0001.jpg", exif=found)
+    coco = read_visdrone(*visdrone)
+    assert (coco["images"][0]["width"], coco["images"][0]["height"]) == (80, 100)
+    assert CocoFolder(visdrone[0], coco)[0][0].shape == (3, 100, 80)
+
+
 def test_an_unreadable_image_is_named(visdrone):
     (visdrone[0] / "0002.jpg").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="0002.jpg: cannot be read"):
@@ -85,6 +116,7 @@ def test_wider_face(wider):
     ]  # fmt: skip
     dataset = CocoFolder(wider[0], coco, strict=True)
     assert dataset.classes == ("face",) and [len(target["boxes"]) for target in dataset.targets] == [2, 0, 1]
+    assert dataset.targets[0]["iscrowd"].tolist() == [0, 1]  # invalid faces are neither object nor background
 
 
 def test_wider_face_without_the_line_of_zeros(wider):

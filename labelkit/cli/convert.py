@@ -1,0 +1,42 @@
+"""`labelkit convert`: a data set in another layout, checked and written in labelkit's own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A folder, a COCO JSON file or a YOLO data.yaml.")],
+    destination: Annotated[Path, typer.Argument(help="A new folder.")],
+    kind: Annotated[
+        str, typer.Option("--from", help="auto, labelkit, roboflow, coco, yolo, visdrone or wider.")
+    ] = "auto",
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this split: train, val or test. May be given several times.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, if the layout's is another.")] = None,
+    white: Annotated[
+        float | None, typer.Option(help="Value of white in pictures of more than 8 bits: 4095 for 12 bits.")
+    ] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images, even where they can be linked.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop if any annotation is faulty.")] = False,
+) -> None:
+    """Write DESTINATION/annotations.json and images, for each split, from another layout; say what was lost."""
+    from labelkit.cli.app import plain_errors
+
+    with plain_errors():
+        from labelkit.datasets.layouts import ALL, find_layout, open_split
+        from labelkit.datasets.writing import write_folder
+
+        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+            raise ValueError(f"{destination} is there already, and not empty: name a new folder")
+        layout = find_layout(source, images, kind=kind)
+        print(f"found {layout}")
+        for name in split or layout.splits:
+            dataset = open_split(layout, name, strict=strict, decode=True, white=white)
+            folder = destination if name == ALL else destination / name
+            print(f"{name}: {dataset.report}")
+            linked, copied = write_folder(dataset, folder, copy=copy)
+            boxes, classes = len(dataset.coco()["annotations"]), ", ".join(dataset.classes)
+            print(f"wrote {folder}: {linked} images linked, {copied} copied; {boxes} boxes of {classes}")
