@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory):
 def test_a_run_leaves_everything_in_its_folder(undisturbed):
     folder, result = undisturbed
     assert sorted(os.listdir(folder)) == ["config.json", "last.ckpt", "losses.png", "metrics.csv", "result.json"]
-    assert read_recipe(folder) == TINY
+    assert replace(read_recipe(folder), detections=None, topk_candidates=None).as_dict() == TINY.as_dict()
     assert runs.read_json(folder / runs.RESULT) == result
     assert {"labelkit", "torch", "lightning"} <= set(runs.read_json(folder / runs.CONFIG)["software"])
     lines = (folder / runs.METRICS).read_text().splitlines()
