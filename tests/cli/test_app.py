@@ -6,8 +6,9 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from labelkit.cli.app import app, parse_arguments
-from labelkit.training import runs
+from labelkit.cli.app import app
+from labelkit.cli.arguments import parse_arguments
+from labelkit.training import read_recipe
 from tests.squares import squares
 
 TINY = ["--steps", "2", "--batch-size", "2"]
@@ -30,7 +31,7 @@ def test_one_command_trains_measures_and_resumes(folder, tmp_path):
     out = tmp_path / "run"
     trained = call("train", "--data", folder, "--assigner", "topk", "--set", "k=3", *TINY, "--out", out)
     assert trained.exit_code == 0, trained.output
-    assert "AP50" in trained.output and runs.read_json(out / runs.CONFIG)["recipe"]["assigner_args"] == {"k": 3}
+    assert "AP50" in trained.output and read_recipe(out).assigner_args == {"k": 3, "similarity": "iou"}
     again = call("train", "--out", out, "--resume")
     assert again.exit_code == 0, again.output
     measured = call("evaluate", out, "--preset", "aitod")
