@@ -74,7 +74,6 @@ def train(
         values = {field.name: context.params[field.name] for field in fields(Recipe)}
         values["assigner_args"] = parse_arguments(assigner_args or [])
         recipe, given = Recipe(**values), _given(context)
-        recipe.rule()  # a wrong name or argument shows before anything is opened
 
         from labelkit import training
         from labelkit.training.devices import trainer_device
@@ -105,11 +104,16 @@ def _own(folder: Path, wanted: Recipe, given: list[str]) -> Recipe:
     from labelkit.training import read_recipe
 
     there = read_recipe(folder)
-    asked, holds = wanted.as_dict(), there.as_dict()
-    ignored = [f"{option_name(name)} {_text(asked[name])}" for name in given if asked[name] != holds[name]]
+    asked, holds = vars(wanted), there.as_dict()
+    ignored = [f"{option_name(name)} {_text(asked[name])}" for name in given if _differs(asked[name], holds[name])]
     if ignored:
         say(f"{folder} goes on with its own settings; ignored: {', '.join(ignored)}")
     return there
+
+
+def _differs(asked: Any, holds: Any) -> bool:
+    """Of a rule's arguments only those that were given are compared."""
+    return holds | asked != holds if isinstance(asked, dict) else asked != holds
 
 
 def option_name(field: str) -> str:
@@ -118,4 +122,4 @@ def option_name(field: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    return " --set ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)

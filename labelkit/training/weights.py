@@ -24,7 +24,9 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor]) -> None:
     missing, unexpected = detector.load_state_dict(weights, strict=False)
     missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
     if missing or unexpected:
-        raise ValueError(f"these weights are of another detector: missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"these weights are of another detector: missing {_first(missing)}, unexpected {_first(unexpected)}"
+        )
 
 
 def start_from_file(detector: nn.Module, path: str | os.PathLike) -> None:
@@ -46,7 +48,12 @@ def start_from_file(detector: nn.Module, path: str | os.PathLike) -> None:
     try:
         load_weights(detector, weights)
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"weights: {path} does not fit the detector: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"weights: {path} does not fit the detector: {reason}") from error
+
+
+def _first(names: list[str]) -> str:
+    return f"{names[:5]} and {len(names) - 5} more" if len(names) > 5 else str(names)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
