@@ -12,6 +12,7 @@ from typing import Any
 
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.training.recipe import Recipe
+from labelkit.training.sets import flagged
 
 Targets = Sequence[Mapping[str, Any]]
 
@@ -63,5 +64,4 @@ def warn_of_ceiling(targets: Targets, limit: int, whose: str) -> None:
 
 
 def _objects(target: Mapping[str, Any]) -> int:
-    flagged = target.get("iscrowd")
-    return len(target["boxes"]) - (0 if flagged is None else int(flagged.sum()))
+    return int((~flagged(target)).sum())

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from labelkit.datasets import collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
-from labelkit.training.sets import LabelledImages
+from labelkit.training.sets import LabelledImages, flagged
 
 Detections = list[dict[str, Tensor]]
+ASKED = ("boxes", "labels", "iscrowd", "ignore")  # what a detector reads of a target
 Scores = dict[str, float | None]
 
 
@@ -49,12 +50,15 @@ def positives_by_size(
     first = torch.utils.data.Subset(cast(Dataset, dataset), range(min(images, len(dataset))))
     with _mode(detector, training=True):
         for pictures, targets in DataLoader(first, batch_size, collate_fn=collate):
-            targets = [{key: target[key].to(device) for key in ("boxes", "labels")} for target in targets]
+            targets = [{key: target[key].to(device) for key in ASKED if key in target} for target in targets]
             detector([picture.to(device) for picture in pictures], targets)
             assignment = detector.last_assignment
             assert assignment is not None  # the training forward has just made it
-            counts.extend(assignment.positives_per_gt([len(target["boxes"]) for target in targets]))
-            boxes.extend(target["boxes"].as_subclass(Tensor) for target in targets)
+            got = assignment.positives_per_gt([len(target["boxes"]) for target in targets])
+            for target, positives in zip(targets, got, strict=True):
+                objects = ~flagged(target)
+                counts.append(positives[objects])
+                boxes.append(target["boxes"].as_subclass(Tensor)[objects])
     return starvation_by_size(torch.cat(boxes), torch.cat(counts), preset)
 
 

@@ -1,10 +1,13 @@
 """The images of a run: what training asks of a data set, and which ones a recipe names."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
 from torchvision.transforms import v2
 
 from labelkit.datasets import CocoFolder, digits, drop_crowd, neon_trees
@@ -66,6 +69,16 @@ def check_training_set(dataset: LabelledImages, name: str) -> None:
     """Refuse what nothing can be learned from: every run's training images pass here before its folder is made."""
     if len(dataset) == 0:
         raise ValueError(f"{name} holds no usable image: the training set is empty")
+
+
+def flagged(target: Mapping[str, Any]) -> Bool[Tensor, "G"]:
+    """Which boxes of a target are regions to ignore, by `iscrowd` or `ignore`, and no objects."""
+    marks = target.get("iscrowd", target.get("ignore"))
+    return (
+        torch.zeros(len(target["boxes"]), dtype=torch.bool, device=target["boxes"].device)
+        if marks is None
+        else marks.bool()
+    )
 
 
 def _fold(data: str) -> int:

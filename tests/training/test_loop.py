@@ -192,6 +192,15 @@ def test_measuring_leaves_the_modes_and_the_weights_alone():
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
+def test_a_region_to_ignore_is_no_starved_object():
+    dataset, detector = squares(4), TINY.build(1)
+    with_all = positives_by_size(detector, dataset)
+    for target in dataset.targets:
+        target["iscrowd"][0] = 1
+    without = positives_by_size(detector, dataset)
+    assert sum(row["gts"] for row in with_all.values()) == 8 and sum(row["gts"] for row in without.values()) == 4
+
+
 def test_mixed_precision_trains(tmp_path):
     result = run(replace(TINY, steps=3, precision="bf16-mixed"), tmp_path / "run")
     assert result["scores"]["AP"] >= 0

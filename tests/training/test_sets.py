@@ -1,9 +1,10 @@
 """Which images a recipe names: the parent of train and val, one of the two, or a folder by itself."""
 
 import pytest
+import torch
 
 from labelkit.training.recipe import Recipe
-from labelkit.training.sets import LabelledImages
+from labelkit.training.sets import LabelledImages, flagged
 from tests.squares import squares
 
 
@@ -40,6 +41,15 @@ def test_what_is_not_there_is_named(parent, settings, message):
     settings = {name: text.replace("PARENT", str(parent)) for name, text in settings.items()}
     with pytest.raises(ValueError, match=message):
         Recipe(**settings).load()
+
+
+def test_regions_to_ignore_are_flagged_either_way():
+    dataset = squares(2)
+    dataset.targets[0]["iscrowd"][1] = 1
+    assert flagged(dataset.targets[0]).tolist() == [False, True]
+    boxes = torch.zeros(2, 4)
+    assert flagged({"boxes": boxes}).tolist() == [False, False]
+    assert flagged({"boxes": boxes, "ignore": torch.tensor([True, False])}).tolist() == [True, False]
 
 
 def test_training_images_are_mirrored_and_those_to_measure_on_are_not(parent):
