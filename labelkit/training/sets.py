@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from torchvision.transforms import v2
 
-from labelkit.datasets import CocoFolder, digits, drop_crowd, neon_trees
+from labelkit.datasets import CocoFolder, digits, neon_trees
 from labelkit.training.recipe import Recipe
 
 ANNOTATIONS = "annotations.json"
@@ -32,13 +32,16 @@ class LabelledImages(Protocol):
 
 
 def train_set(recipe: Recipe) -> LabelledImages:
-    """The images to train on: generated ones, a fold of the aerial ones, or `data/train`, or `data` itself."""
+    """The images to train on: generated ones, a fold of the aerial ones, or `data/train`, or `data` itself.
+
+    Regions to ignore stay in the targets, flagged: the assigner has to know where nothing may be learned.
+    """
     if recipe.data == "digits":
         return digits("train", recipe.images, recipe.seed)
     if recipe.of_course:
         return neon_trees("train", _fold(recipe.data), recipe.images, recipe.seed)
-    steps = [drop_crowd, v2.RandomHorizontalFlip()] if recipe.flip else [drop_crowd]
-    return _open(_find(Path(recipe.data), "data", "train"), recipe.strict, v2.Compose(steps))
+    mirror = v2.RandomHorizontalFlip() if recipe.flip else None
+    return _open(_find(Path(recipe.data), "data", "train"), recipe.strict, mirror)
 
 
 def val_set(recipe: Recipe) -> LabelledImages:

@@ -43,6 +43,14 @@ def test_what_is_not_there_is_named(parent, settings, message):
         Recipe(**settings).load()
 
 
+def test_regions_to_ignore_stay_in_the_training_targets(tmp_path):
+    dataset = squares(2)
+    dataset.targets[0]["iscrowd"][1] = 1
+    dataset.to_coco(tmp_path)
+    recipe = Recipe(data=str(tmp_path), flip=True)
+    assert [recipe.train_set()[index][1]["iscrowd"].tolist() for index in (0, 1)] == [[0, 1], [0, 0]]
+
+
 def test_regions_to_ignore_are_flagged_either_way():
     dataset = squares(2)
     dataset.targets[0]["iscrowd"][1] = 1
