@@ -1,5 +1,6 @@
 """Display: rich in a notebook, one text anywhere else. Scripts and terminals must never get the bytes of a picture."""
 
+import sys
 from typing import Any
 
 
@@ -9,9 +10,15 @@ def display(bundle: dict[str, Any], **options: Any) -> None:
         from IPython import get_ipython
         from IPython.display import display as show
     except ImportError:
-        print(bundle["text/plain"])
+        _write(bundle["text/plain"])
         return
     if hasattr(get_ipython(), "kernel"):
         show(bundle, raw=True, **options)
     else:
-        print(bundle["text/plain"])
+        _write(bundle["text/plain"])
+
+
+def _write(text: str) -> None:
+    """Print; a character that the console's code page lacks becomes a question mark, instead of an exception."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))

@@ -8,14 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch.utils.data import Dataset
-
 import labelkit
 from labelkit import plot
 from labelkit.assigners import ASSIGNERS
 from labelkit.training import load_detector, runs, train
-from labelkit.training.measuring import detect, score
+from labelkit.training.measuring import Detections, detect, score
 from labelkit.training.recipe import FAST_STEPS, FULL_STEPS, Recipe
+from labelkit.training.sets import LabelledImages
 
 
 class Variant(NamedTuple):
@@ -119,7 +118,9 @@ def fill(wanted: Sequence[Cell], results: Path, work: Path, progress: bool = Tru
 
 def train_cell(cell: Cell, work: Path, progress: bool = True) -> dict[str, Any]:
     """Train (for the aerial images once a spatial fold), pool the detections of the folds, measure."""
-    detections, targets, parts = [], [], []
+    detections: Detections = []
+    targets: list[dict[str, Any]] = []
+    parts = []
     for data in FOLDS[cell.data]:
         recipe = cell.recipe(data)
         train_set, test_set = _train_set(data, recipe.images, cell.seed), _test_set(data)
@@ -139,12 +140,12 @@ def train_cell(cell: Cell, work: Path, progress: bool = True) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=3)
-def _train_set(data: str, images: int, seed: int) -> Dataset:
+def _train_set(data: str, images: int, seed: int) -> LabelledImages:
     return Recipe(data=data, images=images, seed=seed).train_set()
 
 
 @lru_cache(maxsize=3)
-def _test_set(data: str) -> Dataset:
+def _test_set(data: str) -> LabelledImages:
     return Recipe(data=data).val_set()
 
 
@@ -199,8 +200,9 @@ def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
     for ax, (key, title) in zip(axes, sizes.items(), strict=True):
         for row, name in enumerate(order):
             values = [100 * value for value in _column(board[name], key)]
-            ax.plot(values, [row] * len(values), "o", color="#0072B2", ms=4, alpha=0.7)
-            ax.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], "-", color="#D55E00", lw=2)
+            if values:
+                ax.plot(values, [row] * len(values), "o", color="#0072B2", ms=4, alpha=0.7)
+                ax.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], "-", color="#D55E00", lw=2)
         ax.set_yticks(range(len(order)), order if ax is axes[0] else [""] * len(order))
         ax.set_title(title)
         ax.grid(color="#DDDDDD", lw=0.6)
@@ -209,7 +211,8 @@ def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
 
 
 def _best_first(board: dict[str, dict[int, dict]]) -> list[str]:
-    return sorted(board, key=lambda name: -statistics.mean(_column(board[name], "AP")))
+    means = {name: statistics.mean(_column(entries, "AP") or [-1.0]) for name, entries in board.items()}
+    return sorted(board, key=lambda name: -means[name])
 
 
 def _markdown(head: list[str], lines: list[list[str]]) -> str:
@@ -217,10 +220,13 @@ def _markdown(head: list[str], lines: list[list[str]]) -> str:
 
 
 def _column(entries: dict[int, dict], key: str) -> list[float]:
-    return [entry["scores"][key] or 0.0 for entry in entries.values()]
+    """The scores that are defined: data without objects of a size have none there, which is not 0."""
+    return [entry["scores"][key] for entry in entries.values() if entry["scores"][key] is not None]
 
 
 def _mean_sd(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{spread}"
 
@@ -228,7 +234,8 @@ def _mean_sd(values: Sequence[float]) -> str:
 def difference(entries: dict[int, dict], baseline: dict[int, dict], key: str = "AP") -> str:
     """Mean and deviation of entries - baseline, seed by seed, in percent; bold if it may be claimed (see `table`)."""
     shared = sorted(set(entries) & set(baseline))
-    pairs = [(entries[seed]["scores"][key] or 0.0) - (baseline[seed]["scores"][key] or 0.0) for seed in shared]
+    both = [(entries[seed]["scores"][key], baseline[seed]["scores"][key]) for seed in shared]
+    pairs = [one - other for one, other in both if one is not None and other is not None]
     if not pairs:
         return ""
     spread = f" ± {100 * statistics.stdev(pairs):.1f}" if len(pairs) > 1 else ""

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from labelkit.cli.app import plain_errors
-from labelkit_course import doctor as examination
+from labelkit.cli.output import percent, plain_errors
 from labelkit_course import lab as laboratory
 
-course = typer.Typer(help="The course: open it, see your progress, check the installation.", no_args_is_help=True)
+course = typer.Typer(
+    help="The course: open it, see your progress, check the installation.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @course.command()
@@ -73,7 +74,7 @@ def board(
             wanted = _part(leaderboard.cells(data, budget, range(seeds), only or []), part)
             for number, (cell, entry) in enumerate(leaderboard.fill(wanted, results, work), start=1):
                 scores, seconds = entry["scores"], entry["seconds"]["training"]
-                print(f"[{number}/{len(wanted)}] {cell.name}: AP {100 * scores['AP']:.1f}, {seconds:.0f} s", flush=True)
+                print(f"[{number}/{len(wanted)}] {cell.name}: AP {percent(scores['AP'])}, {seconds:.0f} s", flush=True)
             return
         there = leaderboard.read(results, data, budget)
         leaderboard.draw(there, results / f"{data}-{budget}.png")
@@ -83,6 +84,8 @@ def board(
 @course.command()
 def doctor() -> None:
     """Say what is wrong with this installation, and how to mend it."""
+    from labelkit_course import doctor as examination
+
     raise typer.Exit(examination.main())
 
 

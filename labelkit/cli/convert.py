@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from labelkit.cli.output import plain_errors
+
 
 def convert(
     source: Annotated[Path, typer.Argument(help="A folder, a COCO JSON file or a YOLO data.yaml.")],
@@ -23,7 +25,6 @@ def convert(
     strict: Annotated[bool, typer.Option("--strict", help="Stop if any annotation is faulty.")] = False,
 ) -> None:
     """Write DESTINATION/annotations.json and images, for each split, from another layout; say what was lost."""
-    from labelkit.cli.app import plain_errors
 
     with plain_errors():
         from labelkit.datasets.layouts import ALL, find_layout, open_split

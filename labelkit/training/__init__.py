@@ -1,7 +1,15 @@
 """Training: what a run is made of (recipe), its folder (runs), the order of its items (streaming), Lightning's loop."""
 
-from labelkit.training.loop import Training, load_detector, load_weights, read_recipe, resume, train
-from labelkit.training.recipe import Recipe, build_assigner, build_similarity
+from typing import TYPE_CHECKING
+
+from labelkit.lazy import attach
+
+if TYPE_CHECKING:
+    from labelkit.training.folder import load_detector, read_recipe
+    from labelkit.training.loop import Training, resume, train
+    from labelkit.training.recipe import Recipe
+    from labelkit.training.rules import build_assigner, build_similarity
+    from labelkit.training.weights import load_weights
 
 __all__ = [
     "Recipe",
@@ -14,3 +22,18 @@ __all__ = [
     "resume",
     "train",
 ]
+
+__getattr__ = attach(
+    __name__,
+    {
+        "Recipe": "labelkit.training.recipe",
+        "Training": "labelkit.training.loop",
+        "build_assigner": "labelkit.training.rules",
+        "build_similarity": "labelkit.training.rules",
+        "load_detector": "labelkit.training.folder",
+        "load_weights": "labelkit.training.weights",
+        "read_recipe": "labelkit.training.folder",
+        "resume": "labelkit.training.loop",
+        "train": "labelkit.training.loop",
+    },
+)

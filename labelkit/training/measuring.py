@@ -1,26 +1,32 @@
 """What a trained detector is worth on a data set: its detections, AP by size, and what its rule gave each size."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from labelkit.datasets import collate
-from labelkit.evaluation import evaluate, starvation_by_size
+from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
+from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
+from labelkit.training.sets import LabelledImages, flagged
 
 Detections = list[dict[str, Tensor]]
+ASKED = ("boxes", "labels", "iscrowd", "ignore")  # what a detector reads of a target
+Scores = dict[str, float | None]
 
 
 @torch.no_grad()
-def detect(detector: nn.Module, dataset: Dataset, batch_size: int = 8) -> Detections:
+def detect(detector: nn.Module, dataset: LabelledImages, batch_size: int = 8) -> Detections:
     """Boxes, scores and labels of every image in the data set's order, on the CPU. Modes are left as they were."""
     device = next(detector.parameters()).device
     found: Detections = []
     with _mode(detector, training=False):
-        for images, _ in DataLoader(dataset, batch_size, collate_fn=collate):
+        for images, _ in DataLoader(cast(Dataset, dataset), batch_size, collate_fn=collate):
             for detection in detector([image.to(device) for image in images]):
                 found.append({name: value.cpu() for name, value in detection.items()})
     return found
@@ -28,23 +34,31 @@ def detect(detector: nn.Module, dataset: Dataset, batch_size: int = 8) -> Detect
 
 @torch.no_grad()
 def positives_by_size(
-    detector: nn.Module, dataset: Dataset, images: int = 200, batch_size: int = 8, preset: str = "course"
+    detector: AssignedRetinaNet | AssignedFCOS,
+    dataset: LabelledImages,
+    images: int = 200,
+    batch_size: int = 8,
+    preset: str = "course",
 ) -> dict[str, dict[str, float]]:
-    """What the detector's assigner, with its present predictions, gives the ground truths of the first images.
+    """What the detector's assigner, with its present predictions, gives the objects of the first images.
 
     For each of the preset's sizes that occurs: `gts`, how many; `positives`, the mean number of positive priors that
-    each got; `starved`, the share of them that got none.
+    each got; `starved`, the share of them that got none. Regions to ignore are no objects and are not counted.
     """
     device = next(detector.parameters()).device
-    boxes, counts = [], []
-    first = torch.utils.data.Subset(dataset, range(min(images, len(dataset))))
+    boxes, counts = [torch.empty(0, 4, device=device)], [torch.empty(0, dtype=torch.int64, device=device)]
+    first = torch.utils.data.Subset(cast(Dataset, dataset), range(min(images, len(dataset))))
     with _mode(detector, training=True):
         for pictures, targets in DataLoader(first, batch_size, collate_fn=collate):
-            targets = [{key: target[key].to(device) for key in ("boxes", "labels")} for target in targets]
+            targets = [{key: target[key].to(device) for key in ASKED if key in target} for target in targets]
             detector([picture.to(device) for picture in pictures], targets)
-            numbers = [len(target["boxes"]) for target in targets]
-            counts += detector.last_assignment.positives_per_gt(numbers)
-            boxes += [target["boxes"].as_subclass(Tensor) for target in targets]
+            assignment = detector.last_assignment
+            assert assignment is not None  # the training forward has just made it
+            got = assignment.positives_per_gt([len(target["boxes"]) for target in targets])
+            for target, positives in zip(targets, got, strict=True):
+                objects = ~flagged(target)
+                counts.append(positives[objects])
+                boxes.append(target["boxes"].as_subclass(Tensor)[objects])
     return starvation_by_size(torch.cat(boxes), torch.cat(counts), preset)
 
 
@@ -62,12 +76,25 @@ def _mode(detector: nn.Module, training: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
-def measure(detector: nn.Module, dataset: Dataset, batch_size: int = 8) -> dict[str, float | None]:
+def measure(detector: AssignedRetinaNet | AssignedFCOS, dataset: LabelledImages, batch_size: int = 8) -> Scores:
     """`evaluate` by the course's sizes and by AI-TOD's, in one flat dict; what is undefined is None."""
-    return score(detect(detector, dataset, batch_size), dataset.targets)
+    return score(detect(detector, dataset, batch_size), dataset.targets, detector.detections_per_img)
 
 
-def score(detections: Detections, targets: list[dict]) -> dict[str, float | None]:
-    """What `measure` returns, for detections made elsewhere."""
-    numbers = evaluate(detections, targets, "aitod") | evaluate(detections, targets, "course")
+def score(detections: Detections, targets: Sequence[Mapping[str, Any]], limit: int = 0) -> Scores:
+    """What `measure` returns, for detections made elsewhere; `limit`: how many of them an image may have."""
+    by_aitod, by_course = evaluate(detections, targets, "aitod"), evaluate(detections, targets, course_rules(limit))
+    return defined(by_aitod | by_course)
+
+
+def course_rules(limit: int) -> Preset:
+    """The course's preset, counting as many detections an image as the detector may return: no ceiling of its own."""
+    rules = PRESETS["course"]
+    if limit <= rules.ap_max_dets:
+        return rules
+    return replace(rules, max_dets=(*rules.max_dets, limit), ap_max_dets=limit)
+
+
+def defined(numbers: Mapping[str, Any]) -> Scores:
+    """Numbers for a file: rounded, and None where there is none (NaN: nothing of that size to find)."""
     return {name: None if math.isnan(value) else round(value, 5) for name, value in numbers.items()}

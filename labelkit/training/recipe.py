@@ -1,36 +1,27 @@
-"""What a training run is made of, as plain values: which rule, which detector, which data, how long."""
+"""What a training run is made of, as plain values: which rule, which detector, which data, how long.
 
-import difflib
-import inspect
-import warnings
+The values stand here without torch, so that the command line can show them at once; what they build is in `rules`,
+`building` and `sets`.
+"""
+
+from __future__ import annotations
+
+import math
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-from torch.utils.data import Dataset
-from torchvision.models import resnet50
-from torchvision.transforms import v2
+if TYPE_CHECKING:
+    from labelkit.assigners import Assigner
+    from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
+    from labelkit.training.sets import LabelledImages
 
-from labelkit import similarity
-from labelkit.assigners import ASSIGNERS, Assigner
-from labelkit.datasets import CocoFolder, digits, drop_crowd, neon_trees
-from labelkit.detectors import SmallPyramid, fcos, receptive_field_view, retinanet
-from labelkit.detectors.loss_rule import LossRule
-from labelkit.receptive_field import receptive_fields, resnet_stages
-
-DETECTORS = {"retinanet": retinanet, "fcos": fcos}
-SIMILARITIES = ("iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd", "simd", "gcd")
-# What the course's data ask of methods whose arguments have no default, or another one than the course's.
-COURSE_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "fcos": {"center_radius": 1.5},
-    "hambox": {"k": 5, "decoded_thresh": 0.5},
-    "noisy_anchors": {"n": 9},  # 30 are for nine anchors a cell
-    "rka": {"similarity": {"name": "nwd", "constant": 12.8}},
-}
+DETECTORS = ("retinanet", "fcos")
+BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
 FULL_STEPS, FAST_STEPS = 750, 200
+
+_AT_LEAST_ONE = ("steps", "batch_size", "checkpoint_every", "images", "detections", "topk_candidates", "min_size")
+_NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_every")
+_POSITIVE = ("lr", "anchor_scale")
 
 
 @dataclass(frozen=True)
@@ -39,10 +30,14 @@ class Recipe:
 
     Attributes:
         assigner, assigner_args: registry name and arguments; a similarity is a name, or a dict with its constants:
-            {"name": "nwd", "constant": 12.8}. Arguments left out are the course's (`COURSE_ARGUMENTS`) or defaults.
-        detector: "retinanet" or "fcos". backbone, weights, box_loss, anchor_scale, min_size: see `labelkit.detectors`.
+            {"name": "nwd", "constant": 12.8}. Arguments left out are the course's where they belong
+            (`rules.fill_in`), or the rule's defaults; `as_dict` writes them all.
+        detector: "retinanet" or "fcos". backbone, box_loss, anchor_scale, min_size: see `labelkit.detectors`.
+        weights: "imagenet", "coco", or a file: see `labelkit.training.weights`.
         plain_loss: the detector's own loss on the method's labels and weights, without what the method's paper says
             of the loss beside them.
+        detections, topk_candidates: how many detections an image may get, and how many candidates of a level NMS
+            sees. None: enough for the image with the most objects (`labelkit.training.ceiling`).
         data: "digits", "trees" or "trees:K" (fold K of 3), or a COCO-format folder: `annotations.json` and its
             images, or `train` and `val` folders of that form. val: the folder to measure on, if it is elsewhere.
         images: how many training images are generated ("digits" and "trees").
@@ -64,6 +59,8 @@ class Recipe:
     plain_loss: bool = False
     anchor_scale: float = 4.0
     min_size: int | None = None
+    detections: int | None = None
+    topk_candidates: int | None = None
     data: str = "digits"
     val: str | None = None
     images: int = 1500
@@ -83,136 +80,68 @@ class Recipe:
     evaluate_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.detector not in DETECTORS:
-            raise ValueError(f"detector must be one of {', '.join(DETECTORS)}, got {self.detector!r}")
-        for name in ("steps", "batch_size", "checkpoint_every", "images"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr must be positive, got {self.lr}")
+        for name, known in (("detector", DETECTORS), ("box_loss", BOX_LOSSES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in _AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must not be negative, and finite, got {getattr(self, name)}")
+        for name in _POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup must lie in [0, 1], a share of the steps, got {self.warmup}")
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values for a file, with every argument that the rule really has; `from_dict` builds the same rule."""
+        from labelkit.training.rules import plain_arguments
+
+        return asdict(self) | {"assigner_args": plain_arguments(self.rule())}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Only known names: a configuration written by another version says what it does not share."""
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"unknown settings in the recipe: {', '.join(unknown)}")
         return cls(**values)
 
+    @property
+    def of_course(self) -> bool:
+        """Whether the data are the course's own."""
+        return self.data.partition(":")[0] in ("digits", "trees")
+
     def rule(self) -> Assigner:
-        return build_assigner(self.assigner, self.assigner_args)
+        """The assigner; a wrong name or argument is a `ValueError` that names it."""
+        from labelkit.training.rules import build_assigner, fill_in
 
-    def build(self, num_classes: int) -> nn.Module:
-        """The detector with fresh (or downloaded) weights; seed torch before."""
-        options: dict[str, Any] = {"backbone": self.backbone, "weights": self.weights, "min_size": self.min_size}
-        if self.detector == "retinanet":
-            options |= {"box_loss": self.box_loss, "anchor_scale": self.anchor_scale}
-        if self.assigner == "rfla":
-            options["assignment_priors"] = receptive_field_view(_fields(self))
-        detector = DETECTORS[self.detector](num_classes, assigner=self.rule(), **options)
-        if self.plain_loss:
-            detector.loss_rule = LossRule()
-        return detector
+        arguments = fill_in(self.assigner, self.assigner_args, small=self.backbone == "small", of_course=self.of_course)
+        return build_assigner(self.assigner, arguments)
 
-    def train_set(self) -> Dataset:
+    def build(self, num_classes: int) -> AssignedRetinaNet | AssignedFCOS:
+        """The detector with fresh (or downloaded, or loaded) weights; seed torch before."""
+        from labelkit.training.building import build_detector
+
+        return build_detector(self, num_classes)
+
+    def train_set(self) -> LabelledImages:
         """The images to train on."""
-        if self.data == "digits":
-            return digits("train", self.images, self.seed)
-        if (fold := self._fold()) is not None:
-            return neon_trees("train", fold, self.images, self.seed)
-        steps = [drop_crowd, v2.RandomHorizontalFlip()] if self.flip else [drop_crowd]
-        dataset = _folder(_train_folder(Path(self.data)), self.strict, v2.Compose(steps))
-        if len(dataset) == 0:
-            raise ValueError(f"{self.data} holds no usable image to train on")
-        return dataset
+        from labelkit.training.sets import train_set
 
-    def val_set(self) -> Dataset:
+        return train_set(self)
+
+    def val_set(self) -> LabelledImages:
         """The images to measure on; their classes are those of the training set."""
-        if self.data == "digits":
-            return digits("test")
-        if (fold := self._fold()) is not None:
-            return neon_trees("test", fold)
-        folder = Path(self.val) if self.val else Path(self.data) / "val"
-        if not self.val and not (folder / "annotations.json").is_file():
-            folder = _train_folder(Path(self.data))
-            warnings.warn(f"{self.data} has no val folder: measuring on the training images flatters", stacklevel=2)
-        return _folder(folder, self.strict, None)
+        from labelkit.training.sets import val_set
 
-    def load(self) -> tuple[Dataset, Dataset]:
-        """The images to train on and those to measure on."""
-        train_set, val_set = self.train_set(), self.val_set()
-        if train_set.classes != val_set.classes:
-            raise ValueError(f"val must have the categories {train_set.classes}, got {val_set.classes}")
-        return train_set, val_set
+        return val_set(self)
 
-    def _fold(self) -> int | None:
-        kind, _, fold = self.data.partition(":")
-        if kind != "trees":
-            return None
-        if fold not in ("", "0", "1", "2"):
-            raise ValueError(f"data must be trees, trees:0, trees:1 or trees:2, got {self.data!r}")
-        return int(fold or 0)
+    def load(self) -> tuple[LabelledImages, LabelledImages]:
+        """The images to train on and those to measure on, checked."""
+        from labelkit.training.sets import load
 
-
-def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assigner:
-    """An assigner from plain values, as a configuration file holds them."""
-    if name not in ASSIGNERS:
-        known = ", ".join(ASSIGNERS)
-        raise ValueError(f"assigner must be one of {known}, got {name!r}{_did_you_mean(name, ASSIGNERS)}")
-    arguments = COURSE_ARGUMENTS.get(name, {}) | (arguments or {})
-    if "similarity" in arguments:
-        arguments["similarity"] = build_similarity(arguments["similarity"])
-    try:
-        return ASSIGNERS[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"{name} takes {inspect.signature(ASSIGNERS[name])}: {error}") from error
-
-
-def build_similarity(choice: str | dict[str, Any]):
-    """A name, or {"name": ..., constant: value}: `nwd` and `dotd` take `constant`, `simd` m and n, `rfd` kind."""
-    constants = dict(choice) if isinstance(choice, dict) else {"name": choice}
-    name = constants.pop("name", None)
-    if name not in SIMILARITIES:
-        raise ValueError(
-            f"similarity must be one of {', '.join(SIMILARITIES)}, got {name!r}{_did_you_mean(str(name), SIMILARITIES)}"
-        )
-    function = getattr(similarity, name)
-    try:
-        inspect.signature(function).bind(None, None, **constants)
-    except TypeError as error:
-        raise ValueError(f"similarity {name}{inspect.signature(function)}: {error}") from error
-    return partial(function, **constants) if constants else function
-
-
-def _did_you_mean(name: str, known) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _fields(recipe: Recipe) -> tuple[int, ...]:
-    """Receptive fields of the levels that the detector reads."""
-    if recipe.backbone == "small":
-        return receptive_fields(SmallPyramid.layers)
-    with torch.device("meta"):
-        return receptive_fields(resnet_stages(resnet50()))[1:]
-
-
-def _train_folder(root: Path) -> Path:
-    if not root.is_dir():
-        raise ValueError(f"data must be digits, trees, trees:K or a folder, and there is no folder {str(root)!r}")
-    for folder in (root / "train", root):
-        if (folder / "annotations.json").is_file():
-            return folder
-    raise ValueError(f"{root} must hold annotations.json, or train/annotations.json and val/annotations.json")
-
-
-def _folder(folder: Path, strict: bool, transforms) -> CocoFolder:
-    if not (folder / "annotations.json").is_file():
-        raise ValueError(f"there is no {folder / 'annotations.json'}")
-    dataset = CocoFolder(folder, strict=strict, transforms=transforms)
-    if dataset.report.problems:
-        warnings.warn(f"{folder}: {dataset.report.summary()}", stacklevel=3)
-    return dataset
+        return load(self)

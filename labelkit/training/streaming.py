@@ -1,11 +1,20 @@
 """Training items in an order that is a function of seed and step: nothing that interrupts a run can change it."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+
+@runtime_checkable
+class Items(Protocol):
+    """Something with a length whose items have numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 def seed_for(seed: int, number: int) -> int:
@@ -20,7 +29,7 @@ class Stream(Dataset):
     for every position, so that neither workers, nor a resume, nor the number of processes changes a picture.
     """
 
-    def __init__(self, dataset: Dataset, seed: int):
+    def __init__(self, dataset: Items, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -42,7 +51,7 @@ class Stream(Dataset):
 class Batches:
     """Positions of this process's share of every batch, from step `start` on; the length is that of the whole run."""
 
-    def __init__(self, steps: int, batch_size: int, rank: int = 0, world_size: int = 1):
+    def __init__(self, steps: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size must be a multiple of the {world_size} processes, got {batch_size}")
         self.steps, self.batch_size, self.start = steps, batch_size, 0
@@ -61,13 +70,17 @@ class Batches:
 class ResumableLoader(DataLoader):
     """A loader that Lightning's checkpoint can set back to the batch after the last one trained on."""
 
-    def __iter__(self) -> Iterator[Any]:
+    @property
+    def batches(self) -> Batches:
+        return cast(Batches, self.batch_sampler)
+
+    def __iter__(self) -> Any:  # batches one after another; DataLoader promises a private class of its own
         for batch in super().__iter__():
-            self.batch_sampler.start += 1
+            self.batches.start += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"step": self.batch_sampler.start}
+        return {"step": self.batches.start}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.batch_sampler.start = state["step"]
+        self.batches.start = state["step"]

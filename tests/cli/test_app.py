@@ -1,99 +1,137 @@
-"""The command line: one command trains on a folder of one's own, and an error is a sentence."""
+"""The door of the command line: quick, speaks on every console, and a broken package beside it costs only itself."""
 
 import json
-import re
+import os
+import subprocess
+import sys
+import types
+from importlib.metadata import EntryPoint
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from labelkit.cli.app import app, parse_arguments
-from labelkit.training import runs
-from tests.squares import squares
+import labelkit
+from labelkit.cli.app import app, join
+from labelkit.cli.output import percent
 
-TINY = ["--steps", "2", "--batch-size", "2"]
+PROLOGUE = "import sys; sys.argv = ['labelkit', *sys.argv[1:]]; from labelkit.cli.app import main; main()"
 
 
 def call(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A data set as a user has it: train and val, each with annotations.json and images."""
-    root = tmp_path_factory.mktemp("mine")
-    squares(4).to_coco(root / "train")
-    squares(2, seed=1).to_coco(root / "val")
-    return root
+def process(*arguments, code=PROLOGUE, **variables):
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, env=os.environ | variables, timeout=120)
 
 
-def test_one_command_trains_measures_and_resumes(folder, tmp_path):
-    out = tmp_path / "run"
-    trained = call("train", "--data", folder, "--assigner", "topk", "--set", "k=3", *TINY, "--out", out)
-    assert trained.exit_code == 0, trained.output
-    assert "AP50" in trained.output and runs.read_json(out / runs.CONFIG)["recipe"]["assigner_args"] == {"k": 3}
-    again = call("train", "--out", out, "--resume")
-    assert again.exit_code == 0, again.output
-    measured = call("evaluate", out, "--preset", "aitod")
-    assert measured.exit_code == 0 and "AP50 verytiny" in measured.output
-    elsewhere = call("evaluate", out, "--data", folder / "train", "--which", "last")
-    assert elsewhere.exit_code == 0, elsewhere.output
+def test_help_needs_neither_torch_nor_rich_nor_half_a_second():
+    code = (
+        "import atexit, sys, time\n"
+        "def report():\n"
+        "    heavy = [name for name in ('torch', 'numpy', 'lightning', 'rich.markdown') if name in sys.modules]\n"
+        "    print(time.process_time(), *heavy, file=sys.stderr)\n"
+        "atexit.register(report)\n"
+    )
+    runs = [process("--help", code=code + PROLOGUE) for _ in range(2)]
+    assert all(run.returncode == 0 and b"evaluate" in run.stdout for run in runs)
+    seconds, *heavy = min((run.stderr.decode().split() for run in runs), key=lambda words: float(words[0]))
+    assert heavy == [] and float(seconds) < 0.5
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["train", "-h"], ["evaluate", "--help"], ["version", "-h"]])
+def test_every_command_has_help_by_both_names(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0 and "Usage" in result.output and "Show this message" in result.output
+
+
+def test_the_version_three_ways():
+    assert call("--version").output == call("version").output == f"{labelkit.__version__}\n"
+    versions = json.loads(call("version", "--json").output)
+    assert versions["labelkit"] == labelkit.__version__ and versions["torch"] and versions["python"].startswith("3.")
+
+
+def test_completion_can_be_installed():
+    assert "--install-completion" in call("--help").output
+    completed = process(_LABELKIT_COMPLETE="complete_bash", COMP_WORDS="labelkit ev", COMP_CWORD="1")
+    assert completed.stdout.split() == [b"evaluate"]
+
+
+def test_a_console_without_the_character_gets_a_question_mark():
+    code = (
+        "from labelkit.cli.app import app, main\n"
+        "@app.command()\n"
+        "def marks():\n"
+        "    print('\\u2713 passed \\u2192 \\u2212 5'); import sys; print('\\u2713', file=sys.stderr)\n"
+    )
+    result = process("marks", code=code + PROLOGUE, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [b"?", b"passed", b"?", b"?", b"5"] and result.stderr.split() == [b"?"]
+
+
+def test_a_script_on_such_a_console_goes_on():
+    code = "from labelkit.display import display; display({'text/plain': '\\u2713 05.2'})"
+    result = process(code=code, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+    assert result.returncode == 0 and result.stdout.split() == [b"?", b"05.2"]
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """A function that makes an entry point to something importable."""
+
+    def make(name, thing):
+        module = types.ModuleType("beside")
+        module.thing = thing
+        monkeypatch.setitem(sys.modules, "beside", module)
+        return EntryPoint(name, "beside:thing", "labelkit.commands")
+
+    return make
+
+
+def library():
+    """The library's commands, in an app that a test may add to."""
+    own = typer.Typer(rich_markup_mode=None)
+    own.registered_commands += app.registered_commands
+    return own
+
+
+def test_another_packages_commands_join(beside):
+    course = typer.Typer()
+    course.command("hello")(lambda: print("hello"))
+    course.command("other")(lambda: None)
+    own = library()
+    join(own, beside("course", course))
+    assert CliRunner().invoke(own, ["course", "hello"]).output == "hello\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "thing", "value", "reason"),
     [
-        (["--assigner", "atts"], "assigner must be one of max_iou, fcos, .* got 'atts'; did you mean 'atss'?"),
-        (["--assigner", "topk", "--set", "n=3"], r"topk takes .*k.*unexpected keyword argument 'n'"),
-        (["--assigner", "rka", "--set", "similarity=ndw"], "similarity must be one of .* did you mean 'nwd'?"),
-        (["--assigner", "topk", "--set", "k"], "--set must be NAME=VALUE, got 'k'"),
-        (["--data", "no/such/folder"], "there is no folder 'no/such/folder'"),
-        (["--data", "trees:3"], "data must be trees, trees:0, trees:1 or trees:2, got 'trees:3'"),
-        (["--detector", "yolo"], "detector must be one of retinanet, fcos, got 'yolo'"),
-        (["--weights", "coco"], "weights must be None for the small backbone"),
-        (["--steps", "0"], "steps must be at least 1, got 0"),
+        ("gone", None, "no_such_package:app", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("gone", None, "beside:other", "AttributeError"),
+        ("wrong", print, "beside:thing", "TypeError: a Typer app was expected, not builtin_function_or_method"),
+        ("train", typer.Typer(), "beside:thing", "ValueError: labelkit has a command of this name"),
     ],
 )
-def test_errors_are_one_sentence_and_leave_nothing_to_resume(tmp_path, arguments, message):
-    out = tmp_path / "run"
-    small = [] if "--data" in arguments else ["--data", tmp_path]
-    if not any(word in arguments for word in ("--data", "--steps", "--detector", "--assigner")):
-        squares(2).to_coco(tmp_path)
-    result = call("train", *small, *arguments, "--out", out)
-    assert result.exit_code == 1
-    assert "Traceback" not in result.output
-    assert re.search(message, result.output.replace("\n", " ")), result.output
+def test_a_broken_package_costs_one_line_and_its_own_commands(beside, capsys, name, thing, value, reason):
+    beside(name, thing)
+    own = library()
+    join(own, EntryPoint(name, value, "labelkit.commands"))
+    said = capsys.readouterr().err
+    assert said.startswith(f"labelkit {name} is left out: {value} cannot be loaded (") and reason in said
+    assert said.count("\n") == 1
+    assert CliRunner().invoke(own, ["version"]).output == f"{labelkit.__version__}\n"
 
 
-def test_a_broken_annotation_file_is_counted_or_refused(folder, tmp_path):
-    squares(3).to_coco(tmp_path / "train")
-    path = tmp_path / "train" / "annotations.json"
-    coco = json.loads(path.read_text())
-    coco["annotations"][0]["bbox"] = [10, 10, 0, 5]
-    path.write_text(json.dumps(coco))
-    common = ["train", "--data", tmp_path, "--val", folder / "val", *TINY]
-    strict = call(*common, "--strict", "--out", tmp_path / "strict")
-    assert strict.exit_code == 1 and "annotation id 1" in strict.output and "[10, 10, 0, 5]" in strict.output
-    counted = call(*common, "--out", tmp_path / "counted")
-    assert counted.exit_code == 0, counted.output
-    assert "kept 3 of 3 images, 5 of 6 annotations" in counted.output
-    path.write_text(path.read_text()[:200])
-    cut = call(*common, "--out", tmp_path / "cut")
-    assert cut.exit_code == 1 and "annotations.json: not JSON" in cut.output
+def test_the_doctors_answer_is_the_exit_code(monkeypatch):
+    doctor = types.ModuleType("labelkit.cli.doctor")
+    doctor.main = lambda: 3
+    monkeypatch.setitem(sys.modules, "labelkit.cli.doctor", doctor)
+    monkeypatch.setattr("labelkit.cli.doctor", doctor, raising=False)
+    assert call("doctor").exit_code == 3
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
-    result = call("evaluate", tmp_path)
-    assert result.exit_code == 1 and "holds no run" in result.output
-
-
-def test_arguments_are_plain_values():
-    pairs = ["k=3", "similarity=nwd", "similarity.constant=12.8", "rescue=true", "center_radius=none", "variant=paper"]
-    assert parse_arguments(pairs) == {
-        "k": 3,
-        "similarity": {"name": "nwd", "constant": 12.8},
-        "rescue": True,
-        "center_radius": None,
-        "variant": "paper",
-    }
-    other_order = parse_arguments(["similarity.constant=5", "similarity=dotd"])
-    assert other_order["similarity"] == {"name": "dotd", "constant": 5}
+def test_percent():
+    assert [percent(value) for value in (None, float("nan"), 0.0, 0.1234)] == ["-", "-", "0.0", "12.3"]

@@ -8,7 +8,6 @@ import pytest
 from labelkit.assigners import ASSIGNERS, MaxIoU
 from labelkit.similarity import iou
 from labelkit.training import runs
-from labelkit.training.recipe import build_assigner
 from labelkit_course import board as board
 from tests.squares import squares
 
@@ -33,7 +32,7 @@ def made_up(**methods):
 def test_every_registered_assigner_has_an_entry_and_fixed_iou_is_named_by_its_ties():
     known = board.variants()
     assert {variant.assigner for variant in known.values()} == set(ASSIGNERS)
-    rules = [build_assigner(variant.assigner, variant.arguments) for variant in known.values()]
+    rules = [board.Cell("digits", "fast", name, 0).recipe("digits").rule() for name in known]
     fixed = [rule for rule in rules if isinstance(rule, MaxIoU) and rule.similarity is iou]
     assert len({(rule.allow_low_quality_matches, rule.low_quality_ties) for rule in fixed}) == 4
     assert "max_iou" not in known and board.BASELINE in known
@@ -99,6 +98,18 @@ def test_differences_are_paired_by_seed_and_bold_only_above_the_noise():
     assert "+0.2 ± 0.0" in rows["level"] and "**" not in rows["level"]  # every seed agrees, but below the noise
     assert "**" not in rows["mixed"]
     assert list(rows)[0] == "good" and "2.2" in rows["good"] and "35 |" in rows["good"]
+
+
+def test_what_is_not_defined_is_a_dash_and_not_0(tmp_path):
+    boards = made_up(good=[0.33, 0.35, 0.31], empty=[None, None, None])
+    boards["good"][0]["scores"]["AP50_0-8"] = None
+    boards[board.BASELINE] = {seed: entry(board.BASELINE, seed, ap) for seed, ap in enumerate([0.30, 0.32, 0.28])}
+    rows = {line.split(" (")[0].strip("| "): line for line in board.table(boards).splitlines()[2:]}
+    assert list(rows)[-1] == "empty" and rows["empty"].split("|")[2].strip() == "-"
+    assert rows["good"].split("|")[4].strip() == "10.0 ± 0.0"  # of the two seeds that have one
+    boards["good"][0]["scores"]["AP"] = None
+    assert board.difference(boards["good"], boards[board.BASELINE]) == "+3.0 ± 0.0"
+    board.draw(boards, tmp_path / "board.png")
 
 
 def test_any_two_rows_can_be_compared():

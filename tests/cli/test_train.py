@@ -1,0 +1,160 @@
+"""`labelkit train`: a folder of one's own by one command, an option for every setting, errors in a sentence."""
+
+import json
+import re
+from dataclasses import fields
+
+import pytest
+from typer.testing import CliRunner
+
+from labelkit.cli.app import app
+from labelkit.cli.arguments import LONGEST, parse_arguments, run_folder
+from labelkit.cli.train import option_name
+from labelkit.training import read_recipe, runs
+from labelkit.training.recipe import Recipe
+from tests.squares import squares
+
+TINY = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set as a user has it: train and val, each with annotations.json and images."""
+    root = tmp_path_factory.mktemp("mine")
+    squares(4).to_coco(root / "train")
+    squares(2, seed=1).to_coco(root / "val")
+    return root
+
+
+def test_every_field_of_a_recipe_has_its_option():
+    shown = re.findall(r"^ +(--[\w-]+)", call("train", "--help").output, re.MULTILINE)
+    assert {option_name(field.name) for field in fields(Recipe)} <= set(shown)
+
+
+def test_every_option_arrives_in_the_recipe(folder, tmp_path, monkeypatch):
+    seen = {}
+
+    def train(recipe, out, **options):
+        seen.update(recipe=recipe, out=out, options=options)
+        return {"scores": {}, "seconds": {"training": 1}}
+
+    monkeypatch.setattr("labelkit.training.train", train)
+    other = {
+        "assigner": "topk", "assigner_args": {"k": 4}, "detector": "fcos", "backbone": "resnet50_fpn",
+        "weights": "imagenet", "box_loss": "ciou", "plain_loss": True, "anchor_scale": 3.0, "min_size": 320,
+        "detections": 7, "topk_candidates": 8, "data": str(folder), "val": str(folder / "val"), "images": 9,
+        "flip": True, "strict": True, "steps": 3, "batch_size": 5, "lr": 0.5, "weight_decay": 0.25, "warmup": 0.5,
+        "clip": 1.5, "box_weight": 0.75, "seed": 11, "precision": "bf16-mixed", "workers": 2, "checkpoint_every": 6,
+        "evaluate_every": 4,
+    }  # fmt: skip
+    assert set(other) == {field.name for field in fields(Recipe)}
+    words = []
+    for name, value in other.items():
+        words += (
+            [option_name(name)] if value is True else [option_name(name), "k=4" if name.endswith("args") else value]
+        )
+    result = call("train", *words, "--out", tmp_path / "run", "--device", "cpu", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert seen["recipe"] == Recipe(**other) != Recipe()
+    assert seen["options"] == {"resume": False, "accelerator": "cpu", "progress": False} and result.output == ""
+
+
+def test_one_command_trains_measures_and_resumes(folder, tmp_path):
+    out = tmp_path / "run"
+    trained = call("train", "--data", folder, "--assigner", "topk", "--set", "k=3", *TINY, "--out", out)
+    assert trained.exit_code == 0, trained.output
+    assert "AP50" in trained.output and read_recipe(out).assigner_args == {"k": 3, "similarity": "iou"}
+    again = call("train", "--out", out, "--resume", "--quiet")
+    assert again.exit_code == 0 and again.output == ""
+    other = call("train", "--out", out, "--resume", "--lr", "0.1", "--set", "k=9", "--steps", "2")
+    assert other.exit_code == 0
+    assert f"{out} goes on with its own settings; ignored: --set k=9, --lr 0.1\n" in other.stderr
+    as_json = json.loads(call("train", "--out", out, "--resume", "--json").stdout)
+    assert as_json == {"run": str(out)} | runs.read_json(out / runs.RESULT)
+
+
+def test_without_a_checkpoint_resume_starts_anew(folder, tmp_path, monkeypatch):
+    runs.write_json(tmp_path / runs.CONFIG, {"recipe": Recipe(data=str(folder), lr=0.1).as_dict()})
+    seen = []
+    monkeypatch.setattr("labelkit.training.train", lambda recipe, *_, **__: seen.append(recipe) or {})
+    assert call("train", "--out", tmp_path, "--resume", "--quiet").exit_code == 0
+    assert call("train", "--out", tmp_path, "--resume", "--data", folder, "--lr", "0.2", "--quiet").exit_code == 0
+    assert [recipe.lr for recipe in seen] == [0.1, 0.2]  # the folder's own; then what was asked for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--assigner", "atts"], "assigner must be one of max_iou, fcos, .* got 'atts'; did you mean 'atss'?"),
+        (["--assigner", "topk", "--set", "n=3"], r"topk takes .*k.*unexpected keyword argument 'n'"),
+        (["--assigner", "rka", "--set", "similarity=ndw"], "similarity must be one of .* did you mean 'nwd'?"),
+        (["--assigner", "rka", "--data", "no/such/folder"], "similarity must be given"),
+        (["--assigner", "topk", "--set", "k"], "--set must be NAME=VALUE, got 'k'"),
+        (["--data", "no/such/folder"], "there is no folder 'no/such/folder'"),
+        (["--data", "trees:3"], "data must be trees, trees:0, trees:1 or trees:2, got 'trees:3'"),
+        (["--detector", "yolo"], "detector must be one of retinanet, fcos, got 'yolo'"),
+        (["--weights", "coco"], "weights must be None for the small backbone"),
+        (["--weights", "coco.pth"], "weights must be imagenet, coco or a file, and there is no file 'coco.pth'"),
+        (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N, mps or another of torch's, got 'gpu'"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing_behind(tmp_path, arguments, message):
+    out = tmp_path / "run"
+    small = [] if "--data" in arguments else ["--data", tmp_path]
+    if not any(word in arguments for word in ("--data", "--steps", "--detector", "--assigner", "--device")):
+        squares(2).to_coco(tmp_path)
+    result = call("train", *small, *arguments, "--out", out)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output and result.stdout == ""
+    assert re.search(message, result.output.replace("\n", " ")), result.output
+    assert not out.exists()
+
+
+def test_a_broken_annotation_file_is_counted_or_refused(folder, tmp_path):
+    squares(3).to_coco(tmp_path / "train")
+    path = tmp_path / "train" / "annotations.json"
+    coco = json.loads(path.read_text())
+    coco["annotations"][0]["bbox"] = [10, 10, 0, 5]
+    path.write_text(json.dumps(coco))
+    common = ["train", "--data", tmp_path, "--val", folder / "val", *TINY]
+    strict = call(*common, "--strict", "--out", tmp_path / "strict")
+    assert strict.exit_code == 1 and "annotation id 1" in strict.output and "[10, 10, 0, 5]" in strict.output
+    counted = call(*common, "--out", tmp_path / "counted")
+    assert counted.exit_code == 0, counted.output
+    assert "kept 3 of 3 images, 5 of 6 annotations" in counted.output
+    path.write_text(path.read_text()[:200])
+    cut = call(*common, "--out", tmp_path / "cut")
+    assert cut.exit_code == 1 and "annotations.json: not JSON" in cut.output
+
+
+def test_the_default_folder_tells_the_arguments_apart(tmp_path, monkeypatch):
+    names = [run_folder("digits", "topk", {"k": k}, 0).as_posix() for k in (3, 9)]
+    assert names == ["runs/digits-topk-k=3-seed0", "runs/digits-topk-k=9-seed0"]
+    nwd = {"similarity": {"name": "nwd", "constant": 12.8}, "bg_thresh": 0.3}
+    assert run_folder("trees:1", "rka", nwd, 2).name == "trees-1-rka-bg_thresh=0.3-similarity=nwd-constant=12.8-seed2"
+    monkeypatch.chdir(tmp_path)
+    assert run_folder(".", "atss", {}, 0).name == f"{tmp_path.name}-atss-seed0"
+    odd = run_folder("my data/ä: \\b?", "fcos", {"regress_ranges": [[0, 8]]}, 0).name
+    assert re.fullmatch(r"[\w.=-]+", odd)
+    long = [
+        run_folder("digits", "fcos", {"regress_ranges": [[i, 8]] * 40 + [[0, n]]}, 0).name for i in (0,) for n in (1, 2)
+    ]
+    assert long[0] != long[1] and all(len(name) < LONGEST + 20 for name in long)
+
+
+def test_arguments_are_plain_values():
+    pairs = ["k=3", "similarity=nwd", "similarity.constant=12.8", "rescue=true", "center_radius=none", "variant=paper"]
+    assert parse_arguments(pairs) == {
+        "k": 3,
+        "similarity": {"name": "nwd", "constant": 12.8},
+        "rescue": True,
+        "center_radius": None,
+        "variant": "paper",
+    }
+    other_order = parse_arguments(["similarity.constant=5", "similarity=dotd"])
+    assert other_order["similarity"] == {"name": "dotd", "constant": 5}

@@ -1,0 +1,70 @@
+"""Assigners as plain values: every argument there, the same rule back, the course's values only where they belong."""
+
+import json
+from functools import partial
+
+import pytest
+
+from labelkit.assigners import ASSIGNERS, FCOS, RKA, MaxIoU, NoisyAnchors
+from labelkit.similarity import nwd, simd
+from labelkit.training import build_assigner
+from labelkit.training.recipe import Recipe
+from labelkit.training.rules import plain_arguments
+
+
+@pytest.mark.parametrize("name", list(ASSIGNERS))
+def test_every_registered_rule_comes_back_from_its_plain_values(name):
+    rule = Recipe(assigner=name).rule()
+    values = plain_arguments(rule)
+    again = build_assigner(name, json.loads(json.dumps(values)))
+    assert type(again) is type(rule) and repr(again) == repr(rule)
+    assert plain_arguments(again) == values
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("max_iou", MaxIoU(similarity=partial(simd, m=1.43, n=1.23), fg_thresh=0.7, low_quality_ties="nearest")),
+        ("rka", RKA(k=2, similarity=partial(nwd, constant=5.0), bg_thresh=0.3)),
+        ("fcos", FCOS(regress_ranges=((0.0, 64.0), (64.0, float("inf"))), center_radius=2.0)),
+    ],
+)
+def test_arguments_of_every_kind_come_back(name, rule):
+    again = build_assigner(name, json.loads(json.dumps(plain_arguments(rule))))
+    assert plain_arguments(again) == plain_arguments(rule)
+    if name == "fcos":
+        assert [tuple(pair) for pair in again.regress_ranges] == [(0.0, 64.0), (64.0, float("inf"))]
+    else:
+        assert repr(again) == repr(rule)
+
+
+def test_the_courses_values_hold_only_where_they_belong():
+    def noisy(**settings):
+        return Recipe(assigner="noisy_anchors", **settings).rule()
+
+    assert noisy().n == noisy(data="mine").n == 9  # the small detector has one anchor a cell
+    assert noisy(backbone="resnet50_fpn").n == noisy(backbone="resnet50_fpn", data="mine").n == NoisyAnchors().n == 30
+    assert noisy(assigner_args={"n": 5}).n == 5
+    assert Recipe(assigner="fcos", data="trees:1").rule().center_radius == 1.5
+    assert Recipe(assigner="fcos", data="mine").rule() == FCOS()
+    for name, missing in (("rka", "similarity must be given"), ("hambox", "hambox takes .*missing 2 required")):
+        assert Recipe(assigner=name, data="trees").rule()
+        with pytest.raises(ValueError, match=missing):
+            Recipe(assigner=name, data="mine").rule()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup": 1.5}, r"warmup must lie in \[0, 1\], a share of the steps, got 1.5"),
+        ({"clip": -1.0}, "clip must not be negative, and finite, got -1.0"),
+        ({"weight_decay": float("nan")}, "weight_decay must not be negative, and finite, got nan"),
+        ({"anchor_scale": 0.0}, "anchor_scale must be positive, got 0.0"),
+        ({"detections": 0}, "detections must be at least 1, got 0"),
+        ({"min_size": 0}, "min_size must be at least 1, got 0"),
+        ({"box_loss": "l2"}, "box_loss must be one of l1, smooth_l1, giou, diou, ciou, got 'l2'"),
+    ],
+)
+def test_a_wrong_value_is_named_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**settings)
