@@ -45,7 +45,7 @@ class AssignedFCOS(Assigning, FCOS):
         assignment_priors: Callable[[Priors], Priors] | None = None,
         **kwargs: Any,
     ):
-        self.check_rule(assigner, kwargs)
+        self.check_arguments(assigner, kwargs)
         super().__init__(backbone, num_classes, **kwargs)
         self.use_assigner(assigner, assignment_priors)
 

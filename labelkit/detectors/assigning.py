@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from labelkit.assigners import ASSIGNERS
 from labelkit.assignment import Assignment, Predictions
@@ -90,7 +92,7 @@ class Assigning(nn.Module, ABC):
         The model is left as it is, and what it is the detector is: its mode, its thresholds, its attributes and,
         of a subclass, its methods. No constructor runs. A subclass whose own `compute_loss` would be lost is refused.
         """
-        cls.check_rule(assigner, {})
+        check_assigner(assigner)
         if not isinstance(model, cls.torchvision_class):
             raise TypeError(f"model must be a torchvision {cls.torchvision_class.__name__}, got {_what(model)}")
         detector = share(model, combined(cls, cls.torchvision_class, type(model)))
@@ -114,18 +116,18 @@ class Assigning(nn.Module, ABC):
         return self.to_torchvision()
 
     @classmethod
-    def check_rule(cls, assigner: Any, options: Mapping[str, Any]) -> None:
-        """TypeError for what is no assigner, and where torchvision's `options` say who is positive as well."""
-        if isinstance(assigner, type):
-            raise TypeError(
-                f"assigner must be an assigner, got the class {assigner.__name__}: call it with its arguments"
-            )
-        if assigner is not None and not callable(assigner):
-            known = f": take labelkit.assigners.ASSIGNERS[{assigner!r}](...)" if assigner in [*ASSIGNERS] else ""
-            raise TypeError(f"assigner must be an assigner, got {assigner!r}{known}")
+    def check_arguments(cls, assigner: Any, options: Mapping[str, Any], *others: str) -> None:
+        """TypeError for what is no assigner, for `options` of torchvision's that say who is positive beside it, and
+        for those that neither torchvision's class nor its transform, which swallows everything, nor `others` know.
+        """
+        check_assigner(assigner)
         both = [name for name in cls.rule_arguments if options.get(name) is not None]
         if assigner is not None and both:
             raise TypeError(f"assigner and {both[0]} both say who is positive: give one of them")
+        known = {*signature(cls.torchvision_class).parameters, *signature(GeneralizedRCNNTransform).parameters}
+        for name in options:
+            if name not in known | {"_skip_resize", *others}:
+                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}")
 
     @abstractmethod
     def own_rule(self) -> Callable:
@@ -146,7 +148,7 @@ class Assigning(nn.Module, ABC):
 
         `assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order.
         """
-        self.check_rule(assigner, {})
+        check_assigner(assigner)
         self.assigner = self.own_rule() if assigner is None else assigner
         self.loss_rule = LossRule.of(self.assigner)
         self.assignment_priors = assignment_priors
@@ -204,6 +206,15 @@ def _squares(priors: Priors, sides: tuple[float, ...]) -> Priors:
     if grid is not None:
         grid = replace(grid, width=side[grid.level], height=side[grid.level])
     return replace(priors, boxes=boxes, grid=grid)
+
+
+def check_assigner(assigner: Any) -> None:
+    """TypeError for a class, a name or anything else that can't be asked; None stands for torchvision's own rule."""
+    if isinstance(assigner, type):
+        raise TypeError(f"assigner must be an assigner, got the class {assigner.__name__}: call it with its arguments")
+    if assigner is not None and not callable(assigner):
+        known = f": take labelkit.assigners.ASSIGNERS[{assigner!r}](...)" if assigner in [*ASSIGNERS] else ""
+        raise TypeError(f"assigner must be an assigner, got {assigner!r}{known}")
 
 
 def _what(model: Any) -> str:

@@ -16,7 +16,7 @@ from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES, Assi
 from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
 from labelkit.priors import Priors
 
-BACKBONES = ("small", "resnet50_fpn")
+BUILDERS_OWN = {"small": (), "resnet50_fpn": ("progress", "trainable_backbone_layers")}  # arguments, by backbone
 WEIGHTS: dict[str | None, dict[str, Any]] = {
     None: {"weights": None, "weights_backbone": None},
     "imagenet": {"weights": None, "weights_backbone": "IMAGENET1K_V1"},
@@ -56,8 +56,8 @@ def retinanet(
         assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`.
         kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...).
     """
-    AssignedRetinaNet.check_rule(assigner, kwargs)
     _check(backbone, weights, num_classes)
+    AssignedRetinaNet.check_arguments(assigner, kwargs, *BUILDERS_OWN[backbone])
     if backbone != "small" and anchor_scale != ANCHOR_SCALE:
         raise ValueError(
             f"anchor_scale is for the small backbone, give anchor_generator to {backbone}, got {anchor_scale}"
@@ -96,8 +96,8 @@ def fcos(
     Without an assigner the rule is torchvision's own: centre sampling with radius `center_sampling_radius` (1.5),
     ranges open at both ends. An assigner and a radius are a TypeError.
     """
-    AssignedFCOS.check_rule(assigner, kwargs)
     _check(backbone, weights, num_classes)
+    AssignedFCOS.check_arguments(assigner, kwargs, *BUILDERS_OWN[backbone])
     options: dict[str, Any] = {"min_size": min_size or 800} | kwargs
     if backbone == "small":
         pyramid = SmallPyramid()
@@ -115,8 +115,8 @@ def fcos(
 
 
 def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:
-    if backbone not in BACKBONES:
-        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    if backbone not in BUILDERS_OWN:
+        raise ValueError(f"backbone must be one of {', '.join(BUILDERS_OWN)}, got {backbone!r}")
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be None, 'imagenet' or 'coco', got {weights!r}")
     if backbone == "small" and weights is not None:
