@@ -1,6 +1,9 @@
 """torchvision's FCOS with any assigner."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from math import inf
+from typing import Any
 
 import torch
 import torch.distributed
@@ -12,8 +15,7 @@ from torchvision.ops import generalized_box_iou_loss
 from labelkit.assigners import FCOS as FCOSRule
 from labelkit.boxes import centerness, centers, encode_ltrb
 from labelkit.detectors.assigning import Assigning, Matched, class_losses
-
-TORCHVISION_RULE = FCOSRule(center_radius=1.5, closed_ranges=False)
+from labelkit.priors import Priors
 
 
 class AssignedFCOS(Assigning, FCOS):
@@ -24,49 +26,51 @@ class AssignedFCOS(Assigning, FCOS):
     so that two processes give the gradients of one with the doubled batch). Soft methods change them by what the
     `Assignment` says: `score_target` in the class column, `weight` on all three. An assigner made for anchor boxes
     sees torchvision's anchors: one square of side = stride at every point.
-    With the default assigner the losses equal torchvision's.
+    Without an assigner the rule is torchvision's with the model's `center_sampling_radius`, ranges open at both ends,
+    and the losses equal torchvision's; an assigner and `center_sampling_radius` are a TypeError.
 
     Labels are columns: 0 to num_classes - 1.
     """
+
+    torchvision_class = FCOS
+    rule_arguments = ("center_sampling_radius",)
+
+    center_sampling_radius: float
 
     def __init__(
         self,
         backbone: nn.Module,
         num_classes: int,
-        assigner: Callable = TORCHVISION_RULE,
-        assignment_priors: Callable | None = None,
-        **kwargs,
+        assigner: Callable | None = None,
+        assignment_priors: Callable[[Priors], Priors] | None = None,
+        **kwargs: Any,
     ):
+        self.check_arguments(assigner, kwargs)
         super().__init__(backbone, num_classes, **kwargs)
-        # Where the padded image is no multiple of a stride, torchvision's points are spaced otherwise than its
-        # rule's stride, which is the side of its anchors.
-        strides = tuple(float(sizes[0]) for sizes in self.anchor_generator.sizes)
-        self.use_assigner(assigner, assignment_priors, strides)
+        self.use_assigner(assigner, assignment_priors)
 
-    @classmethod
-    def from_torchvision(
-        cls, model: FCOS, assigner: Callable = TORCHVISION_RULE, assignment_priors: Callable | None = None
-    ) -> "AssignedFCOS":
-        """A model of torchvision's, its modules shared, with another assigner."""
-        detector = cls(
-            model.backbone,
-            model.head.classification_head.num_classes,
-            assigner,
-            assignment_priors,
-            anchor_generator=model.anchor_generator,
-            head=model.head,
-            score_thresh=model.score_thresh,
-            nms_thresh=model.nms_thresh,
-            detections_per_img=model.detections_per_img,
-            topk_candidates=model.topk_candidates,
-        )
-        detector.transform = model.transform
-        return detector
+    def own_rule(self) -> FCOSRule:
+        """torchvision's rule: a level holds 4 to 8 of its strides, the finest from 0, the coarsest without end."""
+        strides = self.nominal_strides()
+        ranges = None
+        if any(2 * finer != coarser for finer, coarser in pairwise(strides)):
+            edges = [[4 * stride, 8 * stride] for stride in strides]
+            edges[0][0], edges[-1][1] = 0.0, inf
+            ranges = tuple((low, high) for low, high in edges)
+        return FCOSRule(ranges, self.center_sampling_radius, closed_ranges=False)
 
-    def decode(self, distances: Tensor, anchors: Tensor) -> Tensor:
+    def nominal_strides(self) -> tuple[float, ...]:
+        """The sides of the anchors: what torchvision's rule takes for the stride.
+
+        Where the padded image is no multiple of a stride, its points are spaced otherwise.
+        """
+        return tuple(float(sizes[0]) for sizes in self.anchor_generator.sizes)
+
+    def decode(self, numbers: Tensor, anchors: Tensor) -> Tensor:
         """Boxes `[..., P, 4]` in pixels of the network's input, from the head's numbers."""
-        return self.box_coder.decode(distances, anchors)
+        return self.box_coder.decode(numbers, anchors)
 
+    @torch.compiler.disable
     def compute_loss(
         self,
         targets: list[dict[str, Tensor]],

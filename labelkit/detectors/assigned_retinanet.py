@@ -1,15 +1,18 @@
 """torchvision's RetinaNet with any assigner."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, smooth_l1_loss
 from torchvision.models.detection import RetinaNet
+from torchvision.models.detection._utils import Matcher
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from labelkit.assigners import MaxIoU
 from labelkit.detectors.assigning import Assigning, Matched, class_losses
+from labelkit.priors import Priors
 
 DELTA_LOSSES = {"l1": l1_loss, "smooth_l1": smooth_l1_loss}
 BOX_LOSSES = {
@@ -17,9 +20,6 @@ BOX_LOSSES = {
     "diou": distance_box_iou_loss,
     "ciou": complete_box_iou_loss,
 }
-TORCHVISION_RULE = MaxIoU(
-    fg_thresh=0.5, bg_thresh=0.4, allow_low_quality_matches=True, low_quality_owner="argmax", low_quality_ties="all"
-)
 
 
 class AssignedRetinaNet(Assigning, RetinaNet):
@@ -28,47 +28,50 @@ class AssignedRetinaNet(Assigning, RetinaNet):
     Losses are torchvision's: focal over all priors that are not ignored, the head's box loss over the positives,
     both divided by the positives of each image (at least 1) and averaged over the images. Soft methods change
     them by what the `Assignment` says: `score_target` in the class column, `weight` on both.
-    With the default assigner the losses equal torchvision's.
+    Without an assigner the rule is that of the model's `proposal_matcher`, and the losses equal torchvision's; an
+    assigner and `fg_iou_thresh`, `bg_iou_thresh` or `proposal_matcher` are a TypeError.
 
     Labels are columns: 0 to num_classes - 1.
     """
+
+    torchvision_class = RetinaNet
+    rule_arguments = ("fg_iou_thresh", "bg_iou_thresh", "proposal_matcher")
+
+    proposal_matcher: Any
 
     def __init__(
         self,
         backbone: nn.Module,
         num_classes: int,
-        assigner: Callable = TORCHVISION_RULE,
-        assignment_priors: Callable | None = None,
-        **kwargs,
+        assigner: Callable | None = None,
+        assignment_priors: Callable[[Priors], Priors] | None = None,
+        **kwargs: Any,
     ):
+        self.check_arguments(assigner, kwargs)
         super().__init__(backbone, num_classes, **kwargs)
         self.use_assigner(assigner, assignment_priors)
 
-    @classmethod
-    def from_torchvision(
-        cls, model: RetinaNet, assigner: Callable = TORCHVISION_RULE, assignment_priors: Callable | None = None
-    ) -> "AssignedRetinaNet":
-        """A model of torchvision's, its modules shared, with another assigner."""
-        detector = cls(
-            model.backbone,
-            model.head.classification_head.num_classes,
-            assigner,
-            assignment_priors,
-            anchor_generator=model.anchor_generator,
-            head=model.head,
-            score_thresh=model.score_thresh,
-            nms_thresh=model.nms_thresh,
-            detections_per_img=model.detections_per_img,
-            topk_candidates=model.topk_candidates,
+    def own_rule(self) -> MaxIoU:
+        """torchvision's matcher as an assigner; a matcher of another class has a rule that can't be read off."""
+        matcher = self.proposal_matcher
+        if type(matcher) is not Matcher:
+            raise ValueError(
+                f"assigner must be given: proposal_matcher is a {type(matcher).__name__}, not torchvision's"
+            )
+        return MaxIoU(
+            fg_thresh=matcher.high_threshold,
+            bg_thresh=matcher.low_threshold,
+            allow_low_quality_matches=matcher.allow_low_quality_matches,
+            low_quality_owner="argmax",
+            low_quality_ties="all",
         )
-        detector.transform = model.transform
-        return detector
 
-    def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+    def decode(self, numbers: Tensor, anchors: Tensor) -> Tensor:
         """Boxes `[..., P, 4]` in pixels of the network's input, from the head's numbers."""
-        anchors = anchors.expand_as(deltas).reshape(-1, 4)
-        return self.box_coder.decode_single(deltas.reshape(-1, 4), anchors).reshape(deltas.shape)
+        anchors = anchors.expand_as(numbers).reshape(-1, 4)
+        return self.box_coder.decode_single(numbers.reshape(-1, 4), anchors).reshape(numbers.shape)
 
+    @torch.compiler.disable
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
     ) -> dict[str, Tensor]:

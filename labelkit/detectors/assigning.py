@@ -1,80 +1,182 @@
 """What the two detectors share: priors of the image's size, predictions for the assigner, and its answer."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from inspect import signature
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from labelkit.assigners import ASSIGNERS
 from labelkit.assignment import Assignment, Predictions
+from labelkit.detectors.door import check_targets
 from labelkit.detectors.loss_rule import LossRule
+from labelkit.detectors.sharing import combined, share
 from labelkit.priors import Priors
 
 KEPT_SIZES = 16
+ASKED_OF_TARGETS = ("boxes", "labels", "iscrowd", "ignore")
 
 
 class CachedAnchors(AnchorGenerator):
     """An anchor generator of torchvision's that draws in float32 and remembers.
 
     torchvision draws its anchors in the dtype of the feature maps: under autocast a corner beyond 256 px is then
-    off by up to a pixel and more. Here they are float32 always, computed once an image size. `priors` are those of
-    the last call; the `KEPT_SIZES` latest sizes are kept. `strides`: the nominal ones, see `Priors.from_torchvision`.
+    off by up to a pixel and more. Here they are float32 always, computed once an image size; the `KEPT_SIZES` latest
+    sizes are kept. `strides`: the nominal ones, see `Priors.from_torchvision`.
     """
 
     def __init__(self, generator: AnchorGenerator, strides: tuple[float, ...] | None = None):
         super().__init__(generator.sizes, generator.aspect_ratios)
+        self.training = generator.training
         self.generator = generator
         self.strides = strides
-        self.priors: Priors | None = None
+        self._latest: Priors | None = None
         self._known: dict[tuple, Priors] = {}
 
+    @property
+    def priors(self) -> Priors:
+        """Those of the last images."""
+        if self._latest is None:
+            raise ValueError("priors follow the size of the images, and the detector has seen none yet")
+        return self._latest
+
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        image_size = tuple(image_list.tensors.shape[-2:])
-        feature_sizes = tuple(tuple(feature.shape[-2:]) for feature in feature_maps)
-        key = (image_size, feature_sizes, feature_maps[0].device)
+        height, width = image_list.tensors.shape[-2:]
+        feature_sizes = tuple((feature.shape[-2], feature.shape[-1]) for feature in feature_maps)
+        key = (height, width, feature_sizes, feature_maps[0].device)
         if key not in self._known:
             if len(self._known) >= KEPT_SIZES:
                 self._known.pop(next(iter(self._known)))
             self._known[key] = Priors.from_torchvision(
-                self.generator, image_size, feature_sizes, self.strides, feature_maps[0].device
+                self.generator, (height, width), feature_sizes, self.strides, feature_maps[0].device
             )
-        self.priors = self._known[key]
-        return [self.priors.boxes] * len(image_list.image_sizes)
+        self._latest = self._known[key]
+        return [self._latest.boxes] * len(image_list.image_sizes)
 
 
-class Assigning:
+class Assigning(nn.Module, ABC):
     """Mixed into a detector of torchvision's; asks `assigner` where torchvision asks its matcher.
 
-    What the method's paper says about the loss is in `loss_rule`.
+    What the method's paper says about the loss is in `loss_rule`, the answer to the last training images in
+    `last_assignment`. The targets of a training step may have boxes and labels of any dtype of numbers, and regions
+    in which nothing may be learned (`iscrowd` or `ignore`, see `labelkit.assigners`); a box or a label that can't be
+    learned is a ValueError that names the target, the index and the value.
+
+    `torch.compile` works around a training step: assignment and losses, whose shapes follow the number of objects, run
+    outside of its graphs.
+    What is exported is the plain model, `to_torchvision()`; `torch.jit.script(detector)` takes it by itself.
     """
 
+    torchvision_class: ClassVar[type[nn.Module]]
+    rule_arguments: ClassVar[tuple[str, ...]]  # those of torchvision's that an assigner stands for
+    head: Any
+    box_coder: Any
+    anchor_generator: Any  # torchvision's until `use_assigner`, then CachedAnchors around it
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        model: nn.Module,
+        assigner: Callable | None = None,
+        assignment_priors: Callable[[Priors], Priors] | None = None,
+    ) -> Self:
+        """A model of torchvision's, its modules shared, with another assigner; None derives it from the model.
+
+        The model is left as it is, and what it is the detector is: its mode, its thresholds, its attributes and,
+        of a subclass, its methods. No constructor runs. A subclass whose own `compute_loss` would be lost is refused.
+        """
+        check_assigner(assigner)
+        if not isinstance(model, cls.torchvision_class):
+            raise TypeError(f"model must be a torchvision {cls.torchvision_class.__name__}, got {_what(model)}")
+        detector = share(model, combined(cls, cls.torchvision_class, type(model)))
+        detector.use_assigner(assigner, assignment_priors)
+        return detector
+
+    def to_torchvision(self) -> nn.Module:
+        """The plain model, its modules shared: of torchvision's class, or of its subclass that this was made from.
+
+        What can be exported, and given to code that knows torchvision only.
+        """
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, self.torchvision_class)]
+        model = share(self, next(kind for kind in kinds if not issubclass(kind, Assigning)))
+        for name in ("assigner", "loss_rule", "assignment_priors", "last_assignment", "_converted"):
+            delattr(model, name)
+        model.anchor_generator = self.anchor_generator.generator
+        return model
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` asks for in place of this detector: a script has no use for an assigner."""
+        return self.to_torchvision()
+
+    @classmethod
+    def check_arguments(cls, assigner: Any, options: Mapping[str, Any], *others: str) -> None:
+        """TypeError for what is no assigner, for `options` of torchvision's that say who is positive beside it, and
+        for those that neither torchvision's class nor its transform, which swallows everything, nor `others` know.
+        """
+        check_assigner(assigner)
+        both = [name for name in cls.rule_arguments if options.get(name) is not None]
+        if assigner is not None and both:
+            raise TypeError(f"assigner and {both[0]} both say who is positive: give one of them")
+        known = {*signature(cls.torchvision_class).parameters, *signature(GeneralizedRCNNTransform).parameters}
+        for name in options:
+            if name not in known | {"_skip_resize", *others}:
+                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}")
+
+    @abstractmethod
+    def own_rule(self) -> Callable:
+        """The assigner that labels as torchvision's own model with these arguments does."""
+
+    @abstractmethod
+    def decode(self, numbers: Tensor, anchors: Tensor) -> Tensor:
+        """Boxes `[..., P, 4]` in pixels of the network's input, from the head's numbers."""
+
+    def nominal_strides(self) -> tuple[float, ...] | None:
+        """Those that torchvision's rule knows, where they need not be the spacing of its anchors."""
+        return None
+
     def use_assigner(
-        self,
-        assigner: Callable,
-        assignment_priors: Callable[[Priors], Priors] | None,
-        strides: tuple[float, ...] | None = None,
+        self, assigner: Callable | None, assignment_priors: Callable[[Priors], Priors] | None = None
     ) -> None:
-        """`assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order."""
-        self.assigner = assigner
-        self.loss_rule = LossRule.of(assigner)
+        """From now on this assigner, or for None torchvision's own rule.
+
+        `assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order.
+        """
+        check_assigner(assigner)
+        self.assigner = self.own_rule() if assigner is None else assigner
+        self.loss_rule = LossRule.of(self.assigner)
         self.assignment_priors = assignment_priors
         self.last_assignment: Assignment | None = None
-        self.anchor_generator = CachedAnchors(self.anchor_generator, strides)
+        known = self.anchor_generator
+        generator = known.generator if isinstance(known, CachedAnchors) else known
+        self.anchor_generator = CachedAnchors(generator, self.nominal_strides())
         self._converted: tuple[Priors, Priors] | None = None
 
+    def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
+        """torchvision's: the losses in training, the detections otherwise. What targets may be is said above."""
+        if self.training and targets is not None:
+            targets = check_targets(targets, len(images), self.head.classification_head.num_classes)
+        return super().forward(images, targets)
+
+    @torch.compiler.disable
+    @torch.no_grad()
     def assign(self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor]) -> Assignment:
         """The batch's assignment in float32 and without gradient; also kept as `last_assignment`."""
         priors = self._priors_for_assigner()
-        with torch.no_grad():
-            predictions = None
-            if getattr(self.assigner, "needs_predictions", True):
-                boxes = self.decode(head_outputs["bbox_regression"], self.anchor_generator.priors.boxes)
-                predictions = Predictions(boxes=boxes, scores=head_outputs["cls_logits"].sigmoid())
-            plain = [{key: target[key].as_subclass(Tensor) for key in ("boxes", "labels")} for target in targets]
-            self.last_assignment = self.assigner(priors, plain, predictions)
-        return self.last_assignment
+        predictions = None
+        if getattr(self.assigner, "needs_predictions", True):
+            boxes = self.decode(head_outputs["bbox_regression"], self.anchor_generator.priors.boxes)
+            predictions = Predictions(boxes=boxes, scores=head_outputs["cls_logits"].sigmoid())
+        asked = [{key: target[key] for key in ASKED_OF_TARGETS if key in target} for target in targets]
+        assignment = self.assigner(priors, asked, predictions)
+        self.last_assignment = assignment
+        return assignment
 
     def _priors_for_assigner(self) -> Priors:
         priors = self.anchor_generator.priors
@@ -93,17 +195,30 @@ def receptive_field_view(fields: Sequence[float], fraction: float = 0.5) -> Call
 
     What `RFLA` assigns (RFLA, section 3.1); the detector has one prior a cell. See `labelkit.receptive_field`.
     """
+    return partial(_squares, sides=tuple(fraction * field for field in fields))
 
-    def view(priors: Priors) -> Priors:
-        sides = priors.boxes.new_tensor([fraction * field for field in fields])
-        half = sides[priors.levels][:, None] / 2
-        boxes = torch.cat((priors.centers - half, priors.centers + half), dim=1)
-        grid = priors.grid
-        if grid is not None:
-            grid = replace(grid, width=sides[grid.level], height=sides[grid.level])
-        return replace(priors, boxes=boxes, grid=grid)
 
-    return view
+def _squares(priors: Priors, sides: tuple[float, ...]) -> Priors:
+    side = priors.boxes.new_tensor(sides)
+    half = side[priors.levels][:, None] / 2
+    boxes = torch.cat((priors.centers - half, priors.centers + half), dim=1)
+    grid = priors.grid
+    if grid is not None:
+        grid = replace(grid, width=side[grid.level], height=side[grid.level])
+    return replace(priors, boxes=boxes, grid=grid)
+
+
+def check_assigner(assigner: Any) -> None:
+    """TypeError for a class, a name or anything else that can't be asked; None stands for torchvision's own rule."""
+    if isinstance(assigner, type):
+        raise TypeError(f"assigner must be an assigner, got the class {assigner.__name__}: call it with its arguments")
+    if assigner is not None and not callable(assigner):
+        known = f": take labelkit.assigners.ASSIGNERS[{assigner!r}](...)" if assigner in [*ASSIGNERS] else ""
+        raise TypeError(f"assigner must be an assigner, got {assigner!r}{known}")
+
+
+def _what(model: Any) -> str:
+    return f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
 
 
 class Matched:

@@ -1,7 +1,5 @@
 """A backbone that two CPU cores can train: a feature pyramid from stride 4, for images of about 128 px."""
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -31,10 +29,10 @@ class SmallPyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(channels[1:]), out_channels)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """`[B, 3, H, W]`, H and W multiples of 16, to three maps named "0", "1", "2", finest first."""
         x = self.stem(images.contiguous(memory_format=torch.channels_last))
-        features = OrderedDict()
+        features: dict[str, Tensor] = {}
         for level, stage in enumerate(self.stages):
             x = stage(x)
             features[str(level)] = x
@@ -44,7 +42,7 @@ class SmallPyramid(nn.Module):
 class NativeSize(GeneralizedRCNNTransform):
     """torchvision's transform without the resize: images are normalised and padded, boxes stay as they are."""
 
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None):
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         return image, target
 
 

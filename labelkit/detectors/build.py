@@ -1,59 +1,70 @@
 """The two detectors by name: a small one for the course's images, torchvision's ResNet-50 for real work."""
 
-import warnings
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
-from torch import nn
+import torch
 from torchvision.models.detection import FCOS, RetinaNet, fcos_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
-from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 
-from labelkit.detectors import assigned_fcos, assigned_retinanet
+from labelkit.detectors.assigned_fcos import AssignedFCOS
+from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES, AssignedRetinaNet
 from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
+from labelkit.priors import Priors
 
-BACKBONES = ("small", "resnet50_fpn")
-WEIGHTS = {
+BUILDERS_OWN = {"small": (), "resnet50_fpn": ("progress", "trainable_backbone_layers")}  # arguments, by backbone
+WEIGHTS: dict[str | None, dict[str, Any]] = {
     None: {"weights": None, "weights_backbone": None},
     "imagenet": {"weights": None, "weights_backbone": "IMAGENET1K_V1"},
     "coco": {"weights": "COCO_V1", "weights_backbone": None},
 }
 SMALL_CONVS = 2  # in each branch of the head, where torchvision has 4: two thirds of the work were there
-SMALL_TEST = {"score_thresh": 0.02, "nms_thresh": 0.5, "detections_per_img": 300}
+ANCHOR_SCALE = 4.0  # side of an anchor in strides
+SMALL_TEST: dict[str, Any] = {"score_thresh": 0.02, "nms_thresh": 0.5, "detections_per_img": 300}
 
 
 def retinanet(
     num_classes: int | None = None,
     backbone: str = "small",
-    assigner: Callable = assigned_retinanet.TORCHVISION_RULE,
+    assigner: Callable | None = None,
     *,
     weights: str | None = None,
     box_loss: str = "l1",
-    anchor_scale: float = 4,
-    assignment_priors: Callable | None = None,
+    anchor_scale: float = ANCHOR_SCALE,
+    assignment_priors: Callable[[Priors], Priors] | None = None,
     min_size: int | None = None,
-    **kwargs,
-) -> assigned_retinanet.AssignedRetinaNet:
+    **kwargs: Any,
+) -> AssignedRetinaNet:
     """torchvision's RetinaNet with any assigner.
 
     Args:
         num_classes: classes without background; labels are 0 to num_classes - 1. May be left out with
             `weights="coco"` (91 columns, COCO's category ids).
         backbone: "small" (strides 4, 8, 16; one square anchor of side `anchor_scale` x stride a cell; a head half as
-            deep as torchvision's; images keep their size unless `min_size` says otherwise) or "resnet50_fpn"
-            (torchvision's, images resized to 800).
-        assigner: any of `labelkit.assigners`; the default is torchvision's own rule.
+            deep as torchvision's; images keep their size unless `min_size`, `max_size` or `fixed_size` is given) or
+            "resnet50_fpn" (torchvision's, images resized to 800).
+        assigner: any of `labelkit.assigners`; None is torchvision's own rule, with `fg_iou_thresh`, `bg_iou_thresh`
+            or `proposal_matcher` where they are given. An assigner and one of those is a TypeError.
         weights: "coco" (the whole detector; the class layer starts anew when `num_classes` differs), "imagenet"
-            (the backbone) or None. Both are downloaded by torchvision; where that fails, a warning is given and
-            training starts from random weights. Only for "resnet50_fpn".
+            (the backbone) or None. Both are downloaded by torchvision; a download that fails is a ValueError that
+            says where to put the file. Only for "resnet50_fpn".
         box_loss: "l1" and "smooth_l1" on the deltas, "giou", "diou" and "ciou" on the boxes.
         assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`.
         kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...).
     """
     _check(backbone, weights, num_classes)
-    if box_loss not in assigned_retinanet.DELTA_LOSSES | assigned_retinanet.BOX_LOSSES:
+    AssignedRetinaNet.check_arguments(assigner, kwargs, *BUILDERS_OWN[backbone])
+    if backbone != "small" and anchor_scale != ANCHOR_SCALE:
+        raise ValueError(
+            f"anchor_scale is for the small backbone, give anchor_generator to {backbone}, got {anchor_scale}"
+        )
+    if box_loss not in DELTA_LOSSES | BOX_LOSSES:
         raise ValueError(f"box_loss must be l1, smooth_l1, giou, diou or ciou, got {box_loss!r}")
+    options: dict[str, Any] = {"min_size": min_size or 800} | kwargs
     if backbone == "small":
         pyramid = SmallPyramid()
         sizes = tuple((anchor_scale * stride,) for stride in pyramid.strides)
@@ -61,52 +72,51 @@ def retinanet(
         head = RetinaNetHead(pyramid.out_channels, 1, num_classes, norm_layer=small_norm)
         for branch in (head.classification_head, head.regression_head):
             branch.conv = branch.conv[:SMALL_CONVS]
-        options = SMALL_TEST | {"min_size": min_size or 800} | kwargs
-        model = RetinaNet(pyramid, num_classes, anchor_generator=generator, head=head, **options)
+        model = RetinaNet(pyramid, num_classes, anchor_generator=generator, head=head, **(SMALL_TEST | options))
     else:
-        options = {"min_size": min_size or 800} | kwargs
         model = _from_torchvision(retinanet_resnet50_fpn, weights, num_classes, options)
-    if backbone == "small" and min_size is None:
+    if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
     model.head.regression_head._loss_type = box_loss
-    return assigned_retinanet.AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors)
+    return AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors)
 
 
 def fcos(
     num_classes: int | None = None,
     backbone: str = "small",
-    assigner: Callable = assigned_fcos.TORCHVISION_RULE,
+    assigner: Callable | None = None,
     *,
     weights: str | None = None,
-    assignment_priors: Callable | None = None,
+    assignment_priors: Callable[[Priors], Priors] | None = None,
     min_size: int | None = None,
-    **kwargs,
-) -> assigned_fcos.AssignedFCOS:
+    **kwargs: Any,
+) -> AssignedFCOS:
     """torchvision's FCOS with any assigner; arguments as for `retinanet`.
 
-    The default assigner is torchvision's own rule: centre sampling with radius 1.5, ranges open at both ends.
+    Without an assigner the rule is torchvision's own: centre sampling with radius `center_sampling_radius` (1.5),
+    ranges open at both ends. An assigner and a radius are a TypeError.
     """
     _check(backbone, weights, num_classes)
+    AssignedFCOS.check_arguments(assigner, kwargs, *BUILDERS_OWN[backbone])
+    options: dict[str, Any] = {"min_size": min_size or 800} | kwargs
     if backbone == "small":
         pyramid = SmallPyramid()
         generator = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
         head = FCOSHead(pyramid.out_channels, 1, num_classes)
-        shape = {"num_convs": SMALL_CONVS, "norm_layer": small_norm}
+        shape: dict[str, Any] = {"num_convs": SMALL_CONVS, "norm_layer": small_norm}
         head.classification_head = FCOSClassificationHead(pyramid.out_channels, 1, num_classes, **shape)
         head.regression_head = FCOSRegressionHead(pyramid.out_channels, 1, **shape)
-        options = SMALL_TEST | {"min_size": min_size or 800} | kwargs
-        model = FCOS(pyramid, num_classes, anchor_generator=generator, head=head, **options)
+        model = FCOS(pyramid, num_classes, anchor_generator=generator, head=head, **(SMALL_TEST | options))
     else:
-        options = {"min_size": min_size or 800} | kwargs
         model = _from_torchvision(fcos_resnet50_fpn, weights, num_classes, options)
-    if backbone == "small" and min_size is None:
+    if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
-    return assigned_fcos.AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
+    return AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
 
 
 def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:
-    if backbone not in BACKBONES:
-        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    if backbone not in BUILDERS_OWN:
+        raise ValueError(f"backbone must be one of {', '.join(BUILDERS_OWN)}, got {backbone!r}")
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be None, 'imagenet' or 'coco', got {weights!r}")
     if backbone == "small" and weights is not None:
@@ -117,32 +127,33 @@ def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
 
 
-def _from_torchvision(build: Callable, weights: str | None, num_classes: int | None, options: dict) -> nn.Module:
+def _from_torchvision(
+    build: Callable, weights: str | None, num_classes: int | None, options: dict[str, Any]
+) -> RetinaNet | FCOS:
     columns = None if weights == "coco" else num_classes
     try:
         model = build(**WEIGHTS[weights], num_classes=columns, **options)
     except (URLError, TimeoutError, ConnectionError) as error:
-        warnings.warn(f"{weights} weights could not be downloaded ({error}): starting from random ones", stacklevel=3)
-        model = build(**WEIGHTS[None], num_classes=columns, **options)
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"weights={weights!r} could not be downloaded ({error}): put torchvision's file into {folder}, "
+            "or give weights=None to start from random ones"
+        ) from error
     if num_classes is not None:
         _set_num_classes(model, num_classes)
     return model
 
 
-def _set_num_classes(model: nn.Module, num_classes: int) -> None:
+def _set_num_classes(model: RetinaNet | FCOS, num_classes: int) -> None:
     """A new class layer, initialised as torchvision does, where the number of classes is another one."""
-    head = model.head.classification_head
+    head: Any = model.get_submodule("head.classification_head")
     if head.num_classes == num_classes:
         return
-    build = FCOSClassificationHead if isinstance(model, FCOS) else _retinanet_class_head
+    build = FCOSClassificationHead if isinstance(model, FCOS) else RetinaNetClassificationHead
     fresh = build(head.cls_logits.in_channels, head.num_anchors, num_classes)
     head.cls_logits, head.num_classes = fresh.cls_logits, num_classes
 
 
-def _retinanet_class_head(channels: int, num_anchors: int, num_classes: int) -> nn.Module:
-    return RetinaNetHead(channels, num_anchors, num_classes).classification_head
-
-
-def _keep_sizes(model: nn.Module) -> None:
-    old = model.transform
+def _keep_sizes(model: RetinaNet | FCOS) -> None:
+    old: Any = model.transform
     model.transform = NativeSize(old.min_size, old.max_size, old.image_mean, old.image_std, old.size_divisible)

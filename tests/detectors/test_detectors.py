@@ -1,16 +1,13 @@
 """torchvision's detectors with any assigner: equal losses under its own rule, and what soft methods change."""
 
-from dataclasses import dataclass
 from functools import partial
 from urllib.error import URLError
 
 import pytest
 import torch
-from torch import Tensor
 from torchvision.models import resnet50
-from torchvision.models.detection import FCOS, RetinaNet, fcos_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection import RetinaNet, fcos_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 
 from labelkit import assigners
 from labelkit.assignment import IGNORED, NEGATIVE, Assignment
@@ -21,43 +18,14 @@ from labelkit.detectors import (
     SmallPyramid,
     build,
     fcos,
-    receptive_field_view,
     retinanet,
 )
-from labelkit.detectors.assigning import KEPT_SIZES, CachedAnchors
 from labelkit.detectors.loss_rule import LossRule, hambox_weights
 from labelkit.losses import focal_loss
-from labelkit.priors import Priors
-from labelkit.receptive_field import receptive_fields, resnet_stages, rf_priors
+from labelkit.receptive_field import receptive_fields, resnet_stages
 from labelkit.similarity import nwd
 from labelkit.training.recipe import Recipe
-
-
-def batch(sizes, counts, classes=3, seed=0, device="cpu"):
-    generator = torch.Generator().manual_seed(seed)
-    images, targets = [], []
-    for (height, width), count in zip(sizes, counts, strict=True):
-        images.append(torch.rand(3, height, width, generator=generator).to(device))
-        corner = torch.rand(count, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
-        size = 4 + torch.rand(count, 2, generator=generator) * min(height, width) * 0.4
-        labels = torch.randint(classes, (count,), generator=generator)
-        targets.append({"boxes": torch.cat((corner, corner + size), dim=1).to(device), "labels": labels.to(device)})
-    return images, targets
-
-
-def torchvisions(detector):
-    """The same modules in torchvision's own class."""
-    kind = RetinaNet if isinstance(detector, AssignedRetinaNet) else FCOS
-    model = kind(detector.backbone, 1, anchor_generator=detector.anchor_generator.generator, head=detector.head)
-    model.transform = detector.transform
-    return model.train(detector.training)
-
-
-def losses_and_gradients(model, images, targets):
-    model.zero_grad()
-    losses = model(images, targets)
-    sum(losses.values()).backward()
-    return losses, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+from tests.detectors.scenes import Fixed, batch, fixed, losses_and_gradients, torchvisions
 
 
 @pytest.mark.parametrize("build_detector", [retinanet, fcos])
@@ -135,32 +103,6 @@ def test_every_registered_method_trains_in_both_detectors(build_detector, name):
         assert all(value.isfinite() for value in losses.values())
         assert detector.last_assignment.gt.shape == (2, len(detector.anchor_generator.priors))
         assert all(p.grad.isfinite().all() for p in detector.parameters() if p.grad is not None)
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Gives the same labels whatever it sees, and remembers what it saw."""
-
-    gt: Tensor
-    score_target: Tensor
-    weight: Tensor
-    seen: list
-    needs_predictions: bool = True
-    loss_rule: LossRule = LossRule()
-
-    def __call__(self, priors, targets, predictions=None):
-        self.seen.append((priors, targets, predictions))
-        return Assignment(self.gt, (self.gt >= 0).float(), self.score_target, self.weight)
-
-
-def fixed(num_priors, **options):
-    """Prior 0 is half a positive of weight 3, prior 1 a full one, prior 2 ignored, the others background."""
-    gt = torch.full((1, num_priors), NEGATIVE)
-    gt[0, :3] = torch.tensor([1, 0, IGNORED])
-    score_target, weight = torch.zeros(1, num_priors), torch.ones(1, num_priors)
-    score_target[0, :2] = torch.tensor([0.5, 1.0])
-    weight[0, 0] = 3.0
-    return Fixed(gt, score_target, weight, [], **options)
 
 
 @pytest.mark.parametrize("build_detector", [retinanet, fcos])
@@ -282,21 +224,6 @@ def test_mixed_precision_trains_with_the_labels_of_float32(build_detector, dtype
         assert mixed[name].item() == pytest.approx(value.item(), rel=0.05)
 
 
-def test_anchors_are_torchvisions_and_the_cache_is_bounded():
-    generator = AnchorGenerator(((16, 21), (40, 50)), ((0.5, 1.0, 2.0),) * 2)
-    cached = CachedAnchors(generator)
-    for width in range(32, 32 + 32 * (KEPT_SIZES + 3), 32):
-        images = ImageList(torch.zeros(2, 3, 64, width), [(64, width)] * 2)
-        features = [torch.zeros(2, 8, 16, width // 4), torch.zeros(2, 8, 8, width // 8)]
-        expected = generator(images, features)
-        torch.testing.assert_close(cached(images, features), expected, rtol=0, atol=0)
-        half = [feature.bfloat16() for feature in features]
-        torch.testing.assert_close(cached(images, half), expected, rtol=0, atol=0)
-    assert len(cached._known) == KEPT_SIZES
-    first = cached.priors
-    assert cached(images, features)[0] is first.boxes
-
-
 def test_evaluation_is_torchvisions():
     torch.manual_seed(8)
     detector = retinanet(3, score_thresh=0.0).eval()
@@ -318,24 +245,6 @@ def test_a_positive_outside_its_box_is_as_far_from_central_as_can_be():
     assert all(p.grad.isfinite().all() for p in detector.parameters() if p.grad is not None)
 
 
-def test_receptive_fields_can_stand_in_for_the_anchors():
-    fields = receptive_fields(SmallPyramid.layers)
-    assert fields == (15, 39, 87)
-    priors = Priors.from_torchvision(retinanet(1).anchor_generator.generator, (64, 96), [(16, 24), (8, 12), (4, 6)])
-    view, wanted = receptive_field_view(fields)(priors), rf_priors((64, 96), (4, 8, 16), fields, offset=0)
-    torch.testing.assert_close(view.boxes, wanted.boxes)
-    torch.testing.assert_close(view.grid.width, wanted.grid.width)
-
-    rule = fixed(len(priors))
-    detector = retinanet(3, assigner=rule, assignment_priors=receptive_field_view(fields)).train()
-    detector(*batch([(64, 96)], [2]))
-    torch.testing.assert_close(rule.seen[0][0].boxes, wanted.boxes)
-    torch.testing.assert_close(detector.anchor_generator.priors.boxes, priors.boxes)
-    wrong = retinanet(3, assigner=rule, assignment_priors=lambda priors: Priors.from_boxes(priors.boxes[:5])).train()
-    with pytest.raises(ValueError, match="assignment_priors must return 504 priors, got 5"):
-        wrong(*batch([(64, 96)], [2]))
-
-
 def test_the_small_pyramids_fields_are_where_gradients_reach():
     torch.manual_seed(9)
     pyramid = SmallPyramid()
@@ -349,20 +258,14 @@ def test_the_small_pyramids_fields_are_where_gradients_reach():
         assert int(reached.max() - reached.min()) + 1 == receptive_fields(SmallPyramid.layers)[level]
 
 
-def test_weights_that_cannot_be_downloaded_are_a_warning(monkeypatch):
-    asked = []
-
+@pytest.mark.parametrize("weights", ["imagenet", "coco"])
+def test_weights_that_cannot_be_downloaded_are_an_error_that_says_where_to_put_them(monkeypatch, weights):
     def offline(**options):
-        asked.append(options["weights_backbone"])
-        if options["weights_backbone"]:
-            raise URLError("no route")
-        return RetinaNet(SmallPyramid(), options["num_classes"], anchor_generator=AnchorGenerator(((8,),) * 3))
+        raise URLError("no route")
 
     monkeypatch.setattr(build, "retinanet_resnet50_fpn", offline)
-    with pytest.warns(UserWarning, match="imagenet weights could not be downloaded.*no route"):
-        detector = retinanet(3, "resnet50_fpn", weights="imagenet")
-    assert asked == ["IMAGENET1K_V1", None]
-    assert isinstance(detector, AssignedRetinaNet)
+    with pytest.raises(ValueError, match=rf"weights='{weights}' could not be downloaded.*no route.*checkpoints"):
+        retinanet(3, "resnet50_fpn", weights=weights)
 
 
 @pytest.mark.parametrize("build_detector", [retinanet, fcos])
@@ -394,6 +297,7 @@ def test_resnet_fields_come_from_its_layers():
         ({"num_classes": None}, "num_classes must be given"),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"box_loss": "l2"}, "box_loss must be .* got 'l2'"),
+        ({"backbone": "resnet50_fpn", "anchor_scale": 8}, "anchor_scale is for the small backbone.* got 8"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -1,0 +1,16 @@
+"""What a device can't do: some have no float64 (Apple's MPS), and what must be exact is then computed on the CPU."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+WITHOUT_FLOAT64 = {"mps"}
+
+
+def as_double(tensor: Tensor) -> Tensor:
+    """The same numbers in float64: on the tensor's own device, or on the CPU where that device has no float64.
+
+    For short vectors whose last bits decide (a threshold, a mean): the labels are then those of every other device,
+    for the price of one copy. What is computed from it has to be brought back.
+    """
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
