@@ -15,10 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # not this folder, whose modules are no top-level ones
+    sys.path.insert(0, str(ROOT))  # a script's own folder is all that is there
 
-from labelkit.cli import doctor as library
-from labelkit.cli.doctor import Finding, installed
+from labelkit.cli import doctor as library  # noqa: E402
+from labelkit.cli.doctor import Finding, installed  # noqa: E402
 
 CHAPTERS = ROOT / "chapters"
 REINSTALL = "python -m pip install -r requirements.txt"

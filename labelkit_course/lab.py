@@ -64,7 +64,7 @@ def _has_screen() -> bool:
 
 
 def main(extra: list[str]) -> int:
-    """Copy the chapters, then become JupyterLab: a signal meant for this process reaches it, and nothing is left behind.
+    """Copy the chapters, then become JupyterLab: a signal to this process reaches it, and nothing is left running.
 
     Windows can't replace a process; there JupyterLab is a child that is waited for.
     """

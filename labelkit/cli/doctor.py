@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import groupby
 
 PAIR = "Install both at once, from one place: pip install --force-reinstall torch torchvision"
 PURPOSES = {  # extra -> what it is for
@@ -88,13 +89,12 @@ def explain_torch(error: str) -> Finding:
 
 def packages() -> Iterator[Finding]:
     """What labelkit always needs, and each of its extras."""
-    try:
-        lines, version = metadata.requires("labelkit") or [], metadata.version("labelkit")
-    except metadata.PackageNotFoundError:
+    labelkit = distribution("labelkit")
+    if labelkit is None:
         yield Finding(True, "labelkit runs from its folder and is not installed; no versions are asked for")
         return
-    wanted = requirements(lines)
-    yield from core(version, [one for one in wanted if not one.extra], installed)
+    wanted = requirements(labelkit.requires or [])
+    yield from core(labelkit.version, [one for one in wanted if not one.extra], installed)
     for extra in dict.fromkeys(one.extra for one in wanted if one.extra):
         yield from of_extra(extra, [one for one in wanted if one.extra == extra], installed)
 
@@ -121,7 +121,7 @@ def of_extra(extra: str, wanted: list[Requirement], installed: Callable[[str], s
     name = f"labelkit[{extra}] ({PURPOSES.get(extra, 'more')})"
     missing = [one.name for one in wanted if installed(one.name) is None]
     if missing:
-        yield Finding(True, f"{name}: {', '.join(missing)} not installed", f"pip install 'labelkit[{extra}]' brings it")
+        yield Finding(True, f"{name}: {', '.join(missing)} not installed", f"pip install 'labelkit[{extra}]'")
     else:
         yield from [*_too_old(wanted, installed)] or [Finding(True, f"{name} is installed")]
 
@@ -140,33 +140,37 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple([*numbers, 0, 0, 0][:3])
 
 
+def distribution(name: str) -> metadata.Distribution | None:
+    """An installed distribution; what a build leaves in a checkout (its egg-info has no METADATA) is none."""
+    return next((one for one in metadata.distributions(name=name) if one.read_text("METADATA")), None)
+
+
 def installed(name: str) -> str | None:
     """The version of an installed distribution, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    found = distribution(name)
+    return found and found.version
 
 
 def report(findings: Iterable[Finding]) -> int:
-    """Print every finding, as it comes and once; 1 if anything is wrong, else 0."""
+    """Print every finding once, and a mend below those that it mends; 1 if anything is wrong, else 0."""
     said: dict[str, Finding] = {}
-    for finding in findings:
-        if finding.what not in said:
-            said[finding.what] = finding
-            _say(finding)
+    for mend, group in groupby(findings, key=lambda finding: finding.mend):
+        fresh = [finding for finding in group if finding.what not in said]
+        said |= {finding.what: finding for finding in fresh}
+        for finding in fresh:
+            _say("WRONG" if not finding.well else "ok" if not mend else "-", finding.what)
+        if fresh and mend:
+            print(f"      {'To have it' if fresh[0].well else 'Mend'}: {mend}", flush=True)
     wrong = sum(not finding.well for finding in said.values())
     print("All is well." if not wrong else f"{wrong} thing{'s' if wrong > 1 else ''} to mend.")
     return int(wrong > 0)
 
 
-def _say(finding: Finding) -> None:
+def _say(mark: str, what: str) -> None:
+    """In lines as wide as the terminal; a path is not broken, so that it can be copied."""
     width = shutil.get_terminal_size().columns
-    line = f"{'ok   ' if finding.well else 'WRONG'} {finding.what}"
-    # A path or a command is copied whole.
+    line = f"{mark:5} {what}"
     print(textwrap.fill(line, width, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False))
-    if finding.mend:
-        print(f"      {'To have it' if finding.well else 'Mend'}: {finding.mend}", flush=True)
 
 
 EXAMINATIONS = (python, torch_pair, packages)

@@ -80,9 +80,8 @@ def test_what_labelkit_always_needs(there, said):
 def test_an_extra_that_is_not_there_is_no_fault_and_one_in_an_old_version_is():
     wanted = [Requirement("matplotlib", "3.9", "plot"), Requirement("ipython", "8.18", "plot")]
     (absent,) = doctor.of_extra("plot", wanted, {"matplotlib": "3.1"}.get)
-    assert absent == Finding(
-        True, "labelkit[plot] (pictures): ipython not installed", "pip install 'labelkit[plot]' brings it"
-    )
+    what, mend = "labelkit[plot] (pictures): ipython not installed", "pip install 'labelkit[plot]'"
+    assert absent == Finding(True, what, mend)
     (old,) = doctor.of_extra("plot", wanted, {"matplotlib": "3.1", "ipython": "9.0"}.get)
     assert not old.well and old.what == "matplotlib 3.1 is installed, labelkit needs 3.9 or newer"
     (there,) = doctor.of_extra("plot", wanted, {"matplotlib": "3.10", "ipython": "8.18"}.get)
@@ -99,10 +98,18 @@ def test_findings_make_the_exit_code_and_are_said_once(capsys):
     well, more, ill = Finding(True, "fine"), Finding(True, "less", "add it"), Finding(False, "broken", "mend it")
     assert doctor.report([well, more]) == 0
     said = capsys.readouterr().out
-    assert "ok    fine" in said and "To have it: add it" in said and "All is well." in said
-    assert doctor.report([well, ill, Finding(False, "broken", "or so")]) == 1
+    assert said == "ok    fine\n-     less\n      To have it: add it\nAll is well.\n"
+    assert doctor.report([ill, Finding(False, "torn", "mend it"), well, Finding(False, "broken", "or so")]) == 1
     said = capsys.readouterr().out
-    assert said.count("WRONG broken") == 1 and "Mend: mend it" in said and "1 thing to mend." in said
+    assert said == "WRONG broken\nWRONG torn\n      Mend: mend it\nok    fine\n2 things to mend.\n"
+
+
+def test_what_a_build_leaves_in_a_checkout_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, file in (("left.egg-info", "PKG-INFO"), ("here-2.0.dist-info", "METADATA")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(f"Metadata-Version: 2.1\nName: {name[:4]}\nVersion: 2.0\n")
+    assert doctor.installed("here") == "2.0" and doctor.installed("left") is None
 
 
 def test_the_doctor_and_the_command_line_need_neither_torch_nor_an_extra():

@@ -1,4 +1,4 @@
-"""make lab's work: copies are made once and never overwritten; the JupyterLab line fits where it runs, and ends with it."""
+"""make lab's work: copies are made once and never overwritten; JupyterLab fits where it runs, and ends with the lab."""
 
 import os
 import shutil
