@@ -9,7 +9,7 @@ READY := .venv/.ready
 .PHONY: lab test notebooks lint bench board doctor clean
 
 lab: $(READY)
-	@$(BIN)/python labelkit_course/lab.py $(LAB_ARGS)
+	@exec $(BIN)/python labelkit_course/lab.py $(LAB_ARGS)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)

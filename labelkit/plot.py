@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from matplotlib import patheffects
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Ellipse, Rectangle
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from labelkit.display import display
+from labelkit.extras import explained
+
+with explained():
+    from matplotlib import patheffects
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Ellipse, Rectangle
 
 GROUND, INK, FAINT = "#fdfdfb", "#222222", "#d9d9d4"
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"

@@ -1,88 +1,55 @@
-"""What is wrong with an installation, in words, and the mend. `labelkit doctor` prints it; exit code 1 if anything is.
+"""What is wrong with an installation of the course, in words, and the mend; exit code 1 if anything is.
 
-It has to run where things are broken: it imports nothing of labelkit, and runs as a plain script too
-(`python labelkit_course/doctor.py`).
+It has to run where things are broken, as a plain script too (`python labelkit_course/doctor.py`): it imports nothing
+but the library's own doctor, which needs nothing but Python.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import re
-import shutil
-import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # a script's own folder is all that is there
+
+from labelkit.cli import doctor as library  # noqa: E402
+from labelkit.cli.doctor import Finding, installed  # noqa: E402
+
 CHAPTERS = ROOT / "chapters"
 REINSTALL = "python -m pip install -r requirements.txt"
 DATA = ("annotations.json", "yell_528.jpg", "yell_541.jpg")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing examined: whether it is as it should be, what it is, and the mend if it is not."""
-
-    well: bool
-    what: str
-    mend: str = ""
-
-
 def python() -> Iterator[Finding]:
-    version = platform.python_version()
-    if sys.version_info < (3, 11):  # noqa: UP036
-        mend = "The course needs Python 3.11 or newer: remove .venv, then make lab PYTHON=python3.12"
-        yield Finding(False, f"Python {version} is too old", mend)
-    else:
-        yield Finding(True, f"Python {version} at {sys.executable}")
+    mend = "The course needs Python 3.11 or newer: remove .venv, then make lab PYTHON=python3.12"
+    yield from _mended(library.python(), mend)
 
 
 def torch_pair() -> Iterator[Finding]:
-    """torch and torchvision load, in a process of their own: a mismatched pair can crash rather than raise."""
-    code = (
-        "import torch, torchvision; from torchvision.ops import nms; "
-        "nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), 0.5); "
-        "print(torch.__version__, torchvision.__version__, torch.cuda.is_available())"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if run.returncode == 0:
-        torch, torchvision, cuda = run.stdout.split()[-3:]
-        yield Finding(True, f"torch {torch} and torchvision {torchvision} load and fit each other")
-        gpu = "a CUDA device is there, and labelkit can use it" if cuda == "True" else "no CUDA device; none is needed"
-        yield Finding(True, gpu)
-        return
-    yield explain_torch(run.stderr)
+    both = "python -m pip install --force-reinstall $(grep -E '^torch(vision)?==' requirements.txt)"
+    yield from _mended(library.torch_pair(), f"Install both at once, in the versions of requirements.txt: {both}")
 
 
-def explain_torch(error: str) -> Finding:
-    """Why torch and torchvision do not load together, from what Python wrote to stderr."""
-    last = error.strip().splitlines()[-1] if error.strip() else "the process was killed"
-    missing = re.search(r"No module named '(\w+)'", error)
-    if missing:
-        return Finding(False, f"{missing[1]} is not installed", REINSTALL)
-    if "torchvision::nms" in error or "undefined symbol" in error or "Couldn't load custom C++ ops" in error:
-        return Finding(
-            False,
-            f"torch and torchvision do not fit each other ({last}): torchvision's compiled part was made for another "
-            "torch, so that its operators (nms is the first to be missed) are not there",
-            "Install both at once, in the versions of requirements.txt: "
-            "python -m pip install --force-reinstall $(grep -E '^torch(vision)?==' requirements.txt)",
-        )
-    return Finding(False, f"torch and torchvision do not load: {last}", REINSTALL)
+def _mended(findings: Iterator[Finding], mend: str) -> Iterator[Finding]:
+    """The library's findings, with what mends them in a checkout of the course."""
+    return (finding if finding.well else replace(finding, mend=mend) for finding in findings)
 
 
 def packages() -> Iterator[Finding]:
-    """The versions that requirements.txt pins."""
+    """The versions that requirements.txt pins, where the course is installed from it."""
     listed = ROOT / "requirements.txt"
-    if not listed.exists():
-        yield Finding(True, "labelkit is installed without the course, so no versions are pinned")
+    if not _has_course():
+        yield Finding(True, "the course is not installed in this environment", f"make lab, or {REINSTALL}")
         return
-    wrong = list(version_faults(listed.read_text(encoding="utf-8"), _installed))
+    if not listed.exists():
+        yield Finding(True, "the course is installed without its folder, so no versions are pinned")
+        return
+    wrong = list(version_faults(listed.read_text(encoding="utf-8"), installed))
     if not wrong:
         yield Finding(True, "the packages are those of requirements.txt")
     for what in wrong:
@@ -99,15 +66,14 @@ def version_faults(requirements: str, installed: Callable[[str], str | None]) ->
             yield f"{name} {version} is installed, the course was tested with {pinned}"
 
 
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+def _has_course() -> bool:
+    return installed("labelkit-course") is not None
 
 
 def kernel() -> Iterator[Finding]:
     """Notebooks start the Python of this environment."""
+    if not _has_course():
+        return
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
@@ -162,15 +128,7 @@ EXAMINATIONS = (python, torch_pair, packages, kernel, data, work_folder)
 
 def main() -> int:
     """Print every finding; 1 if anything is wrong."""
-    width = shutil.get_terminal_size().columns
-    findings = [finding for examine in EXAMINATIONS for finding in examine()]
-    for finding in findings:
-        print(textwrap.fill(f"{'ok   ' if finding.well else 'WRONG'} {finding.what}", width, subsequent_indent=" " * 6))
-        if finding.mend:
-            print(f"      Mend: {finding.mend}")
-    wrong = sum(not finding.well for finding in findings)
-    print("All is well." if not wrong else f"{wrong} thing{'s' if wrong > 1 else ''} to mend.")
-    return int(wrong > 0)
+    return library.report(finding for examine in EXAMINATIONS for finding in examine())
 
 
 if __name__ == "__main__":

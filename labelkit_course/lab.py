@@ -64,11 +64,18 @@ def _has_screen() -> bool:
 
 
 def main(extra: list[str]) -> int:
+    """Copy the chapters, then become JupyterLab: a signal to this process reaches it, and nothing is left running.
+
+    Windows can't replace a process; there JupyterLab is a child that is waited for.
+    """
     work = copy_chapters()
     print(f"JupyterLab opens {work}. Its address, with the token, is printed below; Ctrl-C ends it.", flush=True)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+    line = command(work, extra)
+    if sys.platform != "win32":
+        os.execve(line[0], line, environment)
     try:
-        return subprocess.call(command(work, extra), env=environment)
+        return subprocess.call(line, env=environment)
     except KeyboardInterrupt:
         return 0
 

@@ -10,19 +10,13 @@ import pytest
 from labelkit_course import doctor
 
 
-@pytest.mark.parametrize(
-    ("error", "clue", "mend"),
-    [
-        ("RuntimeError: operator torchvision::nms does not exist\n", "do not fit each other", "requirements.txt"),
-        ("ImportError: _C.so: undefined symbol: _ZN5torch3jit", "do not fit each other", "--force-reinstall"),
-        ("ModuleNotFoundError: No module named 'torchvision'", "torchvision is not installed", "requirements.txt"),
-        ("OSError: libcudart.so.13: cannot open shared object file", "libcudart", "requirements.txt"),
-        ("", "was killed", "requirements.txt"),
-    ],
-)
-def test_a_broken_torch_is_explained(error, clue, mend):
-    finding = doctor.explain_torch(error)
-    assert not finding.well and clue in finding.what and mend in finding.mend
+def broken_pair(tmp_path):
+    """An environment whose torchvision fails as a mismatched one does."""
+    (tmp_path / "torchvision").mkdir()
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    (tmp_path / "torchvision" / "__init__.py").write_text(broken)
+    root = str(Path(doctor.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "LABELKIT_WORK": str(tmp_path / "work")}
 
 
 def test_versions_are_held_against_the_requirements():
@@ -54,15 +48,27 @@ def test_missing_chapters_and_data_are_found(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("line", [["-m", "labelkit", "course", "doctor"], [doctor.__file__]])
 def test_a_mismatched_pair_is_diagnosed_from_the_command_line(line, tmp_path):
-    """With a torchvision that fails as a mismatched one does."""
-    (tmp_path / "torchvision").mkdir()
-    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
-    (tmp_path / "torchvision" / "__init__.py").write_text(broken)
-    root = str(Path(doctor.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "LABELKIT_WORK": str(tmp_path / "work")}
-    run = subprocess.run([sys.executable, *line], capture_output=True, text=True, env=environment)
+    run = subprocess.run(
+        [sys.executable, *line], capture_output=True, text=True, env=broken_pair(tmp_path), cwd=tmp_path
+    )
     assert run.returncode == 1, run.stdout + run.stderr
-    assert "do not fit each other" in " ".join(run.stdout.split())
+    said = " ".join(run.stdout.split())
+    assert "do not fit each other" in said and "in the versions of requirements.txt" in said
+
+
+def test_without_the_course_neither_its_versions_nor_jupyter_are_missed(monkeypatch):
+    """After `pip install ".[train]"` in a checkout."""
+    monkeypatch.setattr(doctor, "installed", {"labelkit": "1.0"}.get)
+    (finding,) = [*doctor.packages(), *doctor.kernel()]
+    assert finding.well and "the course is not installed" in finding.what and "make lab" in finding.mend
+
+
+def test_with_the_course_a_missing_jupyter_is_wrong(monkeypatch):
+    monkeypatch.setattr(doctor, "installed", {"labelkit-course": "1.0"}.get)
+    monkeypatch.setitem(sys.modules, "jupyter_client.kernelspec", None)
+    assert "torch is not installed" in [finding.what for finding in doctor.packages() if not finding.well]
+    (finding,) = doctor.kernel()
+    assert not finding.well and finding.what == "Jupyter is not installed"
 
 
 def test_findings_make_the_exit_code(monkeypatch, capsys):
@@ -70,6 +76,4 @@ def test_findings_make_the_exit_code(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "EXAMINATIONS", (lambda: [well],))
     assert doctor.main() == 0 and "All is well." in capsys.readouterr().out
     monkeypatch.setattr(doctor, "EXAMINATIONS", (lambda: [well], lambda: [ill]))
-    assert doctor.main() == 1
-    said = capsys.readouterr().out
-    assert "WRONG broken" in said and "Mend: mend it" in said and "1 thing to mend." in said
+    assert doctor.main() == 1 and "WRONG broken" in capsys.readouterr().out

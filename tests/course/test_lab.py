@@ -1,7 +1,13 @@
-"""make lab's work: copies are made once and never overwritten; the JupyterLab line fits where it runs."""
+"""make lab's work: copies are made once and never overwritten; JupyterLab fits where it runs, and ends with the lab."""
 
 import os
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -82,3 +88,60 @@ def test_only_root_gets_allow_root_and_further_arguments_come_last(work, monkeyp
 def test_the_lab_opens_on_chapter_00(chapters, work):
     lab.copy_chapters()
     assert "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in lab.command(work, [])
+
+
+JUPYTERLAB = """import os, pathlib, signal, socket
+signal.alarm(60)  # its end if a failing test leaves it behind
+server = socket.create_server(("127.0.0.1", 0))
+pathlib.Path(os.environ["STARTED"]).write_text(str(server.getsockname()[1]))
+while True:
+    server.accept()[0].close()
+"""
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def soon(happens):
+    """Whether it comes true within twenty seconds."""
+    end = time.monotonic() + 20
+    while not happens() and time.monotonic() < end:
+        time.sleep(0.05)
+    return happens()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't replace a process")
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ([sys.executable, lab.__file__], signal.SIGKILL),
+        ([sys.executable, lab.__file__], signal.SIGTERM),
+        # Quotes make make ask a shell, which must not stay between either.
+        (["make", "lab", "READY=", f"BIN={Path(sys.executable).parent}", "LAB_ARGS='--port=0'"], signal.SIGTERM),
+    ],
+)
+def test_a_signal_to_the_lab_leaves_nothing_running(start, end, tmp_path):
+    """With a JupyterLab that only holds a port; a container's stop is such a signal."""
+    if shutil.which(start[0]) is None:
+        pytest.skip("there is no make here")
+    (tmp_path / "jupyterlab").mkdir()
+    (tmp_path / "jupyterlab" / "__init__.py").write_text("")
+    (tmp_path / "jupyterlab" / "__main__.py").write_text(JUPYTERLAB)
+    started = tmp_path / "started"
+    environment = {"PYTHONPATH": str(tmp_path), "LABELKIT_WORK": str(tmp_path / "work"), "STARTED": str(started)}
+    root = Path(lab.__file__).parents[1]
+    process = subprocess.Popen(start, cwd=root, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    assert soon(lambda: started.exists() and started.read_text())
+    port = int(started.read_text())
+    assert is_open(port)
+    process.send_signal(end)
+    assert process.wait(timeout=30) != 0
+    assert soon(lambda: not is_open(port)), "JupyterLab still runs"
+
+
+def test_where_a_process_cannot_be_replaced_the_lab_waits_for_jupyterlab(work, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(subprocess, "call", lambda line, env: 7 if "jupyterlab" in line else 0)
+    assert lab.main([]) == 7
