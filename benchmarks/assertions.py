@@ -31,8 +31,9 @@ def claim(node: ast.stmt) -> str | None:
     if isinstance(node, ast.Assert):
         return ast.unparse(node.test)
     call = node.value if isinstance(node, ast.Expr) else None
-    close = isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.testing.assert_close"
-    return ast.unparse(call) if close else None
+    if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.testing.assert_close":
+        return ast.unparse(call)
+    return None
 
 
 def trained(path) -> list[str]:
@@ -75,7 +76,7 @@ class _Flow:
         elif isinstance(node, ast.Expr):
             self._filled(node.value, under)
 
-    def _block(self, node: ast.stmt, under: bool) -> None:
+    def _block(self, node: ast.For | ast.While | ast.If | ast.With, under: bool) -> None:
         if isinstance(node, ast.With):
             for item in node.items:
                 if item.optional_vars is not None:
@@ -97,7 +98,7 @@ class _Flow:
                     self._bind(one, answer)
             else:
                 grows = isinstance(node, ast.AugAssign) and self.hangs(target)
-                self._bind(target, under or grows or self.hangs(node.value))
+                self._bind(target, under or grows or (node.value is not None and self.hangs(node.value)))
         made_by = _called(node.value.func) if isinstance(node.value, ast.Call) else ""
         if isinstance(self.functions.get(made_by.removesuffix("()")), ast.ClassDef):
             self.observers |= {target.id for target in targets if isinstance(target, ast.Name)}

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,12 @@ from labelkit_course import chapter
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "data" / "results" / "margins.json"
-# What ATen and oneDNN may use at most; None is the processor's best.
-SETS = {"default": ("default", "SSE41"), "avx2": ("avx2", "AVX2"), "best": (None, None)}
+# What ATen and oneDNN may use at most.
+SETS: dict[str, dict[str, str]] = {
+    "default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "best": {},
+}
 
 
 class Run(NamedTuple):
@@ -46,8 +51,8 @@ class Run(NamedTuple):
         return work / f"{self.number}-{self.instructions}-{self.shift}-{_hash(text + _library())}.json"
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _hash(content: str | bytes) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:12]
 
 
 def wanted(number: str, sets: list[str], seeds: int) -> list[Run]:
@@ -62,9 +67,7 @@ def perform(run: Run, work: Path) -> dict[str, Any]:
     if not path.is_file():
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("ATEN_", "ONEDNN_"))}
         environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "LABELKIT_EXPECT": "pass"}
-        aten, onednn = SETS[run.instructions]
-        if aten:
-            environment |= {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn}
+        environment |= SETS[run.instructions]
         with tempfile.TemporaryDirectory() as folder:
             environment["LABELKIT_WORK"] = folder
             command = [sys.executable, __file__, "--work", str(work), "--one", *map(str, run)]
@@ -81,7 +84,7 @@ def one(run: Run, work: Path) -> None:
     from labelkit import plot
 
     plot.show = lambda fig, alt: None
-    labelkit.training.train = _Remembered(run, work, labelkit.training.train)
+    vars(labelkit.training)["train"] = _Remembered(run, work, labelkit.training.train)
     ledger, outputs, began, error = recorder.Ledger(), {}, time.perf_counter(), None
     namespace = {"__name__": "__main__", recorder.NAME: ledger}
     for number, (tags, tree) in enumerate(assertions.code_cells(chapter.source_of(run.number))):
@@ -110,17 +113,16 @@ def one(run: Run, work: Path) -> None:
 
 
 class _Remembered:
-    """`train` with the seed shifted. A chapter's n-th training is kept until anything but its assertions changes."""
+    """`train` with the seed shifted, and kept in the work folder: a changed assertion costs no new training."""
 
-    def __init__(self, run: Run, work: Path, train):
-        self.run, self.train, self.calls = run, train, 0
-        self.folder = work / f"trained-{_hash(_without_claims(run.number) + _library())}-{run.instructions}-{run.shift}"
+    def __init__(self, run: Run, work: Path, train: Callable[..., dict[str, Any]]):
+        self.run, self.work, self.train = run, work, train
 
-    def __call__(self, recipe, folder, *, callbacks=(), **options):
+    def __call__(self, recipe: Any, folder: Any, *, data: Any, callbacks: Sequence = (), **options: Any) -> Any:
         import torch
 
-        self.calls += 1
-        kept = self.folder / str(self.calls)
+        recipe = replace(recipe, seed=recipe.seed + self.run.shift)
+        kept = self.work / f"trained-{self.run.instructions}-{self._facts(recipe, data, callbacks)}"
         if (kept / "state").is_file():
             shutil.copytree(kept / "run", folder, dirs_exist_ok=True)
             result, generator, observed = pickle.loads((kept / "state").read_bytes())
@@ -128,32 +130,23 @@ class _Remembered:
             for callback, state in zip(callbacks, observed, strict=True):
                 vars(callback).update(state)
             return result
-        recipe = replace(recipe, seed=recipe.seed + self.run.shift)
-        result = self.train(recipe, folder, callbacks=list(callbacks), **options)
+        result = self.train(recipe, folder, data=data, callbacks=list(callbacks), **options)
         shutil.copytree(folder, kept / "run", dirs_exist_ok=True)
         state = result, torch.get_rng_state(), [vars(callback) for callback in callbacks]
         (kept / "state").write_bytes(pickle.dumps(state))
         return result
 
+    def _facts(self, recipe: Any, data: Any, callbacks: Sequence) -> str:
+        """What a training depends on: configuration, data by length and first image, observers, library."""
+        trees = [tree for _, tree in assertions.code_cells(chapter.source_of(self.run.number))]
+        classes = [ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+        shown = [(len(part), _hash(part[0][0].numpy().tobytes())) for part in data]
+        return _hash(repr((recipe.as_dict(), shown, classes if callbacks else [], _library())))
+
 
 @cache
 def _library() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "labelkit").rglob("*.py")))
-
-
-def _without_claims(number: str) -> str:
-    """A chapter's code but for its assertions."""
-    trees = [tree for _, tree in assertions.code_cells(chapter.source_of(number))]
-    return "\n".join(ast.unparse(_Silent().visit(tree)) for tree in trees)
-
-
-class _Silent(ast.NodeTransformer):
-    def generic_visit(self, node):
-        if isinstance(node, ast.stmt) and assertions.claim(node) is not None:
-            return ast.copy_location(ast.Pass(), node)
-        return super().generic_visit(node)
-
-    visit_Assert = visit_Expr = generic_visit
 
 
 def summary(number: str, runs: dict[Run, dict[str, Any]]) -> dict[str, Any]:

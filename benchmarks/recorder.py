@@ -24,7 +24,7 @@ class Recorder(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         text = claim(node)
-        if text is None:
+        if text is None or not isinstance(node.value, ast.Call):
             return node
         return self._statement(node, "close", [ast.Constant(text), *node.value.args], node.value.keywords)
 
@@ -40,24 +40,31 @@ class Recorder(ast.NodeTransformer):
             return self._compare(node, text, links)
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
             return _all(ast.List([self._note(value, text, links) for value in node.values], ast.Load()))
-        each = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else None
-        if isinstance(each, ast.GeneratorExp) and ast.unparse(node.func) == "all":
-            return _all(ast.ListComp(self._note(each.elt, text, links), each.generators))
-        reduced = node.func if isinstance(node, ast.Call) and not node.args and not node.keywords else None
-        if isinstance(reduced, ast.Attribute) and reduced.attr == "all" and isinstance(reduced.value, ast.Compare):
-            return self._compare(reduced.value, text, links)
-        if isinstance(reduced, ast.Attribute) and reduced.attr == "any":
-            return self._link("any", text, links, node, [reduced.value])
-        return self._link("truth", text, links, node, [node])
+        if isinstance(node, ast.Call):
+            each = node.args[0] if node.args else None
+            if isinstance(each, ast.GeneratorExp) and ast.unparse(node.func) == "all":
+                return _all(ast.ListComp(self._note(each.elt, text, links), each.generators))
+            reduced = node.func if isinstance(node.func, ast.Attribute) and each is None else None
+            if reduced is not None and reduced.attr == "all" and isinstance(reduced.value, ast.Compare):
+                return self._compare(reduced.value, text, links)
+            if reduced is not None and reduced.attr == "any":
+                return self._link("any", text, links, [ast.unparse(node)], [reduced.value])
+        return self._link("truth", text, links, [ast.unparse(node)], [node])
 
     def _compare(self, node: ast.Compare, text: str, links: list[str]) -> ast.expr:
-        sides = ast.List([node.left, *node.comparators], ast.Load())
+        """One call for a chain: each side is computed once."""
+        sides = [node.left, *node.comparators]
+        pairs = zip(sides[:-1], node.ops, sides[1:], strict=True)
+        parts = [ast.unparse(ast.Compare(left, [operator], [right])) for left, operator, right in pairs]
         operators = " ".join(type(operator).__name__ for operator in node.ops)
-        return self._link("compare", text, links, node, [sides, ast.Constant(operators)])
+        return self._link("compare", text, links, parts, [ast.List(sides, ast.Load()), ast.Constant(operators)])
 
-    def _link(self, method: str, text: str, links: list[str], node: ast.expr, arguments: list[ast.expr]) -> ast.expr:
-        links.append(ast.unparse(node))
-        return _call(method, [ast.Constant(text), ast.Constant(f"{len(links)}: {links[-1]}"), *arguments])
+    def _link(self, method: str, text: str, links: list[str], parts: list[str], arguments: list[ast.expr]) -> ast.expr:
+        """The number in front tells apart what an assertion says twice."""
+        names = [f"{number}: {part}" for number, part in enumerate(parts, len(links) + 1)]
+        links.extend(names)
+        named = ast.parse(repr(names), mode="eval").body
+        return _call(method, [ast.Constant(text), named, *arguments])
 
 
 def _all(values: ast.expr) -> ast.expr:
@@ -88,22 +95,22 @@ class Ledger:
         self._keep(text, "1: " + text, margin, ["", ""])
         self.holds(text, margin >= 0)
 
-    def compare(self, text: str, link: str, sides: list, names: str) -> bool:
-        answer, operators = True, names.split()
-        for number, (left, operator, right) in enumerate(zip(sides[:-1], operators, sides[1:], strict=True)):
+    def compare(self, text: str, links: list[str], sides: list, operators: str) -> bool:
+        answer = True
+        for link, left, operator, right in zip(links, sides[:-1], operators.split(), sides[1:], strict=True):
             margin, truth = _distance(left, operator, right)
-            self._keep(text, link if len(operators) == 1 else f"{link} [{number}]", margin, [left, right])
+            self._keep(text, link, margin, [left, right])
             answer = answer and truth
         return answer
 
-    def any(self, text: str, link: str, value: torch.Tensor) -> bool:
+    def any(self, text: str, links: list[str], value: torch.Tensor) -> bool:
         """Half a case from failing when a single one is left."""
-        self._keep(text, link, int(value.sum()) - 0.5, [int(value.sum()), 0])
+        self._keep(text, links[0], int(value.sum()) - 0.5, [int(value.sum()), 0])
         return bool(value.any())
 
-    def truth(self, text: str, link: str, value: Any) -> bool:
+    def truth(self, text: str, links: list[str], value: Any) -> bool:
         answer = bool(value.all() if hasattr(value, "all") else value)
-        self._keep(text, link, None, [answer, True])
+        self._keep(text, links[0], None, [answer, True])
         return answer
 
     def _keep(self, text: str, link: str, margin: float | None, sides: list) -> None:
