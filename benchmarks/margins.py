@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -83,31 +85,25 @@ def one(run: Run, work: Path) -> None:
     import labelkit.training
     from labelkit import plot
 
+    path = run.path(work)
     plot.show = lambda fig, alt: None
     vars(labelkit.training)["train"] = _Remembered(run, work, labelkit.training.train)
     ledger, outputs, began, error = recorder.Ledger(), {}, time.perf_counter(), None
     namespace = {"__name__": "__main__", recorder.NAME: ledger}
     for number, (tags, tree) in enumerate(assertions.code_cells(chapter.source_of(run.number))):
         code = compile(ast.fix_missing_locations(recorder.Recorder().visit(tree)), f"<cell {number}>", "exec")
-        printed: list[str] = []
+        with redirect_stdout(io.StringIO()) as printed:
+            try:
+                exec(code, namespace)
+            except Exception as problem:  # a chapter may fail in any way; the rest of it is then not measured
+                error = f"cell {number}: {type(problem).__name__}: {problem}"
+                break
         if "nbval-check-output" in tags:
-            namespace["print"] = lambda *parts, sep=" ", end="\n", to=printed: to.append(
-                sep.join(map(str, parts)) + end
-            )
-        try:
-            exec(code, namespace)
-        except Exception as problem:  # a chapter may fail in any way; the rest of it is then not measured
-            error = f"cell {number}: {type(problem).__name__}: {problem}"
-            break
-        finally:
-            namespace.pop("print", None)
-        if printed:
-            outputs[str(number)] = "".join(printed)
+            outputs[str(number)] = printed.getvalue()
     content = {
         "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__, "error": error,
         "seconds": round(time.perf_counter() - began), "held": ledger.held, "links": ledger.links, "outputs": outputs,
     }  # fmt: skip
-    path = run.path(work)
     path.with_suffix(".part").write_text(json.dumps(content, indent=1, default=float), encoding="utf-8")
     path.with_suffix(".part").replace(path)
 
@@ -174,7 +170,9 @@ def _entry(text: str, runs: dict[Run, dict[str, Any]]) -> dict[str, Any]:
     failed = [f"{run.instructions}, seed {run.shift}" for run, content in runs.items() if not content["held"].get(text)]
     comparisons = []
     for link in next(content["links"][text] for content in runs.values() if text in content["links"]):
-        noted = {run: content["links"][text][link] for run, content in runs.items() if text in content["links"]}
+        noted = {
+            run: content["links"][text][link] for run, content in runs.items() if link in content["links"].get(text, {})
+        }
         margins = {run: note["margin"] for run, note in noted.items() if note["margin"] is not None}
         by_set = [margin for run, margin in margins.items() if run.shift == 0]
         comparisons.append({
