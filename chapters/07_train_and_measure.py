@@ -237,7 +237,7 @@ plot.show(fig, alt=(
 for name in recipes:
     assert np.mean(column(name)[-20:]) < 0.9 * np.mean(column(name)[:20])
 box_loss = {name: np.mean(column(name, "bbox_regression")[-20:]) for name in recipes}
-assert min(box_loss, key=box_loss.get) == "fixed, none"
+assert box_loss["fixed, none"] < min(box_loss["fixed, all ties"], box_loss["FCOS"])
 
 # %% [markdown]
 # All three fall. That is what such a plot is for: it shows that something is learned. It does **not** show which

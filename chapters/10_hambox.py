@@ -62,7 +62,8 @@ for picture, after in enumerate(ends):
         own, others = labels[picture].gt == g, labels[picture].negative & (before[:, g] < 0.4)
         if own.any():
             worst, best = after[:, g].masked_fill(~own, 2).argmin(), after[:, g].masked_fill(~others, -1).argmax()
-            contrasts.append(((after[best, g] - after[worst, g]).item(), picture, g, worst.item(), best.item()))
+            clear = torch.minimum(0.5 - after[worst, g], after[best, g] - 0.5).item()
+            contrasts.append((clear, picture, g, worst.item(), best.item()))
 _, picture, g, worst, best = max(contrasts)
 
 # %%
@@ -110,7 +111,7 @@ for picture, after in enumerate(ends):
     ends_well.append(answer.positive[(after >= 0.5).any(dim=1)])
 fails, missed = (torch.cat(positives) < 0.5).float().mean(), 1 - torch.cat(ends_well).float().mean()
 print(f"positives that end below 0.5: {fails:.0%}; anchors that end at 0.5 or more and are negative: {missed:.0%}")
-# Measured with seed 0: 39 % and 27 %.
+# measured: 40 to 44 % and 26 to 34 % over 3 seeds and 3 instruction sets
 assert 0.1 < fails < 0.6 and 0.15 < missed < 0.8
 
 # %% [markdown]
@@ -223,12 +224,12 @@ plot.show(fig, alt=(
 low = {name: (before[size == s] < 0.35).float().mean().item() for s, name in enumerate(SIZES)}
 everything, unmatched = (before < 0.35).float().mean().item(), (~matched).float().mean().item()
 print(f"{len(size)} good detections: {everything:.0%} from anchors under 0.35, {unmatched:.0%} from unmatched ones")
-# Measured with seed 0: 649 good detections, 23 % and 32 %.
+# measured: 20 to 22 % and 25 to 32 % over 3 seeds and 3 instruction sets
 assert low["under 8 px"] == 1 and 0.15 < everything < 0.35
 assert low["16 px and more"] < low["8 to 16 px"] < low["under 8 px"]
 
 # %% [markdown]
-# **The 89 % does not reproduce here.** On our digits about a quarter of the good detections come from anchors under
+# **The 89 % does not reproduce here.** On our digits about a fifth of the good detections come from anchors under
 # 0.35. Faces are not digits, and 100 steps are few. But look at the sizes: the share depends on them above all.
 #
 # Under 8 px it is all of them, and it has to be. An object under 8 px has an area under 64 px², the smallest anchor
@@ -241,12 +242,13 @@ assert low["16 px and more"] < low["8 to 16 px"] < low["under 8 px"]
 for s, name in enumerate(SIZES):
     here = size == s
     print(f"{name:15} {here.sum():4} good detections, {(~matched[here]).float().mean():4.0%} from anchors not matched")
-# Measured with seed 0: 4 %, 36 % and 29 %.
-assert 0.2 < unmatched < 0.5 and (~matched[size == 0]).float().mean() < 0.2
+# measured: all sizes 25 to 32 %, under 8 px 0 to 5 %, over 3 seeds and 3 instruction sets
+assert 0.15 < unmatched < 0.5 and (~matched[size == 0]).float().mean() < 0.2
 
 # %% [markdown]
-# About a third of the good detections come from anchors that were taught something else: "background", nothing, or
-# another object. (Hardly any under 8 px: there the low-quality rule with all ties had matched whatever was possible.)
+# A quarter to a third of the good detections come from anchors that were taught something else: "background", nothing,
+# or another object. (At most one in twenty under 8 px: there the low-quality rule with all ties had matched whatever
+# was possible.)
 # So the observation **reproduces in kind**. The network regresses well from where nobody asked it to. HAMBox makes use
 # of that.
 #
@@ -498,11 +500,12 @@ def my_loss(losses, gt, compensated, decoded_iou):
 course.check("10.4", my_loss)
 
 # %% [markdown]
-# Does labelkit's detector compute that? We take HAMBox with the network of chapter 7, one training image, and the
-# formula.
+# Does labelkit's detector compute that? We take HAMBox with the network of chapter 7, the training image with the most
+# digits, and the formula.
 
 # %%
-images, targets = collate([train_set[3]])
+fullest = max(range(len(train_set)), key=lambda index: len(train_set.targets[index]["boxes"]))
+images, targets = collate([train_set[fullest]])
 of_chapter_7.use_assigner(HAMBox(k=5, decoded_thresh=0.5), None)
 of_chapter_7.train()
 reported = of_chapter_7(images, targets)["classification"].detach()
@@ -514,7 +517,7 @@ first = (answer.weight * focal)[extra].sum() / extra.sum().clamp(min=1)
 second = focal[~extra & ~answer.ignored].sum() / (answer.positive & ~extra).sum().clamp(min=1)
 torch.testing.assert_close(first + second, reported, rtol=1e-3, atol=1e-4)
 print(f"{(answer.positive & ~extra).sum()} matched, {extra.sum()} compensate, {answer.ignored.sum()} ignored")
-assert extra.any() and answer.ignored.any()
+assert extra.any()  # measured: 9 to 12
 
 # %% [markdown]
 # ## Watch it while training goes on
@@ -563,16 +566,19 @@ plot.show(fig, alt=(
     "Compensating ones begin near zero and rise, for objects under 16 px only. Ignored anchors rise too."))
 
 # %%
-extra = an_object(watch, 2)
-print("compensating anchors an object   first ten steps   last ten steps")
+early, late = an_object(watch, 2, window=30)
+print("compensating anchors an object   first 30 steps   last 30 steps")
 for s, name in enumerate(SIZES):
-    print(f"{name:15} {extra[0, s]:33.2f} {extra[-1, s]:16.2f}")
-assert extra[0].max() < 0.1 and extra[-1, :2].min() > 0.1 and extra[-1, 2] < 0.05
+    print(f"{name:15} {early[s]:32.2f} {late[s]:15.2f}")
+# measured from 8 to 16 px: 0.00 to 0.03, then 0.36 to 0.59; under 8 px: 0, then 0.04 to 0.19; from 16 px on: 0
+assert early.max() < 0.1 < late[1] and late[2] < 0.05
 assert ignored[-1] > ignored[0]
 
 # %% [markdown]
-# It is as the scenes predicted. In the first steps next to nobody compensates. Then anchors begin to regress, and the
-# objects that step one left out get their first positives. The large ones need none.
+# It is as the scenes predicted. In the first half next to nobody compensates. Then anchors begin to regress, and
+# objects that step one left out get their first positives. Most of them have 8 to 16 px. Under 8 px compensation is
+# rare, and how rare differs with the seed and with the processor: from 0.04 to 0.19 anchors per object in the five runs
+# that we compared. The large ones need none.
 #
 # ### What k and T do
 #
@@ -622,7 +628,7 @@ for image, boxes in enumerate(truths):
     wrong += int((overlap.argmax(dim=1) != answer[image].gt[extra]).sum())
     total += len(overlap)
 print(f"{wrong} of {total} compensating anchors overlap another object more than the one they serve")
-# Measured with seed 0: 3 of 435.
+# measured: 1 to 3 of 332 to 424 over 3 seeds and 3 instruction sets
 assert total > 50 and wrong < 0.2 * total
 
 # %% [markdown]
@@ -649,19 +655,21 @@ plot.curves(axes[1], steps, lines, xlabel="step", ylabel="anchors an object")
 axes[1].set_title("compensating, under 8 px")
 plot.show(fig, alt=(
     "Left, AP50 by size after 60 steps for ATSS, HAMBox with two counts and HAMBox with one count. Two counts are far "
-    "below one count for the larger objects. Right, compensating anchors an object under 8 px over the steps: nearly "
-    "none with one count, clearly more with two."))
+    "below one count from 8 to 16 px. Right, compensating anchors an object under 8 px over the steps: none with one "
+    "count, some with two."))
 for name, run in runs.items():
     print(f"{name:20} AP50 {100 * run['AP50']:4.1f}, under 8 px {100 * run['AP50_0-8']:4.1f}")
-# Measured with seed 0: AP50 15, 3 and 13; under 8 px 2, 2 and 0.
-assert min(one_count_scores["AP50"], atss_scores["AP50"]) > 1.3 * hambox_scores["AP50"]
-assert lines["two counts"][-1] > 2 * lines["one count"][-1]
+# measured over 3 seeds and 3 instruction sets: AP50 12 to 17, 2 to 7, 8 to 15; under 8 px 0 to 3, 0 to 4, 0
+assert min(one_count_scores["AP50"], atss_scores["AP50"]) > hambox_scores["AP50"]
+late_one = an_object(watch_one, 2, window=30)[1]
+print(f"compensating, 8 to 16 px, last 30 steps: {late[1]:.2f} with two counts, {late_one[1]:.2f} with one")
+assert lines["one count"].max() < 0.02 and late[1] > 3 * late_one[1]  # measured: 0; 0.36 to 0.59, 0.02 to 0.05
 
 # %% [markdown]
 # That is not what one would expect after the paper. **With its own loss, HAMBox is the worst of the three here.** With
-# one count it is far better. But then, in so few steps, next to nobody compensates the smallest objects: the network
-# is never told to regress to them, so no anchor does, so none is chosen. A start from nothing can stay there. The two
-# counts break that circle, and pay for it on the larger objects.
+# one count it is better. But then, in so few steps, nobody compensates the smallest objects: the network is never told
+# to regress to them, so no anchor does, so none is chosen. A start from nothing can stay there. The two counts break
+# that circle, most of all from 8 to 16 px, and it is there that they cost AP50.
 #
 # ### Why two counts cost so much
 #
@@ -672,8 +680,8 @@ assert lines["two counts"][-1] > 2 * lines["one count"][-1]
 counts = torch.stack(watch.counts)[-20:].sum(dim=(0, 1))
 ratio = (counts[1] / counts[2]).item()
 print(f"last 20 steps: {ratio:.0f} matched anchors for each compensating one")
-# Measured with seed 0: 11.
-assert ratio > 4
+# measured: 11 to 19 over 3 seeds and 3 instruction sets
+assert counts[1] > 4 * counts[2]
 
 # %% [markdown]
 # So a compensating anchor weighs about that many times more. The few of them have as much weight in the box loss as all
@@ -761,7 +769,7 @@ Markdown(leaderboard.compare(board, *pairs))
 #
 # - IoU before the regression is a poor guess: many of ATSS's positives end badly, and many anchors that end well are
 #   its negatives.
-# - About a quarter of our good detections come from anchors under 0.35, not 89 %. Under 8 px it is all of them.
+# - About a fifth of our good detections come from anchors under 0.35, not 89 %. Under 8 px it is all of them.
 # - Match at 0.35 without force; compensate up to k by decoded IoU; ignore what regresses well and is not needed.
 # - Next to nothing compensates at the start. It grows with the regression, and the ignored ones grow with it.
 # - Two sums with two counts give the few compensating anchors as much weight in the box loss as all matched ones. Here,

