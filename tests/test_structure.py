@@ -10,7 +10,7 @@ from labelkit_course.paths import ROOT
 
 # From the ground up. What stands on one line does not import its neighbours.
 FLOORS = (
-    ("lazy", "display"),
+    ("lazy", "display", "extras"),
     ("boxes",),
     ("assignment", "losses", "priors", "similarity"),
     ("nms", "receptive_field", "plot"),
