@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from labelkit.cli.app import Command
 from labelkit.cli.output import percent, plain_errors
 from labelkit_course import lab as laboratory
 
@@ -49,7 +50,7 @@ def copy() -> None:
     laboratory.copy_chapters()
 
 
-@course.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@course.command(cls=Command, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Copy the chapters to work/ and open JupyterLab there. Further arguments go to JupyterLab."""
     raise typer.Exit(laboratory.main(context.args))
