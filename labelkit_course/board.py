@@ -12,6 +12,7 @@ import labelkit
 from labelkit import plot
 from labelkit.assigners import ASSIGNERS
 from labelkit.training import load_detector, runs, train
+from labelkit.training.devices import trainer_device
 from labelkit.training.measuring import Detections, detect, score
 from labelkit.training.recipe import FAST_STEPS, FULL_STEPS, Recipe
 from labelkit.training.sets import LabelledImages
@@ -101,7 +102,9 @@ def cells(data: str, budget: str, seeds: Sequence[int], only: Sequence[str] = ()
     return [Cell(data, budget, name, seed) for seed in seeds for name in chosen]
 
 
-def fill(wanted: Sequence[Cell], results: Path, work: Path, progress: bool = True) -> Iterator[tuple[Cell, dict]]:
+def fill(
+    wanted: Sequence[Cell], results: Path, work: Path, progress: bool = True, device: str = "auto"
+) -> Iterator[tuple[Cell, dict]]:
     """Train what is not there yet, an entry at a time, and yield each with its content.
 
     A stopped board goes on where it was: finished entries are read, and the one in the middle resumes from its
@@ -110,14 +113,15 @@ def fill(wanted: Sequence[Cell], results: Path, work: Path, progress: bool = Tru
     for cell in wanted:
         path = results / f"{cell.name}.json"
         if not path.is_file():
-            content = train_cell(cell, work / cell.name, progress)
+            content = train_cell(cell, work / cell.name, progress, device)
             runs.write_json(path, content)
             shutil.rmtree(work / cell.name, ignore_errors=True)
         yield cell, runs.read_json(path)
 
 
-def train_cell(cell: Cell, work: Path, progress: bool = True) -> dict[str, Any]:
+def train_cell(cell: Cell, work: Path, progress: bool = True, device: str = "auto") -> dict[str, Any]:
     """Train (for the aerial images once a spatial fold), pool the detections of the folds, measure."""
+    options = trainer_device(device) | {"progress": progress}
     detections: Detections = []
     targets: list[dict[str, Any]] = []
     parts = []
@@ -125,7 +129,7 @@ def train_cell(cell: Cell, work: Path, progress: bool = True) -> dict[str, Any]:
         recipe = cell.recipe(data)
         train_set, test_set = _train_set(data, recipe.images, cell.seed), _test_set(data)
         folder = work / data.replace(":", "-")
-        parts.append(train(recipe, folder, resume=True, data=(train_set, test_set), progress=progress))
+        parts.append(train(recipe, folder, resume=True, data=(train_set, test_set), **options))
         detections += detect(load_detector(folder, "last")[0], test_set)
         targets += test_set.targets
     config = runs.read_json(folder / runs.CONFIG)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from labelkit.cli.app import Command
 from labelkit.cli.output import percent, plain_errors
 from labelkit_course import lab as laboratory
 
@@ -49,7 +50,7 @@ def copy() -> None:
     laboratory.copy_chapters()
 
 
-@course.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@course.command(cls=Command, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Copy the chapters to work/ and open JupyterLab there. Further arguments go to JupyterLab."""
     raise typer.Exit(laboratory.main(context.args))
@@ -64,6 +65,7 @@ def board(
     part: Annotated[str, typer.Option(help="I/N: every N-th entry from the I-th, to run N side by side.")] = "1/1",
     results: Annotated[Path, typer.Option(help="Where the entries are, one JSON file each.")] = Path("data/results"),
     work: Annotated[Path, typer.Option(help="Where runs in progress are kept.")] = Path("work/leaderboard"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     table: Annotated[bool, typer.Option("--table", help="Train nothing: print the table, draw the picture.")] = False,
 ) -> None:
     """Train every registered method over several seeds; what is there already is kept, so stop and go on at will."""
@@ -72,7 +74,8 @@ def board(
 
         if not table:
             wanted = _part(leaderboard.cells(data, budget, range(seeds), only or []), part)
-            for number, (cell, entry) in enumerate(leaderboard.fill(wanted, results, work), start=1):
+            entries = leaderboard.fill(wanted, results, work, device=device)
+            for number, (cell, entry) in enumerate(entries, start=1):
                 scores, seconds = entry["scores"], entry["seconds"]["training"]
                 print(f"[{number}/{len(wanted)}] {cell.name}: AP {percent(scores['AP'])}, {seconds:.0f} s", flush=True)
             return

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 import labelkit
 from labelkit.cli.convert import convert
@@ -15,6 +16,13 @@ from labelkit.cli.version import version
 
 COMMANDS = "labelkit.commands"  # entry points of this group are Typer apps, added under their names
 
+
+class Command(TyperCommand):
+    """For a command that asks for its `typer.Context`: Typer itself hands over the class beneath."""
+
+    context_class = typer.Context
+
+
 # Plain help: rich's takes longer to import than everything else that a help text needs.
 app = typer.Typer(
     help="Label assignment in object detection.",
@@ -22,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train)
+app.command(cls=Command)(train)
 app.command()(evaluate)
 app.command()(convert)
 app.command()(version)
@@ -36,10 +44,11 @@ def doctor() -> None:
     raise typer.Exit(examination.main())
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(labelkit.__version__)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -69,6 +69,8 @@ def plain_errors() -> Iterator[None]:
         except ModuleNotFoundError as error:
             print(f"Error: {error}; this command needs: pip install 'labelkit[train]'", file=sys.stderr)
             raise typer.Exit(1) from error
+        except BrokenPipeError:  # whoever reads has read enough (head): Typer ends in silence
+            raise
         except (ValueError, OSError, FloatingPointError) as error:
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(1) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 import labelkit
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
@@ -37,8 +38,9 @@ def check_goes_on(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise ValueError(f"{folder} holds a run with another configuration: {', '.join(differ)}")
 
 
+@rank_zero_only
 def claim(folder: Path, recipe: Recipe) -> None:
-    """Write the configuration, unless a run that goes on has written its own."""
+    """Write the configuration, unless a run that goes on has written its own. One of several processes does it."""
     if holds_run(folder):
         return
     software = {"labelkit": labelkit.__version__, "torch": torch.__version__, "lightning": L.__version__}

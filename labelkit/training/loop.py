@@ -158,8 +158,7 @@ def train(
     last, finished = folder / runs.LAST, (folder / runs.RESULT).is_file()
     with quiet(), interruptible():
         trainer = make_trainer(recipe, progress, trainer_options)
-        if trainer.is_global_zero:
-            claim(folder, recipe)
+        claim(folder, recipe)
         trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
     return runs.read_json(folder / runs.RESULT) if finished else _finish(module, trainer, folder)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import labelkit
 from labelkit.cli.app import app, join
-from labelkit.cli.output import percent
+from labelkit.cli.output import percent, plain_errors
 
 PROLOGUE = "import sys; sys.argv = ['labelkit', *sys.argv[1:]]; from labelkit.cli.app import main; main()"
 
@@ -131,6 +131,15 @@ def test_the_doctors_answer_is_the_exit_code(monkeypatch):
     monkeypatch.setitem(sys.modules, "labelkit.cli.doctor", doctor)
     monkeypatch.setattr("labelkit.cli.doctor", doctor, raising=False)
     assert call("doctor").exit_code == 3
+
+
+def test_a_missing_package_and_a_reader_that_left(capsys):
+    with pytest.raises(typer.Exit), plain_errors():
+        raise ModuleNotFoundError("No module named 'lightning'")
+    assert "No module named 'lightning'; this command needs: pip install 'labelkit[train]'" in capsys.readouterr().err
+    with pytest.raises(BrokenPipeError), plain_errors():
+        raise BrokenPipeError
+    assert capsys.readouterr().err == ""
 
 
 def test_percent():

@@ -51,7 +51,7 @@ def test_entries_come_seed_by_seed_and_can_be_chosen():
 def test_a_stopped_board_goes_on_where_it_was(tmp_path, monkeypatch):
     trained = []
 
-    def train_cell(cell, work, progress):
+    def train_cell(cell, work, progress, device):
         if len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(cell)
@@ -65,7 +65,9 @@ def test_a_stopped_board_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(list((tmp_path / "results").iterdir())) == 2
     assert not list((tmp_path / "work").iterdir())
     trained.clear()
-    monkeypatch.setattr(board, "train_cell", lambda cell, work, progress: trained.append(cell) or {"cell": cell.name})
+    monkeypatch.setattr(
+        board, "train_cell", lambda cell, work, progress, device: trained.append(cell) or {"cell": cell.name}
+    )
     done = list(board.fill(cells, tmp_path / "results", tmp_path / "work"))
     assert trained == cells[2:] and [content["cell"] for _, content in done] == [cell.name for cell in cells]
 
@@ -81,7 +83,9 @@ def test_the_folds_of_the_aerial_images_are_pooled(tmp_path, monkeypatch):
     monkeypatch.setattr(board, "_test_set", lambda data: squares(2 + int(data[-1]), seed=int(data[-1])))
     monkeypatch.setitem(board.BUDGETS, "fast", 1)
     (cell,) = board.cells("trees", "fast", [5], only=["atss"])
-    content = board.train_cell(cell, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="device must be auto"):
+        board.train_cell(cell, tmp_path, progress=False, device="gpu")
+    content = board.train_cell(cell, tmp_path, progress=False, device="cpu")
     assert seen == [("trees:0", 5), ("trees:1", 5), ("trees:2", 5)]
     assert content["scores"]["num_gts"] == 2 * (2 + 3 + 4)
     assert content["recipe"]["data"] == "trees" and content["recipe"]["seed"] == 5
