@@ -84,7 +84,7 @@ def expected_distance(logits: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*s
     return logits.softmax(-1) @ torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
 
 
-def keep_scale(losses: Float[Tensor, "*shape"], weights: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def keep_scale(losses: Float[Tensor, "*#shape"], weights: Float[Tensor, "*#shape"]) -> Float[Tensor, "*shape"]:
     """Weighted losses, scaled so that their sum is that of the unweighted ones.
 
     The weights then move the loss between anchors and leave the balance with other losses alone. The scale is a

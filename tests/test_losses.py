@@ -92,6 +92,7 @@ def test_keep_scale_moves_the_loss_but_not_its_sum():
     assert keep_scale(torch.zeros(2), torch.ones(2)).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
         focal_loss(torch.zeros(3), torch.zeros(2))

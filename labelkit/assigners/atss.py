@@ -13,6 +13,7 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import encode_ltrb
+from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, nearest_per_level
 from labelkit.search.choosing import best_per_prior
@@ -55,18 +56,21 @@ class ATSS(Assigner):
         pairs = Pairs(near.prior, near.gt, iou(priors.boxes.index_select(0, near.prior), boxes))
         # Who is chosen: IoU >= mean + std of the ground truth's candidates, centre inside.
         threshold = mean_plus_std(pairs, len(gts), self.ddof) - _ROUNDING
-        enough = pairs.value.double() >= threshold.index_select(0, pairs.gt)
+        enough = as_double(pairs.value) >= threshold.index_select(0, pairs.gt.to(threshold.device))
         inside = encode_ltrb(boxes, priors.centers.index_select(0, pairs.prior)).amin(dim=1) > _INSIDE
-        chosen = pairs[enough & inside]
+        chosen = pairs[enough.to(priors.device) & inside]
         # Who wins: the ground truth with the highest IoU.
         return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], bar=threshold)
 
 
 def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:
-    """Over the values of each ground truth's pairs, in float64; the deviation of `ddof` values or fewer is 0."""
-    value = pairs.value.double()
-    zeros = value.new_zeros(gts)
-    n = torch.bincount(pairs.gt, minlength=gts)
-    mean = zeros.index_add(0, pairs.gt, value) / n.clamp(min=1)
-    squares = zeros.index_add(0, pairs.gt, (value - mean.index_select(0, pairs.gt)) ** 2)
+    """Over the values of each ground truth's pairs, in float64; the deviation of `ddof` values or fewer is 0.
+
+    On the device of the pairs, or on the CPU for one without float64.
+    """
+    value = as_double(pairs.value)
+    gt, zeros = pairs.gt.to(value.device), value.new_zeros(gts)
+    n = torch.bincount(gt, minlength=gts)
+    mean = zeros.index_add(0, gt, value) / n.clamp(min=1)
+    squares = zeros.index_add(0, gt, (value - mean.index_select(0, gt)) ** 2)
     return mean + (squares / (n - ddof).clamp(min=1)).sqrt()

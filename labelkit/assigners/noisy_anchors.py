@@ -15,6 +15,7 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
+from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import challengers, plausible
 from labelkit.search.choosing import best_per_prior, first_of, top_k
@@ -73,15 +74,15 @@ class NoisyAnchors(Assigner):
         place = torch.empty(gts.slots, dtype=torch.int64, device=slot.device)
         place[gts.slot(positive)] = torch.arange(len(positive), device=slot.device)
         image = gts.image[positive.gt]
-        loc = iou(predictions.boxes[image, positive.prior], gts.boxes[positive.gt]).double()
-        cls = predictions.scores[image, positive.prior, cast(Tensor, gts.labels)[positive.gt]].double()
+        loc = as_double(iou(predictions.boxes[image, positive.prior], gts.boxes[positive.gt]))
+        cls = as_double(predictions.scores[image, positive.prior, cast(Tensor, gts.labels)[positive.gt]])
         if self.variant == "paper":
             label = self._blend(loc, cls)
             weight = self._blend(_steep(loc), _steep(cls)) ** self.gamma
         else:
-            label, weight = self._official(loc, cls, image, place[slot], gts.images)
-        real = positive.value.dtype
-        return Steps(pairs, listed, positive, score_target=label.to(real), weight=weight.to(real))
+            label, weight = self._official(loc, cls, image.to(loc.device), place[slot].to(loc.device), gts.images)
+        label, weight = (x.to(positive.value.dtype).to(priors.device) for x in (label, weight))
+        return Steps(pairs, listed, positive, score_target=label, weight=weight)
 
     def _blend(self, loc: Tensor, cls: Tensor) -> Tensor:
         return self.alpha * loc + (1 - self.alpha) * cls

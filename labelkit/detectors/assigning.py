@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.sharing import combined, share
 from labelkit.priors import Priors
 
+D = TypeVar("D", bound="Assigning")
 KEPT_SIZES = 16
 ASKED_OF_TARGETS = ("boxes", "labels", "iscrowd", "ignore")
 
@@ -82,11 +83,11 @@ class Assigning(nn.Module, ABC):
 
     @classmethod
     def from_torchvision(
-        cls,
+        cls: type[D],
         model: nn.Module,
         assigner: Callable | None = None,
         assignment_priors: Callable[[Priors], Priors] | None = None,
-    ) -> Self:
+    ) -> D:
         """A model of torchvision's, its modules shared, with another assigner; None derives it from the model.
 
         The model is left as it is, and what it is the detector is: its mode, its thresholds, its attributes and,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelkit.boxes import area as box_area
-from labelkit.boxes import check_boxes
+from labelkit.evaluation.inputs import Fields, read
 from labelkit.evaluation.olrp import OLRP, match, olrp
 
 EVERYTHING = ("all", (0.0, 1e10))
@@ -76,24 +77,27 @@ def evaluate(
     *,
     classes: Sequence[str] | None = None,
     per_class: bool = False,
-) -> dict[str, float | dict]:
+) -> dict[str, Any]:
     """Compare detections with ground truths, image by image, in the order given.
 
     `predictions` are what torchvision's detectors return: boxes [D, 4] xyxy, scores [D], labels [D]; `targets` have
-    boxes, labels and, where they know better, area and iscrowd (1: neither object nor background). All on any device.
+    boxes, labels and, where they know better, area, and iscrowd or ignore (1: neither object nor background). All on
+    any device and of any dtype: what is compared is computed on the CPU, in float64. None for an entry that may be
+    missing is as good as missing; NaN and infinity are a ValueError that names the entry and the index.
 
     Returned, each in 0..1, the mean over the classes that have ground truths: AP (mean over IoU 0.50:0.95), AP50,
     AP75, AR (at the largest number of detections) and AR@k; `AP_<size>`, `AP50_<size>`, `AR_<size>` for the preset's
     sizes; oLRP with oLRP_Loc, oLRP_FP, oLRP_FN and `oLRP_<size>` (lower is better); `num_gts` and `num_gts_<size>`,
     crowds not counted. An object whose area is a border of two sizes counts in both. Where there are no ground
-    truths the value is NaN (COCO prints -1); with ground truths and no detections AP is 0 and oLRP 1.
+    truths the value is NaN, never None (COCO prints -1): ask `math.isnan` before comparing. With ground truths and no
+    detections AP is 0 and oLRP 1, and what speaks of true positives (oLRP_Loc, oLRP_FP) is NaN.
     `per_class=True` adds `per_class`: the same numbers, and oLRP_score, for each name in `classes` (or each label).
     """
     rules = _preset(preset)
     if len(predictions) != len(targets):
         raise ValueError(f"predictions and targets must have one length, got {len(predictions)} and {len(targets)}")
-    gts = [_checked(target, f"targets[{index}]", scored=False) for index, target in enumerate(targets)]
-    dets = [_checked(one, f"predictions[{index}]", scored=True) for index, one in enumerate(predictions)]
+    gts = [read(target, f"targets[{index}]", scored=False) for index, target in enumerate(targets)]
+    dets = [read(one, f"predictions[{index}]", scored=True) for index, one in enumerate(predictions)]
     labels = sorted({int(label) for one in gts + dets for label in one["labels"]})
     if classes is not None and labels and labels[-1] >= len(classes):
         raise ValueError(f"labels must be below the number of classes, {len(classes)}, got {labels[-1]}")
@@ -101,7 +105,7 @@ def evaluate(
     ranges = dict([rules.headline, *rules.areas.items()])
     result = _run_coco(gts, dets, labels, ranges, rules)
     table = [_class_row(result, gts, dets, index, label, ranges, rules) for index, label in enumerate(labels)]
-    means = {}
+    means: dict[str, Any] = {}
     for key in _class_row(None, [], [], 0, 0, ranges, rules):
         column = [row[key] for row in table]
         means[key] = sum(column) if key.startswith("num_gts") else _mean(np.array(column))
@@ -119,34 +123,8 @@ def _preset(preset: str | Preset) -> Preset:
     return preset
 
 
-def _checked(one: Mapping[str, Tensor], name: str, *, scored: bool) -> dict[str, np.ndarray]:
-    """The fields of one image as numpy arrays, or a ValueError that names the field; a prediction may have no area."""
-    boxes = check_boxes(torch.as_tensor(one["boxes"]), f"{name}['boxes']", zero_size=scored).double().cpu()
-    number = len(boxes)
-    fields = {"labels": torch.as_tensor(one["labels"])}
-    if scored:
-        fields["scores"] = torch.as_tensor(one["scores"]).double()
-    else:
-        fields["area"] = torch.as_tensor(one["area"]).double() if "area" in one else box_area(boxes)
-        fields["iscrowd"] = torch.as_tensor(one["iscrowd"]).bool() if "iscrowd" in one else torch.zeros(number).bool()
-    for key, value in fields.items():
-        if value.shape != (number,):
-            raise ValueError(f"{name}['{key}'] must have shape [{number}], as its boxes, got {list(value.shape)}")
-        if not torch.isfinite(value).all():
-            index = int((~torch.isfinite(value)).nonzero()[0])
-            raise ValueError(f"{name}['{key}'][{index}] must be finite, got {value[index].item()}")
-    labels = fields["labels"]
-    if number and (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool):
-        raise ValueError(f"{name}['labels'] must be integers, got {labels.dtype}")
-    if bool((labels < 0).any()):
-        index = int((labels < 0).nonzero()[0])
-        raise ValueError(f"{name}['labels'][{index}] must not be negative, got {labels[index].item()}")
-    xywh = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1)
-    return {"bbox": xywh.numpy()} | {key: value.detach().cpu().numpy() for key, value in fields.items()}
-
-
 def _run_coco(
-    gts: list[dict], dets: list[dict], labels: list[int], ranges: dict[str, tuple[float, float]], rules: Preset
+    gts: list[Fields], dets: list[Fields], labels: list[int], ranges: dict[str, tuple[float, float]], rules: Preset
 ):
     """faster-coco-eval's evaluator, run; None when there is nothing to evaluate."""
     from faster_coco_eval import COCO, COCOeval_faster
@@ -167,8 +145,8 @@ def _run_coco(
     return evaluator
 
 
-def _annotations(images: list[dict]) -> list[dict]:
-    annotations = []
+def _annotations(images: list[Fields]) -> list[dict[str, Any]]:
+    annotations: list[dict[str, Any]] = []
     for image_id, one in enumerate(images):
         areas = one.get("area", one["bbox"][:, 2] * one["bbox"][:, 3])
         extra = "scores" if "scores" in one else "iscrowd"
@@ -181,7 +159,13 @@ def _annotations(images: list[dict]) -> list[dict]:
 
 
 def _class_row(
-    evaluator, gts: list[dict], dets: list[dict], index: int, label: int, ranges: dict, rules: Preset
+    evaluator,
+    gts: list[Fields],
+    dets: list[Fields],
+    index: int,
+    label: int,
+    ranges: dict[str, tuple[float, float]],
+    rules: Preset,
 ) -> dict[str, float]:
     """All numbers of one class; `evaluator` None gives the same keys with undefined values."""
     max_dets = sorted({*rules.max_dets, rules.ap_max_dets})
@@ -228,12 +212,12 @@ def _in_range(areas: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return (areas >= limits[0]) & (areas <= limits[1])
 
 
-def _count(gts: list[dict], label: int, limits: tuple[float, float]) -> int:
+def _count(gts: list[Fields], label: int, limits: tuple[float, float]) -> int:
     return sum(int(((gt["labels"] == label) & ~gt["iscrowd"] & _in_range(gt["area"], limits)).sum()) for gt in gts)
 
 
 def _class_olrp(
-    evaluator, gts: list[dict], dets: list[dict], label: int, limits: tuple[float, float], most: int
+    evaluator, gts: list[Fields], dets: list[Fields], label: int, limits: tuple[float, float], most: int
 ) -> OLRP:
     """oLRP of one class and size range, with COCO's rules on what is ignored, from the evaluator's IoUs."""
     scores, matched, num_gts = [np.empty(0)], [np.empty(0)], _count(gts, label, limits)

@@ -16,10 +16,10 @@ def starvation_by_size(
     boxes: the ground truths in pixels of the network's input. positives: what `Assignment.positives_per_gt` says.
     """
     result = {}
-    sizes = size_index(boxes, preset)
+    sizes, given = size_index(boxes, preset).cpu().numpy(), positives.cpu().numpy()
     for index, name in enumerate(PRESETS[preset].areas):
-        here = positives[sizes == index].double()
+        here = given[sizes == index]
         if len(here):
-            mean, starved = here.mean().item(), (here == 0).double().mean().item()
+            mean, starved = float(here.mean()), float((here == 0).mean())
             result[name] = {"gts": len(here), "positives": round(mean, 3), "starved": round(starved, 4)}
     return result

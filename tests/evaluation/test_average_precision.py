@@ -286,6 +286,16 @@ def bad(side: str, **values) -> tuple[list[dict], list[dict]]:
             r"predictions\[1\]\['labels'\]\[0\] must not be negative, got -1",
         ),
         ((scene(0)[0], scene(0)[1][:-1]), "one length, got 6 and 5"),
+        (bad("targets", labels=None), r"targets\[1\] must have 'labels', got \['boxes', 'iscrowd', 'area'\]"),
+        (bad("predictions", scores=None), r"predictions\[1\] must have 'scores'"),
+        (
+            bad("targets", boxes=torch.ones(1, 4).cumsum(1), labels=torch.tensor([0]), area=torch.tensor([math.inf])),
+            r"targets\[1\]\['area'\]\[0\] must be finite, got inf",
+        ),
+        (
+            bad("targets", boxes=torch.ones(1, 4).cumsum(1), labels=torch.tensor([0]), area=None),
+            r"targets\[1\]\['iscrowd'\] must have shape \[1\]",
+        ),
     ],
 )
 def test_bad_input_is_named(arguments, message):
@@ -320,3 +330,64 @@ def test_olrp_stops_where_false_positives_begin():
     best = olrp(np.array([0.2, 0.9, 0.8, 0.1]), np.array([0.0, 0.75, 1.0, 0.0]), num_gts=3)
     assert best.value == pytest.approx(0.5) and best.loc == pytest.approx(0.125)
     assert best.fp == 0 and best.fn == pytest.approx(1 / 3) and best.score == 0.8
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.int64, torch.int32])
+def test_boxes_areas_and_scores_of_any_dtype_give_the_same_numbers(dtype):
+    predictions, targets = scene(7)
+    for one in predictions + targets:
+        one["boxes"] = one["boxes"].round()
+        one["boxes"][:, 2:] = torch.maximum(one["boxes"][:, 2:], one["boxes"][:, :2] + 1)
+    expected = evaluate(predictions, targets, "aitod")
+    cast = [[one | {"boxes": one["boxes"].to(dtype)} for one in side] for side in (predictions, targets)]
+    for one in cast[1]:
+        one["iscrowd"] = one["iscrowd"].bool()
+    assert evaluate(*cast, "aitod") == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_box_is_checked_in_the_numbers_that_are_compared():
+    """Thin in float64: an object, found by itself. In float32 it is empty, and refused."""
+    thin = torch.tensor([[63.9999999, 5, 64, 14]], dtype=torch.float64)
+    target = [{"boxes": thin, "labels": torch.tensor([0])}]
+    result = evaluate(perfect(target), target)
+    assert result["AP"] == pytest.approx(1) and result["num_gts_0-8"] == 1
+    with pytest.raises(ValueError, match=r"targets\[0\]\['boxes'\]\[0\] must have x1 < x2"):
+        evaluate(perfect(target), [target[0] | {"boxes": thin.float()}])
+
+
+def test_regions_may_be_named_iscrowd_or_ignore_and_none_is_absent():
+    predictions, targets = scene(8)
+    expected = evaluate(predictions, targets)
+    named = [target | {"ignore": target["iscrowd"].bool(), "iscrowd": None} for target in targets]
+    assert evaluate(predictions, named) == pytest.approx(expected, nan_ok=True)
+    split = [target | {"ignore": target["iscrowd"] * (torch.arange(len(target["iscrowd"])) % 2)} for target in targets]
+    for target in split:
+        target["iscrowd"] = target["iscrowd"] - target["ignore"]
+    assert evaluate(predictions, split) == pytest.approx(expected, nan_ok=True)
+    without = [target | {"iscrowd": None, "area": None} for target in targets]
+    bare = [{key: target[key] for key in ("boxes", "labels")} for target in targets]
+    assert evaluate(predictions, without) == pytest.approx(evaluate(predictions, bare), nan_ok=True)
+    assert evaluate(predictions, bare)["num_gts"] > expected["num_gts"]
+
+
+def test_an_image_without_objects_needs_no_dtype_and_no_shape():
+    predictions, targets = scene(9)
+    expected = evaluate(predictions + nothing(1), [*targets, {"boxes": torch.empty(0, 4), "labels": torch.empty(0)}])
+    empty = {"boxes": torch.tensor([]), "labels": torch.tensor([])}
+    assert evaluate([*predictions, empty | {"scores": torch.tensor([])}], [*targets, empty]) == pytest.approx(
+        expected, nan_ok=True
+    )
+
+
+def test_what_is_undefined_is_nan_and_never_none():
+    predictions, targets = scene(10)
+    for result in (evaluate([], []), evaluate(nothing(len(targets)), targets), evaluate(predictions, targets)):
+        assert all(isinstance(value, float | int) for value in result.values())
+    none = evaluate(nothing(len(targets)), targets)
+    assert none["AP"] == 0 and math.isnan(none["oLRP_Loc"]) and math.isnan(none["oLRP_FP"])
+
+
+def test_a_tracked_score_is_taken_as_it_is():
+    predictions, targets = scene(11)
+    tracked = [one | {"scores": one["scores"].clone().requires_grad_()} for one in predictions]
+    assert evaluate(tracked, targets) == pytest.approx(evaluate(predictions, targets), nan_ok=True)
