@@ -6,8 +6,9 @@ LAB_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test notebooks lint bench board doctor clean
+.PHONY: lab test notebooks lint oldest newest margins bench board doctor clean
 
+# exec: a signal meant for the lab reaches JupyterLab itself, not a shell before it.
 lab: $(READY)
 	@exec $(BIN)/python labelkit_course/lab.py $(LAB_ARGS)
 
@@ -19,6 +20,17 @@ notebooks: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The library's tests on the lowest, or on the newest, versions that pyproject.toml allows, in environments of their own.
+oldest newest: %: .venv-%/.ready
+	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest -n $(WORKERS) --confcutdir=tests tests \
+	  --ignore=tests/course --ignore=tests/chapters --ignore=tests/browser
+
+# How far each assertion on a trained number stands from failing, over seeds and instruction sets.
+margins: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/margins.py
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/assignment.py
@@ -32,7 +44,7 @@ doctor:
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) labelkit_course/doctor.py
 
 clean:
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-oldest .venv-newest build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info labelkit_course/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv installs several times faster than pip and is tried first; pip does the same where uv is not to be had.
@@ -40,7 +52,16 @@ $(READY): requirements.txt pyproject.toml labelkit_course/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "labelkit needs Python 3.11 or newer, and $(PYTHON) is not. Try: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Setting up .venv: this downloads torch once, a few gigabytes at most."
+	@echo "Setting up .venv: this downloads torch once, on Linux with gigabytes of CUDA. Without a GPU: README.md, Without CUDA."
 	@if $(BIN)/python -m pip install --quiet uv==0.13.9 && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt; \
 	then true; else echo "Going on with pip."; $(BIN)/python -m pip install --quiet -r requirements.txt; fi
 	@touch $(READY)
+
+# Only uv resolves to lowest versions. They have wheels for Python 3.11 and 3.12, not for newer ones.
+.venv-oldest/.ready: RESOLUTION = lowest-direct
+.venv-newest/.ready: RESOLUTION = highest
+.venv-oldest/.ready .venv-newest/.ready: pyproject.toml
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet uv==0.13.9
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) -e ".[test]"
+	@touch $@

@@ -8,15 +8,20 @@ Tensors of any device go in; nothing is changed in place.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from labelkit.assignment import Assignment
 from labelkit.display import display
 from labelkit.extras import explained
+from labelkit.priors import Priors
+from labelkit.scenes import SCENES as SCENES
+from labelkit.scenes import Scene as Scene
 
 with explained():
     from matplotlib import patheffects
@@ -32,12 +37,16 @@ VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#8a8a8a"
 CYCLE = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (INK, ":"))
 
 
+Values = Tensor | np.ndarray | Sequence[Any] | float  # numbers: a tensor or array, lists of whatever depth, one alone
+Line = TypeVar("Line")
+
+
 @dataclass(frozen=True)
 class Role:
     """How one kind of thing is drawn; `rank` decides what lies on top."""
 
     color: str
-    line: str
+    line: str | tuple[float, tuple[float, ...]]
     width: float
     marker: str
     size: float
@@ -56,51 +65,12 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A fixed small picture: `size` is (height, width) in pixels, `boxes` its ground truths, xyxy."""
-
-    title: str
-    boxes: Float[Tensor, "G 4"]
-    size: tuple[int, int] = (128, 128)
-    labels: Tensor = field(init=False)
-
-    def __post_init__(self):
-        object.__setattr__(self, "labels", torch.zeros(len(self.boxes), dtype=torch.int64))
-
-    @property
-    def target(self) -> dict[str, Tensor]:
-        """The ground truths as an assigner takes them; copies, so a chapter may change them."""
-        return {"boxes": self.boxes.clone(), "labels": self.labels.clone()}
-
-
-def _crowd() -> Tensor:
-    """Fifteen objects of 9 to 13 px in three rows, shoulder to shoulder."""
-    sides = torch.tensor([12.0, 10, 13, 9, 11, 10, 13, 11, 12, 9, 13, 11, 9, 12, 10])
-    column, row = torch.arange(15) % 5, torch.arange(15) // 5
-    x, y = 39 + 11.5 * column + 2.0 * (row % 2), 48 + 15.0 * row
-    return torch.stack([x - sides / 2, y - sides / 2, x + sides / 2, y + sides / 2], dim=1)
-
-
-SCENES = {
-    "one big": Scene("one big object", torch.tensor([[26.0, 18, 106, 114]])),
-    "tiny between cells": Scene("a tiny object between the cells", torch.tensor([[61.0, 61, 67, 67]])),
-    "two overlapping": Scene("two objects that overlap", torch.tensor([[14.0, 30, 90, 102], [58.0, 50, 112, 116]])),
-    "crowd": Scene("a crowd of small objects", _crowd()),
-    "thin": Scene("a long and thin object", torch.tensor([[12.0, 57, 116, 73]])),
-    "four sizes": Scene(
-        "8, 16, 32 and 64 px",
-        torch.tensor([[9.0, 13, 17, 21], [27.0, 37, 43, 53], [81.0, 9, 113, 41], [50.0, 57, 114, 121]]),
-    ),
-}
-
-
-def _numbers(values):
+def _numbers(values: Values) -> np.ndarray:
     """A detached float64 numpy copy of a tensor (any device, any dtype), a list or a number."""
     return torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().numpy().copy()
 
 
-def _with_looks(lines: Mapping):
+def _with_looks(lines: Mapping[str, Line]) -> list[tuple[tuple[str, Line], tuple[str, str]]]:
     """The items of `lines`, each with its colour and dash."""
     if len(lines) > len(CYCLE):
         raise ValueError(f"lines: {len(lines)} lines, at most {len(CYCLE)} can be told apart")
@@ -113,13 +83,15 @@ def _role(role: str) -> Role:
     return ROLES[role]
 
 
-def _text(ax: Axes, x: float, y: float, text: str, color: str, offset=(0, 0), **options):
+def _text(
+    ax: Axes, x: float, y: float, text: str, color: str, offset: tuple[float, float] = (0, 0), **options: Any
+) -> None:
     """Text with a light halo, readable on a photograph too; `offset` is in points, to the right and up."""
-    style = {"path_effects": [patheffects.withStroke(linewidth=2.5, foreground=GROUND)], "fontsize": 9, "zorder": 9}
-    ax.annotate(text, (x, y), offset, textcoords="offset points", color=color, **style, **options)
+    options |= {"path_effects": [patheffects.withStroke(linewidth=2.5, foreground=GROUND)], "fontsize": 9, "zorder": 9}
+    ax.annotate(text, (x, y), offset, textcoords="offset points", color=color, **options)
 
 
-def figure(columns: int = 1, rows: int = 1, *, width: float = 4.0, height: float = 4.0):
+def figure(columns: int = 1, rows: int = 1, *, width: float = 4.0, height: float = 4.0) -> tuple[Figure, list[Axes]]:
     """A new figure of `rows` x `columns` panels, each `width` x `height` inches: `(figure, [axes, ...])`."""
     fig = Figure(figsize=(columns * width, rows * height), dpi=100, layout="constrained", facecolor=GROUND)
     FigureCanvasAgg(fig)
@@ -132,7 +104,14 @@ def figure(columns: int = 1, rows: int = 1, *, width: float = 4.0, height: float
     return fig, axes
 
 
-def scene(ax: Axes, where, gt_boxes=None, *, labels: Sequence[str] | None = None, title: str | None = None) -> None:
+def scene(
+    ax: Axes,
+    where: Scene | Tensor | tuple[int, int],
+    gt_boxes: Values | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> None:
     """The picture and its ground truths, in pixels, y downwards: where every other drawing starts.
 
     `where` is a `Scene`, an image ([3, H, W] or [H, W]; uint8, or floats in 0..1), or an empty `(height, width)`.
@@ -160,29 +139,38 @@ def scene(ax: Axes, where, gt_boxes=None, *, labels: Sequence[str] | None = None
         boxes(ax, gt_boxes, "gt", labels=labels)
 
 
-def boxes(ax: Axes, boxes, role: str = "positive", *, labels: Sequence[str] | None = None, fill: bool = False) -> None:
+def boxes(
+    ax: Axes,
+    boxes: Values,
+    role: str = "positive",
+    *,
+    labels: Sequence[str] | None = None,
+    fill: bool = False,
+) -> None:
     """Boxes, xyxy, in the look of `role`; `labels` are written at their upper left corners."""
     look = _role(role)
     corners = _numbers(boxes).reshape(-1, 4)
     for index, (x1, y1, x2, y2) in enumerate(corners):
-        style = {"ec": look.color, "ls": look.line, "lw": look.width, "zorder": look.rank}
+        style: dict[str, Any] = {"ec": look.color, "ls": look.line, "lw": look.width, "zorder": look.rank}
         style["fc"] = look.color + "38" if fill else "none"
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **style))
         if labels is not None:
             _text(ax, x1, y1, labels[index], look.color, va="bottom", ha="left", fontweight="bold")
 
 
-def points(ax: Axes, points, role: str = "positive") -> None:
+def points(ax: Axes, points: Values, role: str = "positive") -> None:
     """Points (x, y) in the look of `role`."""
     look = _role(role)
     x, y = _numbers(points).reshape(-1, 2).T
-    paint = {"c": look.color}
+    paint: dict[str, Any] = {"c": look.color}
     if look.hollow:
         paint = {"facecolors": GROUND, "edgecolors": look.color, "linewidths": 1.4}
     ax.scatter(x, y, s=look.size, marker=look.marker, zorder=look.rank + 3, **paint)
 
 
-def assignment(ax: Axes, priors, assignment, gt_boxes=None, *, level: int | None = None) -> None:
+def assignment(
+    ax: Axes, priors: Priors, assignment: Assignment, gt_boxes: Values | None = None, *, level: int | None = None
+) -> None:
     """What an assigner decided for one image: each prior at its centre in the look of its label.
 
     Positives also show their box (anchors) and a thin line to the ground truth they serve. The panel's title gains
@@ -211,7 +199,7 @@ def assignment(ax: Axes, priors, assignment, gt_boxes=None, *, level: int | None
     ax.set_title(f"{ax.get_title()}\n{' · '.join(reversed(counts))}".strip(), fontsize=10)
 
 
-def dimension(ax: Axes, start, end, text: str, *, color: str = INK) -> None:
+def dimension(ax: Axes, start: Values, end: Values, text: str, *, color: str = INK) -> None:
     """A double arrow from `start` to `end`, both (x, y), with its measure written beside the middle."""
     (x1, y1), (x2, y2) = _numbers(start), _numbers(end)
     ax.annotate("", (x2, y2), (x1, y1), arrowprops={"arrowstyle": "<->", "color": color, "lw": 1.2}, zorder=8)
@@ -220,7 +208,15 @@ def dimension(ax: Axes, start, end, text: str, *, color: str = INK) -> None:
     _text(ax, (x1 + x2) / 2, (y1 + y2) / 2, text, color, (4, 0) if upright else (0, 3), **place)
 
 
-def similarity_map(ax: Axes, values, xs, ys, *, label: str = "IoU", limits: tuple | None = None) -> None:
+def similarity_map(
+    ax: Axes,
+    values: Values,
+    xs: Values,
+    ys: Values,
+    *,
+    label: str = "IoU",
+    limits: tuple[float, float] | None = None,
+) -> None:
     """A similarity as a heat map: `values[row, column]` belongs to the position `(xs[column], ys[row])`."""
     low, high = limits or (None, None)
     image = ax.pcolormesh(_numbers(xs), _numbers(ys), _numbers(values), cmap="cividis", vmin=low, vmax=high)
@@ -230,7 +226,7 @@ def similarity_map(ax: Axes, values, xs, ys, *, label: str = "IoU", limits: tupl
     ax.figure.colorbar(image, ax=ax, shrink=0.8, label=label).ax.tick_params(labelsize=9)
 
 
-def curves(ax: Axes, x, lines: Mapping[str, Sequence[float]], *, xlabel: str = "", ylabel: str = "") -> None:
+def curves(ax: Axes, x: Values, lines: Mapping[str, Values], *, xlabel: str = "", ylabel: str = "") -> None:
     """One line a name over a common `x`; colour and dash tell them apart."""
     for (name, y), (color, dash) in _with_looks(lines):
         ax.plot(_numbers(x), _numbers(y), dash, color=color, lw=2, label=name)
@@ -240,7 +236,7 @@ def curves(ax: Axes, x, lines: Mapping[str, Sequence[float]], *, xlabel: str = "
         ax.legend(fontsize=9, framealpha=0.9)
 
 
-def losses(ax: Axes, runs: Mapping[str, Sequence[float]], *, window: int = 20) -> None:
+def losses(ax: Axes, runs: Mapping[str, Values], *, window: int = 20) -> None:
     """Training losses, one run a name, as running means over `window` steps."""
     for (name, values), (color, dash) in _with_looks(runs):
         series = torch.from_numpy(_numbers(values))
@@ -252,7 +248,7 @@ def losses(ax: Axes, runs: Mapping[str, Sequence[float]], *, window: int = 20) -
     ax.legend(fontsize=9, framealpha=0.9)
 
 
-def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, float | Sequence[float]]], *, ylabel="AP") -> None:
+def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, Values]], *, ylabel: str = "AP") -> None:
     """Grouped bars: a group an object size, a bar a method; several values (seeds) show as a mean and its dots."""
     sizes = list(dict.fromkeys(size for values in methods.values() for size in values))
     width = 0.8 / max(len(methods), 1)
@@ -277,7 +273,7 @@ def legend(ax: Axes, *roles: str, **renamed: str) -> None:
     handles = []
     for role, name in names.items():
         look = _role(role)
-        style = {"color": look.color, "ls": look.line, "lw": look.width, "marker": look.marker, "ms": 6}
+        style: dict[str, Any] = {"color": look.color, "ls": look.line, "lw": look.width, "marker": look.marker, "ms": 6}
         handles.append(Line2D([], [], mfc=GROUND if look.hollow else look.color, label=name, **style))
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=9, frameon=False)
 

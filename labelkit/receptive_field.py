@@ -39,25 +39,24 @@ def resnet_stages(model: nn.Module, extra_levels: int = 2) -> list[list[Layer]]:
     followed by a 3 x 3 convolution: so does the authors' code, whose table for ResNet-50 is 35, 91, 267, 427,
     555, 811. Convolutions 3 x 3 with stride 2, as RetinaNet has them, would end in 491, 619.
     """
-    stem = [_layer(model.conv1), _layer(model.maxpool)]
-    stages = [[_layer(conv) for conv in _residual_branch(stage)] for stage in _stages(model)]
+    stem = [_layer(model.get_submodule(name)) for name in ("conv1", "maxpool")]
+    parts = [model.get_submodule(name) for name in ("layer1", "layer2", "layer3", "layer4")]
+    stages = [[_layer(conv) for conv in _residual_branch(part)] for part in parts]
     stages[0] = stem + stages[0]
     return stages + [[(1, 2, 1), (3, 1, 1)]] * extra_levels
 
 
-def _stages(model: nn.Module) -> tuple[nn.Module, ...]:
-    return model.layer1, model.layer2, model.layer3, model.layer4
-
-
-def _residual_branch(stage: nn.Module) -> Iterator[nn.Conv2d]:
-    for block in stage:
+def _residual_branch(stage: nn.Module) -> Iterator[nn.Module]:
+    for block in stage.children():
         yield from (module for name, module in block.named_children() if name.startswith("conv"))
 
 
-def _layer(module: nn.Conv2d | nn.MaxPool2d) -> Layer:
-    def first(value: int | tuple[int, int]) -> int:
+def _layer(module: nn.Module) -> Layer:
+    def first(value: int | tuple[int, ...]) -> int:
         return value if isinstance(value, int) else value[0]
 
+    if not isinstance(module, nn.Conv2d | nn.MaxPool2d):
+        raise ValueError(f"model must be a ResNet of convolutions and a max-pool, got a {type(module).__name__}")
     return first(module.kernel_size), first(module.stride), first(module.dilation)
 
 

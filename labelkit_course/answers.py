@@ -8,7 +8,7 @@ before it is used there. While tests run the chapters nothing is kept and nothin
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from labelkit.assigners import ASSIGNERS
-from labelkit.assignment import Assignment
+from labelkit.assignment import Assignment, Predictions
+from labelkit.priors import Priors
 from labelkit.similarity import iou
-from labelkit_course import chapter, paths, registry
+from labelkit_course import chapter, progress, registry
 from labelkit_course.checking import evaluate
 from labelkit_course.exercise import Exercise
 from labelkit_course.message import Message, show
@@ -61,7 +62,9 @@ def forget(exercise_id: str | None = None) -> None:
 
 
 def _folder() -> Path:
-    return paths.work() / "answers"
+    """Where answers are kept, those of the first edition under today's numbers."""
+    progress.carry_over()
+    return progress.answers()
 
 
 def _keep(exercise_id: str, answer: Callable) -> None:
@@ -99,7 +102,12 @@ class OneImage:
     answer: Callable
     arguments: dict = field(default_factory=dict)
 
-    def __call__(self, priors, target, predictions=None) -> Assignment:
+    def __call__(
+        self,
+        priors: Priors,
+        target: dict[str, Tensor] | Sequence[dict[str, Tensor]],
+        predictions: Predictions | None = None,
+    ) -> Assignment:
         if not isinstance(target, dict):
             images = [self(priors, one) for one in target]
             columns = ([getattr(image, one.name) for image in images] for one in fields(Assignment))

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -36,9 +37,10 @@ def source_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def notebook(path: Path, form=chapter.exercise_form) -> NotebookNode:
+def notebook(path: Path, form: Callable[[str], str] = chapter.exercise_form) -> NotebookNode:
     """A chapter as a notebook without outputs; `form` turns the code of a cell into the exercise or solution form."""
-    cells, seen = [], Counter()
+    cells: list[NotebookNode] = []
+    seen: Counter[str] = Counter()
     for cell in chapter.cells(path):
         code = cell.cell_type == "code"
         text = form(cell.source) if code else cell.source

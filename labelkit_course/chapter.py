@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labelkit_course import paths
 
@@ -68,24 +69,24 @@ def solution_text(exercise_id: str) -> str:
     raise ValueError(f"No chapter holds a solution {exercise_id}.")
 
 
-def reference(exercise_id: str):
+def reference(exercise_id: str) -> Callable:
     """The function of the solution form."""
     return _answer(exercise_id, solution_form)
 
 
-def stub(exercise_id: str):
+def stub(exercise_id: str) -> Callable:
     """The function of the exercise form, as a learner first meets it."""
     return _answer(exercise_id, exercise_form)
 
 
-def _answer(exercise_id: str, form):
+def _answer(exercise_id: str, form: Callable[[str], str]) -> Callable:
     for cell in cells(source_of(exercise_id.split(".")[0])):
         if cell.cell_type == "code" and _mark(exercise_id) in cell.source:
             return run(exercise_id, form(cell.source))
     raise ValueError(f"No chapter holds a solution {exercise_id}.")
 
 
-def run(exercise_id: str, code: str):
+def run(exercise_id: str, code: str) -> Callable:
     """Run an answer's code alone, after what `surroundings` allows it, and return the function it defines."""
     namespace = surroundings(exercise_id)
     exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
@@ -104,13 +105,13 @@ def function_name(code: str) -> str:
     return names[-1]
 
 
-def surroundings(exercise_id: str) -> dict:
+def surroundings(exercise_id: str) -> dict[str, Any]:
     """What an answer may use: imports, plain constants and functions of the cells above it, without other answers.
 
     Nothing else of the chapter runs, so an answer stands on its own and its proofs cost no chapter.
     """
     path = source_of(exercise_id.split(".")[0])
-    namespace = {"__name__": "__main__"}
+    namespace: dict[str, Any] = {"__name__": "__main__"}
     for cell in cells(path):
         if _mark(exercise_id) in cell.source:
             break

@@ -53,7 +53,7 @@ class _Recorder:
     def __init__(self, answer: Callable):
         self.answer, self.called_with, self.returned = answer, "", False
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         shown = [describe(arg) for arg in args] + [f"{name}={describe(arg)}" for name, arg in kwargs.items()]
         self.called_with = f"{getattr(self.answer, '__name__', 'your function')}({', '.join(shown)})"
         self.returned = False
@@ -136,7 +136,7 @@ def _find(exercise_id: str) -> Exercise | None:
 def _show(exercise: Exercise, outcome: Outcome) -> None:
     show(_message(exercise, outcome))
     if outcome.draw is not None:
-        _draw(outcome)
+        _draw(outcome.draw, outcome.text)
 
 
 def _message(exercise: Exercise, outcome: Outcome) -> Message:
@@ -150,13 +150,13 @@ def _message(exercise: Exercise, outcome: Outcome) -> Message:
     return Message("not yet", f"{name}: not yet", outcome.text, hint)
 
 
-def _draw(outcome: Outcome) -> None:
+def _draw(draw: Callable[[], Any], text: str) -> None:
     """Show the picture of a wrong answer. An answer too odd to be drawn still has its sentence."""
     try:
-        figure = outcome.draw()
+        figure = draw()
     except Exception:
         return
-    plot.show(figure, alt=f"Your answer beside the right one. {outcome.text.splitlines()[0]}")
+    plot.show(figure, alt=f"Your answer beside the right one. {text.splitlines()[0]}")
 
 
 def hint(exercise_id: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Number
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ class Blank(NotImplementedError):
     """Raised by `todo`: nobody has written this answer yet. Blank is an exception type, not a return value."""
 
 
-def todo(exercise_id: str):
+def todo(exercise_id: str) -> NoReturn:
     """Stand where an answer goes. The exercise form of a chapter has this call in place of each solution."""
     raise Blank(f"Exercise {exercise_id} has no answer yet.")
 
@@ -48,7 +48,7 @@ class Exercise:
     provides: str = ""  # registry name of the assigner that a passed answer can stand in for (`course.use`)
     adapt: Callable[[Callable, dict], Any] | None = None  # (learner's function, arguments) -> assigner
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.difficulty <= 5:
             raise ValueError(f"difficulty of {self.id} must be 1 to 5, got {self.difficulty}")
         if len(self.hints) != 3:
@@ -59,7 +59,15 @@ class Exercise:
         return self.id.split(".")[0]
 
 
-def compare(case: str, inputs: Mapping[str, Any], got: Any, want: Any, *, atol: float = 1e-5, draw=None) -> None:
+def compare(
+    case: str,
+    inputs: Mapping[str, Any],
+    got: Any,
+    want: Any,
+    *,
+    atol: float = 1e-5,
+    draw: Callable[[], Any] | None = None,
+) -> None:
     """Raise `Wrong` unless `got` equals `want`; floats to `atol`, everything else exactly.
 
     `case` is the sentence that names the situation ("Boxes that only touch do not overlap"), `inputs` what the
@@ -95,16 +103,20 @@ def _difference(got: Any, want: Any, atol: float, where: str = "your answer") ->
         if not isinstance(got, list | tuple) or len(got) != len(want):
             return f"{where.capitalize()} should be a {type(want).__name__} of {len(want)}; it is {describe(got)}."
         parts = [(f"{where}[{i}]", g, w) for i, (g, w) in enumerate(zip(got, want, strict=True))]
-    elif isinstance(want, Number) and not isinstance(want, bool):
+    elif _is_number(want) and not isinstance(want, bool):
         if isinstance(got, Tensor) and got.ndim == 0:
             got = got.item()
-        if not isinstance(got, Number):
+        if not _is_number(got):
             return f"{where.capitalize()} should be a number; it is {describe(got)}."
         close = got == want or abs(got - want) <= atol
         return "" if close else f"{where.capitalize()} is {describe(got)}{_direction(got, want)}."
     else:
         return "" if got == want else f"{where.capitalize()} is {describe(got)}."
     return next(filter(None, (_difference(g, w, atol, name) for name, g, w in parts)), "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number)
 
 
 def _tensor_difference(got: Any, want: Tensor, atol: float, where: str) -> str:

@@ -1,16 +1,52 @@
-"""What the learner has done, in work/progress.json: `status` reads it, `reset` clears it."""
+"""What the learner has done, in work/progress.json: `status` reads it, `reset` clears it.
+
+The file says which edition of the course wrote it. In the first, which did not say so, the chapters 16 to 18 were 13 to
+15: what it kept is carried over, once.
+"""
 
 import json
 import os
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 from labelkit_course import paths
 
 STATES = ("blank", "error", "not yet", "passed")
+EDITION = 2
+MOVED = {"13": "16", "14": "17", "15": "18"}  # chapter in the first edition -> its number since the second
 
 
 def read() -> dict[str, dict]:
     """Records by exercise id; empty when there are none or the file can't be read."""
+    carry_over()
+    records = _load()
+    return _moved(records) if _is_of_first_edition(records) else _exercises(records)
+
+
+def carry_over() -> None:
+    """Bring what the first edition kept, records and answers, to today's numbers; no other edition's is touched.
+
+    The answers move first: if that is interrupted, the file still says first edition and the next call goes on.
+    """
+    records = _load()
+    if not _is_of_first_edition(records) or os.environ.get("LABELKIT_EXPECT"):
+        return
+    try:
+        for old, new in MOVED.items():
+            for answer in sorted(answers().glob(f"{old}.*.py")):
+                answer.replace(answer.with_name(new + answer.name.removeprefix(old)))
+    except OSError:
+        return
+    _write(_moved(records))
+
+
+def answers() -> Path:
+    """Where the texts of taken answers are kept, a file an exercise."""
+    return paths.work() / "answers"
+
+
+def _load() -> dict[str, Any]:
     try:
         records = json.loads((paths.work() / "progress.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -18,7 +54,21 @@ def read() -> dict[str, dict]:
     return records if isinstance(records, dict) else {}
 
 
-def record(exercise_id: str, **changes) -> None:
+def _is_of_first_edition(records: dict[str, Any]) -> bool:
+    return bool(records) and "edition" not in records
+
+
+def _exercises(records: dict[str, Any]) -> dict[str, dict]:
+    return {name: record for name, record in records.items() if isinstance(record, dict)}
+
+
+def _moved(records: dict[str, Any]) -> dict[str, dict]:
+    """The first edition's records under today's numbers."""
+    split = {name: name.partition(".") for name in _exercises(records)}
+    return {MOVED.get(chapter, chapter) + dot + rest: records[name] for name, (chapter, dot, rest) in split.items()}
+
+
+def record(exercise_id: str, **changes: Any) -> None:
     """Merge `changes` into an exercise's record. Nothing is written while tests run the chapters."""
     if os.environ.get("LABELKIT_EXPECT"):
         return
@@ -50,12 +100,13 @@ def clear(exercise_id: str | None = None) -> None:
 
 def _write(records: dict[str, dict]) -> None:
     """Through a temporary file, so that a reader never meets half a record. A folder that can't be written is no
-    reason to interrupt a lesson: `labelkit doctor` reports it."""
+    reason to interrupt a lesson: `labelkit course doctor` reports it."""
     path = paths.work() / "progress.json"
     scratch = path.with_suffix(".tmp")
+    marked = {"edition": EDITION, **records}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        scratch.write_text(json.dumps(marked, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         scratch.replace(path)
     except OSError:
         return

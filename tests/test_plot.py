@@ -1,7 +1,6 @@
 """The picture language: what is drawn is really there, in the look of its role, and the data stay as they were."""
 
 import io
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -10,28 +9,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from torch import Tensor
 
-from labelkit import plot
-
-
-@dataclass
-class Dots:
-    """As much of `Priors` as a drawing needs."""
-
-    boxes: Tensor
-    levels: Tensor
-
-    @property
-    def centers(self):
-        return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
-
-
-@dataclass
-class Labels:
-    gt: Tensor
-
-    positive = property(lambda self: self.gt >= 0)
-    negative = property(lambda self: self.gt == -1)
-    ignored = property(lambda self: self.gt == -2)
+from labelkit import Assignment, Priors, plot
 
 
 def look_of(patch):
@@ -104,8 +82,9 @@ def test_scene_takes_images_and_sizes(image, size):
 
 def test_assignment_draws_every_prior_by_its_label(device):
     start = torch.tensor([[0.0, 0], [10, 0], [20, 0], [30, 0]], device=device)
-    priors = Dots(torch.cat([start, start + 4], dim=1), torch.tensor([0, 0, 0, 1], device=device))
-    labels = Labels(torch.tensor([0, -1, -2, 0], device=device))
+    priors = Priors.from_boxes(torch.cat([start, start + 4], dim=1), level_sizes=(3, 1))
+    gt = torch.tensor([0, -1, -2, 0], device=device)
+    labels = Assignment(gt, *torch.ones(3, 4, device=device))
     _, axes = plot.figure(2)
     plot.assignment(axes[0], priors, labels, torch.tensor([[0.0, 0, 5, 5]], device=device))
     assert axes[0].get_title() == "2 positive · 1 ignored · 1 negative"

@@ -17,6 +17,13 @@ def test_strided_convolutions_would_give_smaller_extra_levels():
     assert receptive_fields([*stages, [(3, 2, 1)], [(3, 2, 1)]])[4:] == (491, 619)
 
 
+def test_another_network_is_refused():
+    with torch.device("meta"), pytest.raises(ValueError, match="model must be a ResNet .* got a Linear"):
+        resnet = resnet18(weights=None)
+        resnet.conv1 = torch.nn.Linear(2, 2)
+        resnet_stages(resnet)
+
+
 def test_a_dilated_layer_sees_further():
     assert receptive_fields([[(3, 1, 1)], [(3, 2, 2)], [(3, 1, 1)]]) == (3, 7, 11)
 

@@ -148,7 +148,7 @@ def distribution(name: str) -> metadata.Distribution | None:
 def installed(name: str) -> str | None:
     """The version of an installed distribution, or None."""
     found = distribution(name)
-    return found and found.version
+    return None if found is None else found.version
 
 
 def report(findings: Iterable[Finding]) -> int:

@@ -95,8 +95,8 @@ def _pair(a, b, got, want):
             plot.points(ax, box[:2], role)
         # a is named in its upper left corner, b in its lower right one: the names never lie on each other.
         x, y = (box[:2] + edge / 50).tolist() if name == "a" else (box[2:] - edge / 50).tolist()
-        place = {"ha": "left", "va": "top"} if name == "a" else {"ha": "right", "va": "bottom"}
-        ax.text(x, y, name, **place)
+        ha, va = ("left", "top") if name == "a" else ("right", "bottom")
+        ax.text(x, y, name, ha=ha, va=va)
     return figure
 
 

@@ -87,7 +87,7 @@ def nothing_to_suppress(answer):
 
 def _loop(boxes, scores, threshold, *, strike=lambda s, t: s > t, descending=True):
     order = scores.argsort(descending=descending, stable=True).tolist()
-    kept = []
+    kept: list[int] = []
     for i in order:
         if not any(bool(strike(iou(boxes[k], boxes[i]), threshold)) for k in kept):
             kept.append(i)

@@ -80,6 +80,10 @@ def _half_a_pixel(rows, columns, stride, offset=0.5):
     return _stacked(j, i)
 
 
+def _a_table(rows, columns, stride, offset=0.5):
+    return torch.stack(_mesh(rows, columns, 0.5), dim=-1) * stride
+
+
 def _always_the_middle(rows, columns, stride, offset=0.5):
     return Priors.points((rows * stride, columns * stride), (stride,)).centers
 
@@ -363,7 +367,7 @@ EXERCISES = (
             "offset always 0.5": (_always_the_middle, "Offset 0"),
             "floor of half a stride": (_floor_of_half, "An odd stride"),
             "rows and columns swapped": (_rows_for_columns, "single row"),
-            "a table, not a list": (lambda *args: torch.stack(_mesh(*args[:2], 0.5), dim=-1) * args[2], "shape"),
+            "a table, not a list": (_a_table, "shape"),
         },
     ),
     Exercise(

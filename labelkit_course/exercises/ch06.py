@@ -14,8 +14,8 @@ from labelkit_course.answers import OneImage
 
 def _points(case, rows, columns, stride, answer):
     half = stride // 2
-    want = [[half + column * stride, half + row * stride] for row in range(rows) for column in range(columns)]
-    want = torch.tensor(want, dtype=torch.float32).reshape(-1, 2)
+    listed = [[half + column * stride, half + row * stride] for row in range(rows) for column in range(columns)]
+    want = torch.tensor(listed, dtype=torch.float32).reshape(-1, 2)
     inputs = {"rows": rows, "columns": columns, "stride": stride}
     got = answer(rows, columns, stride)
     compare(case, inputs, got, want, draw=lambda: _two_grids(got, want, rows, columns, stride))
