@@ -8,6 +8,7 @@ BROUGHT_BY = {  # a module's name -> the extra of labelkit
     "IPython": "plot",
     "skimage": "data",
     "sklearn": "data",
+    "yaml": "data",
     "lightning": "train",
     "faster_coco_eval": "train",
 }

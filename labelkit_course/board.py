@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import labelkit
 from labelkit import plot
 from labelkit.assigners import ASSIGNERS
+from labelkit.datasets import BoxDataset
 from labelkit.training import load_detector, runs, train
 from labelkit.training.devices import trainer_device
 from labelkit.training.measuring import Detections, detect, score
 from labelkit.training.recipe import FAST_STEPS, FULL_STEPS, Recipe
-from labelkit.training.sets import LabelledImages
 
 
 class Variant(NamedTuple):
@@ -144,12 +144,12 @@ def train_cell(cell: Cell, work: Path, progress: bool = True, device: str = "aut
 
 
 @lru_cache(maxsize=3)
-def _train_set(data: str, images: int, seed: int) -> LabelledImages:
+def _train_set(data: str, images: int, seed: int) -> BoxDataset:
     return Recipe(data=data, images=images, seed=seed).train_set()
 
 
 @lru_cache(maxsize=3)
-def _test_set(data: str) -> LabelledImages:
+def _test_set(data: str) -> BoxDataset:
     return Recipe(data=data).val_set()
 
 

@@ -99,4 +99,3 @@ def test_a_file_is_one_room():
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert ast.get_docstring(ast.parse(text)), f"{path} does not say what it is for"
-

@@ -109,6 +109,8 @@ def explanations(steps: Steps, gts: GroundTruths, answers: list[Assignment], tot
     if not isinstance(bar, Tensor):
         highest = chosen.value.new_full((len(gts),), torch.inf if bar is None else bar)
         bar = highest.scatter_reduce(0, chosen.gt, chosen.value, "amin")
+    if bar.device != chosen.gt.device:  # computed on the CPU for a device without float64
+        bar = bar.float().to(chosen.gt.device)
     result = []
     for image, (answer, total) in enumerate(zip(answers, totals, strict=True)):
         own = gts.image == image

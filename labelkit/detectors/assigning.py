@@ -79,6 +79,8 @@ class Assigning(nn.Module, ABC):
     rule_arguments: ClassVar[tuple[str, ...]]  # those of torchvision's that an assigner stands for
     head: Any
     box_coder: Any
+    detections_per_img: int
+    topk_candidates: int
     anchor_generator: Any  # torchvision's until `use_assigner`, then CachedAnchors around it
 
     @classmethod

@@ -13,13 +13,12 @@ from torch import Tensor
 
 import labelkit
 from labelkit import plot
-from labelkit.datasets import collate
+from labelkit.datasets import BoxDataset, check_trainable, collate
 from labelkit.training import runs
 from labelkit.training.ceiling import settle, warn_of_ceiling
 from labelkit.training.folder import check_goes_on, claim, holds_run, read_recipe
 from labelkit.training.measuring import Scores, measure, positives_by_size
 from labelkit.training.recipe import Recipe
-from labelkit.training.sets import LabelledImages, check_training_set
 from labelkit.training.streaming import Batches, ResumableLoader, Stream, seed_for
 from labelkit.training.trainer import interruptible, make_trainer, quiet
 
@@ -27,9 +26,7 @@ from labelkit.training.trainer import interruptible, make_trainer, quiet
 class Training(L.LightningModule):
     """The detector, its optimiser, and a row of `history` for every step: step, lr, each loss, their sum."""
 
-    def __init__(
-        self, recipe: Recipe, train_set: LabelledImages, val_set: LabelledImages, folder: Path | None = None
-    ) -> None:
+    def __init__(self, recipe: Recipe, train_set: BoxDataset, val_set: BoxDataset, folder: Path | None = None) -> None:
         super().__init__()
         self.recipe, self.train_set, self.val_set, self.folder = recipe, train_set, val_set, folder
         torch.manual_seed(recipe.seed)
@@ -125,7 +122,7 @@ def train(
     folder: str | os.PathLike,
     *,
     resume: bool = False,
-    data: tuple[LabelledImages, LabelledImages] | None = None,
+    data: tuple[BoxDataset, BoxDataset] | None = None,
     progress: bool = True,
     **trainer_options: Any,
 ) -> dict[str, Any]:
@@ -151,7 +148,7 @@ def train(
         recipe = read_recipe(folder)
     recipe.rule()  # before data are loaded
     train_set, val_set = data or recipe.load()
-    check_training_set(train_set, "data")
+    check_trainable(train_set)
     recipe = settle(recipe, train_set.targets, val_set.targets)
     warn_of_ceiling(val_set.targets, recipe.detections or 0, "the detector returns (detections)")
     module = Training(recipe, train_set, val_set, folder)

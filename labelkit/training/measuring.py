@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from labelkit.datasets import collate
+from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
-from labelkit.training.sets import LabelledImages, flagged
+from labelkit.training.sets import flagged
 
 Detections = list[dict[str, Tensor]]
 ASKED = ("boxes", "labels", "iscrowd", "ignore")  # what a detector reads of a target
@@ -21,7 +21,7 @@ Scores = dict[str, float | None]
 
 
 @torch.no_grad()
-def detect(detector: nn.Module, dataset: LabelledImages, batch_size: int = 8) -> Detections:
+def detect(detector: nn.Module, dataset: BoxDataset, batch_size: int = 8) -> Detections:
     """Boxes, scores and labels of every image in the data set's order, on the CPU. Modes are left as they were."""
     device = next(detector.parameters()).device
     found: Detections = []
@@ -35,7 +35,7 @@ def detect(detector: nn.Module, dataset: LabelledImages, batch_size: int = 8) ->
 @torch.no_grad()
 def positives_by_size(
     detector: AssignedRetinaNet | AssignedFCOS,
-    dataset: LabelledImages,
+    dataset: BoxDataset,
     images: int = 200,
     batch_size: int = 8,
     preset: str = "course",
@@ -76,7 +76,7 @@ def _mode(detector: nn.Module, training: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
-def measure(detector: AssignedRetinaNet | AssignedFCOS, dataset: LabelledImages, batch_size: int = 8) -> Scores:
+def measure(detector: AssignedRetinaNet | AssignedFCOS, dataset: BoxDataset, batch_size: int = 8) -> Scores:
     """`evaluate` by the course's sizes and by AI-TOD's, in one flat dict; what is undefined is None."""
     return score(detect(detector, dataset, batch_size), dataset.targets, detector.detections_per_img)
 

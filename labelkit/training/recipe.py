@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labelkit.assigners import Assigner
+    from labelkit.datasets import BoxDataset
     from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
-    from labelkit.training.sets import LabelledImages
 
 DETECTORS = ("retinanet", "fcos")
 BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
@@ -128,19 +128,19 @@ class Recipe:
 
         return build_detector(self, num_classes)
 
-    def train_set(self) -> LabelledImages:
+    def train_set(self) -> BoxDataset:
         """The images to train on."""
         from labelkit.training.sets import train_set
 
         return train_set(self)
 
-    def val_set(self) -> LabelledImages:
+    def val_set(self) -> BoxDataset:
         """The images to measure on; their classes are those of the training set."""
         from labelkit.training.sets import val_set
 
         return val_set(self)
 
-    def load(self) -> tuple[LabelledImages, LabelledImages]:
+    def load(self) -> tuple[BoxDataset, BoxDataset]:
         """The images to train on and those to measure on, checked."""
         from labelkit.training.sets import load
 

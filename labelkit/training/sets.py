@@ -1,38 +1,26 @@
-"""The images of a run: what training asks of a data set, and which ones a recipe names."""
+"""The images of a run: which ones a recipe names, and what training refuses."""
+
+from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 from torchvision.transforms import v2
 
-from labelkit.datasets import CocoFolder, digits, neon_trees
-from labelkit.training.recipe import Recipe
+from labelkit.datasets import BoxDataset, CocoFolder, check_trainable, digits, find_layout, neon_trees, open_split
+from labelkit.datasets.layouts import Layout
 
-ANNOTATIONS = "annotations.json"
-
-
-@runtime_checkable
-class LabelledImages(Protocol):
-    """What `labelkit.datasets` gives: items `(image, target)`, the classes' names, all targets without the images."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    @property
-    def targets(self) -> Sequence[dict[str, Any]]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[Any, dict[str, Any]]: ...
+if TYPE_CHECKING:
+    from labelkit.training.recipe import Recipe
 
 
-def train_set(recipe: Recipe) -> LabelledImages:
-    """The images to train on: generated ones, a fold of the aerial ones, or `data/train`, or `data` itself.
+def train_set(recipe: Recipe) -> BoxDataset:
+    """The images to train on: generated ones, a fold of the aerial ones, or the training images of a folder.
 
     Regions to ignore stay in the targets, flagged: the assigner has to know where nothing may be learned.
     """
@@ -41,37 +29,30 @@ def train_set(recipe: Recipe) -> LabelledImages:
     if recipe.of_course:
         return neon_trees("train", _fold(recipe.data), recipe.images, recipe.seed)
     mirror = v2.RandomHorizontalFlip() if recipe.flip else None
-    return _open(_find(Path(recipe.data), "data", "train"), recipe.strict, mirror)
+    return _told(open_split(_layout(recipe.data, "data"), "train", strict=recipe.strict, transforms=mirror))
 
 
-def val_set(recipe: Recipe) -> LabelledImages:
-    """The images to measure on: `val`, which may be such a folder or hold one, or `data/val`."""
+def val_set(recipe: Recipe) -> BoxDataset:
+    """The images to measure on: those of `val`, a folder of its own or one with such a part, or of `data`."""
     if recipe.data == "digits":
         return digits("test")
     if recipe.of_course:
         return neon_trees("test", _fold(recipe.data))
-    if recipe.val is not None:
-        return _open(_find(Path(recipe.val), "val", "val"), recipe.strict, None)
-    folder = Path(recipe.data) / "val"
-    if not (folder / ANNOTATIONS).is_file():
-        folder = _find(Path(recipe.data), "data", "train")
-        warnings.warn(f"{recipe.data} has no val folder: measuring on the training images flatters", stacklevel=2)
-    return _open(folder, recipe.strict, None)
+    name = "data" if recipe.val is None else "val"
+    layout = _layout(recipe.data if recipe.val is None else recipe.val, name)
+    part = next((part for part in ("val", "test") if part in layout.splits), "train" if recipe.val is None else "val")
+    if part == "train":
+        warnings.warn(f"{recipe.data} has no val images: measuring on the training images flatters", stacklevel=2)
+    return _told(open_split(layout, part, strict=recipe.strict))
 
 
-def load(recipe: Recipe) -> tuple[LabelledImages, LabelledImages]:
+def load(recipe: Recipe) -> tuple[BoxDataset, BoxDataset]:
     """The images to train on and those to measure on, of the same classes."""
     to_train, to_measure = recipe.train_set(), recipe.val_set()
-    check_training_set(to_train, recipe.data)
+    check_trainable(to_train)
     if tuple(to_train.classes) != tuple(to_measure.classes):
         raise ValueError(f"val must have the categories {to_train.classes}, got {to_measure.classes}")
     return to_train, to_measure
-
-
-def check_training_set(dataset: LabelledImages, name: str) -> None:
-    """Refuse what nothing can be learned from: every run's training images pass here before its folder is made."""
-    if len(dataset) == 0:
-        raise ValueError(f"{name} holds no usable image: the training set is empty")
 
 
 def flagged(target: Mapping[str, Any]) -> Bool[Tensor, "G"]:
@@ -91,19 +72,15 @@ def _fold(data: str) -> int:
     return int(fold or 0)
 
 
-def _find(root: Path, name: str, part: str) -> Path:
-    """The folder with the annotations: `root` itself or its `part`."""
-    if not root.is_dir():
+def _layout(root: str, name: str) -> Layout:
+    if not Path(root).exists():
         own = "digits, trees, trees:K or a folder" if name == "data" else "a folder"
-        raise ValueError(f"{name} must be {own}, and there is no folder {str(root)!r}")
-    for folder in (root / part, root):
-        if (folder / ANNOTATIONS).is_file():
-            return folder
-    raise ValueError(f"{root} must hold {ANNOTATIONS}, or {part}/{ANNOTATIONS}")
+        raise ValueError(f"{name} must be {own}, and there is no folder {root!r}")
+    return find_layout(root)
 
 
-def _open(folder: Path, strict: bool, transforms: Callable | None) -> CocoFolder:
-    dataset = CocoFolder(folder, strict=strict, transforms=transforms)
-    if dataset.report.problems:
-        warnings.warn(f"{folder}: {dataset.report.summary()}", stacklevel=3)
+def _told(dataset: CocoFolder) -> CocoFolder:
+    """With a warning where the check of the files found something to say."""
+    if dataset.report.problems or dataset.report.notes:
+        warnings.warn(str(dataset.report), stacklevel=3)
     return dataset

@@ -19,10 +19,10 @@ from labelkit.training.recipe import Recipe
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints by temporary file and rename; plain values only; an unreadable one is named."""
 
-    def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         runs.save_checkpoint(checkpoint, path)
 
-    def load_checkpoint(self, path, map_location=None, weights_only=True) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         return runs.load_checkpoint(path, map_location or "cpu")
 
 

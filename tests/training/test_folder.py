@@ -32,7 +32,7 @@ def test_a_failed_start_leaves_no_folder(tmp_path, recipe, message):
 
 
 def test_an_empty_training_set_leaves_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="the training set is empty"):
+    with pytest.raises(ValueError, match="the training set holds no image"):
         train(SHORT, tmp_path / "run", data=(squares(0), squares(2)), progress=False)
     assert not (tmp_path / "run").exists()
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from labelkit.datasets import BoxDataset
 from labelkit.training.recipe import Recipe
-from labelkit.training.sets import LabelledImages, flagged
+from labelkit.training.sets import flagged
 from tests.squares import squares
 
 
@@ -19,11 +20,11 @@ def parent(tmp_path_factory):
 def test_parent_and_leaf_both_do(parent):
     whole = Recipe(data=str(parent))
     assert len(whole.train_set()) == 4 and len(whole.val_set()) == 2
-    assert all(isinstance(dataset, LabelledImages) for dataset in whole.load())
+    assert all(isinstance(dataset, BoxDataset) for dataset in whole.load())
     leaf = Recipe(data=str(parent / "train"), val=str(parent / "val"))
     assert [len(dataset) for dataset in leaf.load()] == [4, 2]
     assert len(Recipe(data=str(parent / "train"), val=str(parent)).val_set()) == 2
-    with pytest.warns(UserWarning, match="no val folder: measuring on the training images flatters"):
+    with pytest.warns(UserWarning, match="no val images: measuring on the training images flatters"):
         assert len(Recipe(data=str(parent / "val")).val_set()) == 2
 
 
@@ -31,9 +32,9 @@ def test_parent_and_leaf_both_do(parent):
     ("settings", "message"),
     [
         ({"data": "nope"}, "data must be digits, trees, trees:K or a folder, and there is no folder 'nope'"),
-        ({"data": "PARENT/train/images"}, "images must hold annotations.json, or train/annotations.json"),
+        ({"data": "PARENT/train/images"}, r"no known layout in .*images\. Looked for\n  labelkit: .*annotations\.json"),
         ({"data": "PARENT", "val": "nope"}, "val must be a folder, and there is no folder 'nope'"),
-        ({"data": "PARENT", "val": "PARENT/train/images"}, "images must hold annotations.json, or val/annotations"),
+        ({"data": "PARENT", "val": "PARENT/train/images"}, "no known layout in .*images"),
         ({"data": "trees:3"}, "data must be trees, trees:0, trees:1 or trees:2, got 'trees:3'"),
     ],
 )
