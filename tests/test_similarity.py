@@ -1,6 +1,7 @@
 """Similarities against plain Python arithmetic, their invariances, their degenerate cases, and their constants."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from labelkit import Priors
 from labelkit import similarity as sim
 from tests import oracles
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "iou": sim.iou,
     "iof": sim.iof,
     "giou": sim.giou,
