@@ -8,7 +8,7 @@ in float16 the area of a 300 x 300 box already overflows.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Num
 from torch import Tensor
 
 _TOO_LONG = 1e18
@@ -19,12 +19,12 @@ def as_float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def check_boxes(boxes: Shaped[Tensor, "N 4"], name: str, *, zero_size: bool = False) -> Float[Tensor, "N 4"]:
+def check_boxes(boxes: object, name: str, *, zero_size: bool = False) -> Float[Tensor, "N 4"]:
     """Return `boxes` in float32 or wider, or raise a `ValueError` that names argument, index and value.
 
     Every coordinate must be finite, every side shorter than 1e18 px (so that no area overflows) and every box
-    must have x1 < x2 and y1 < y2; with `zero_size=True` equality is allowed too, so that a point can be a box.
-    An empty `[0, 4]` tensor is fine.
+    must have x1 < x2 and y1 < y2, in float32 too: what is empty there would pass here and fail in a network. With
+    `zero_size=True` equality is allowed, so that a point can be a box. An empty `[0, 4]` tensor is fine.
     """
     if not isinstance(boxes, Tensor):
         raise ValueError(f"{name} must be a tensor of shape [N, 4], got {type(boxes).__name__}")
@@ -35,17 +35,18 @@ def check_boxes(boxes: Shaped[Tensor, "N 4"], name: str, *, zero_size: bool = Fa
     boxes = as_float(boxes.detach())
     if boxes.shape[0] == 0:
         return boxes
-    size = boxes[:, 2:] - boxes[:, :2]
+    judged = boxes if zero_size else boxes.float()
+    size = judged[:, 2:] - judged[:, :2]
     # A NaN fails both comparisons, an infinite coordinate makes the size infinite or NaN.
     low, high = torch.aminmax(size)
     if not bool((low >= 0 if zero_size else low > 0) & (high < _TOO_LONG)):
-        _raise_first_bad_box(boxes, name, zero_size)
+        _raise_first_bad_box(boxes, judged, name, zero_size)
     return boxes
 
 
-def _raise_first_bad_box(boxes: Tensor, name: str, zero_size: bool) -> None:
-    size = boxes[:, 2:] - boxes[:, :2]
-    finite = (torch.isfinite(boxes) & (size.abs() < _TOO_LONG).repeat(1, 2)).all(dim=1)
+def _raise_first_bad_box(boxes: Tensor, judged: Tensor, name: str, zero_size: bool) -> None:
+    size = judged[:, 2:] - judged[:, :2]
+    finite = (torch.isfinite(judged) & (size.abs() < _TOO_LONG).repeat(1, 2)).all(dim=1)
     enough = (size >= 0 if zero_size else size > 0).all(dim=1)
     index = int((~(finite & enough)).nonzero()[0])
     value = boxes[index].tolist()
@@ -53,30 +54,31 @@ def _raise_first_bad_box(boxes: Tensor, name: str, zero_size: bool) -> None:
         raise ValueError(f"{name}[{index}] must be finite with sides below 1e18 px, got {value}")
     rule = "x1 <= x2 and y1 <= y2" if zero_size else "x1 < x2 and y1 < y2"
     kind = "inverted" if bool((size[index] < 0).any()) else "of zero size"
+    kind += "" if judged.dtype == boxes.dtype else " in float32"
     raise ValueError(f"{name}[{index}] must have {rule}, got {value}, which is {kind}")
 
 
-def sizes(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+def sizes(boxes: Num[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
     """Widths and heights in pixels."""
     x1, y1, x2, y2 = as_float(boxes).unbind(-1)
     return x2 - x1, y2 - y1
 
 
-def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def area(boxes: Num[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Area in square pixels; an inverted box has area 0, never a positive product of two negatives."""
     width, height = sizes(boxes)
     return width.clamp(min=0) * height.clamp(min=0)
 
 
-def centers(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 2"]:
+def centers(boxes: Num[Tensor, "*n 4"]) -> Float[Tensor, "*n 2"]:
     """The middle (x, y) of every box, as (x1 + x2) / 2: the one formula used in every distance of the library."""
     boxes = as_float(boxes)
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def encode_deltas(
-    boxes: Float[Tensor, "*n 4"],
-    priors: Float[Tensor, "*n 4"],
+    boxes: Float[Tensor, "*#n 4"],
+    priors: Float[Tensor, "*#n 4"],
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Tensor, "*n 4"]:
     """Targets (tx, ty, tw, th) that an anchor has to regress to become its box.
@@ -92,8 +94,8 @@ def encode_deltas(
 
 
 def decode_deltas(
-    deltas: Float[Tensor, "*n 4"],
-    priors: Float[Tensor, "*n 4"],
+    deltas: Float[Tensor, "*#n 4"],
+    priors: Float[Tensor, "*#n 4"],
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     max_log_size: float | None = None,
 ) -> Float[Tensor, "*n 4"]:
@@ -107,7 +109,7 @@ def decode_deltas(
     return torch.cat((center - half, center + half), dim=-1)
 
 
-def encode_ltrb(boxes: Float[Tensor, "*n 4"], points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 4"]:
+def encode_ltrb(boxes: Float[Tensor, "*#n 4"], points: Float[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
     """Distances (l, t, r, b) in pixels from a point to the four sides of a box; negative where it lies outside.
 
     FCOS, section 3.1, equation 1. Divide by the stride for the normalised form.
@@ -116,7 +118,7 @@ def encode_ltrb(boxes: Float[Tensor, "*n 4"], points: Float[Tensor, "*n 2"]) -> 
     return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
 
 
-def decode_ltrb(distances: Float[Tensor, "*n 4"], points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 4"]:
+def decode_ltrb(distances: Float[Tensor, "*#n 4"], points: Float[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
     """The box that `encode_ltrb` came from."""
     distances, points = as_float(distances), as_float(points)
     return torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Float, Int64, Integer, Num
 from torch import Tensor
 
 from labelkit.boxes import as_float, check_boxes
@@ -21,8 +21,8 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def nms(
-    boxes: Float[Tensor, "N 4"],
-    scores: Float[Tensor, " N"],
+    boxes: Num[Tensor, "N 4"],
+    scores: Num[Tensor, " N"],
     threshold: float,
     similarity: Similarity = iou,
     labels: Integer[Tensor, " N"] | None = None,
@@ -48,8 +48,8 @@ def nms(
 
 @torch.no_grad()
 def soft_nms(
-    boxes: Float[Tensor, "N 4"],
-    scores: Float[Tensor, " N"],
+    boxes: Num[Tensor, "N 4"],
+    scores: Num[Tensor, " N"],
     *,
     method: str = "linear",
     sigma: float = 0.5,

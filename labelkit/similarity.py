@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from labelkit.boxes import as_float, centers, check_boxes
@@ -51,12 +51,12 @@ def _iou_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return _share(intersection, union), union
 
 
-def iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def iou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Intersection over union, in [0, 1]; 0 for degenerate boxes, never NaN."""
     return _iou_and_union(a, b)[0]
 
 
-def iof(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def iof(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Intersection over the area of the first box ("foreground"), in [0, 1]; 0 where that area is 0."""
     intersection, area_a, _ = _intersection_and_areas(a, b)
     return _share(intersection, area_a)
@@ -67,7 +67,7 @@ def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1), torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
 
 
-def giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def giou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Generalised IoU, in (-1, 1]: IoU minus the empty share of the enclosing box (Rezatofighi 2019, algorithm 1)."""
     overlap, union = _iou_and_union(a, b)
     width, height = _enclosing_sides(a, b)
@@ -82,7 +82,7 @@ def _center_and_size_differences(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, 
     return dx, dy, (ax2 - ax1) - (bx2 - bx1), (ay2 - ay1) - (by2 - by1)
 
 
-def diou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def diou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Distance IoU, in (-1, 1]: IoU minus squared centre distance over squared hull diagonal (Zheng 2020, eq. 7)."""
     dx, dy, _, _ = _center_and_size_differences(a, b)
     width, height = _enclosing_sides(a, b)
@@ -90,7 +90,7 @@ def diou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, 
     return iou(a, b) - _share(dx * dx + dy * dy, diagonal)
 
 
-def ciou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def ciou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Complete IoU: DIoU minus alpha * v, v the difference in aspect ratio (Zheng 2020, eqs. 8 to 11).
 
     alpha = v / (1 - IoU + v) counts as a constant in the gradient, as in the paper.
@@ -123,13 +123,13 @@ def _in_units(distance: Tensor, constant: float) -> Tensor:
     return distance / distance.new_full((), _positive("constant", constant))
 
 
-def wasserstein_squared(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def wasserstein_squared(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Squared 2-Wasserstein distance of the boxes' Gaussians N(centre, diag(w^2/4, h^2/4)), in square pixels."""
     dx, dy, dw, dh = _center_and_size_differences(a, b)
     return dx * dx + dy * dy + (dw * dw + dh * dh) / 4
 
 
-def nwd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], constant: float) -> Float[Tensor, "*n"]:
+def nwd(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"], constant: float) -> Float[Tensor, "*n"]:
     """Normalised Wasserstein distance exp(-W2 / constant), in (0, 1] (Wang 2021, arXiv 2110.13389, eq. 8).
 
     Symmetric; in pixels, so not scale invariant. The authors' code adds 1e-6 inside and gives 0.99992 for
@@ -138,7 +138,7 @@ def nwd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], constant: float) -
     return torch.exp(-_in_units(_safe_sqrt(wasserstein_squared(a, b)), constant))
 
 
-def dotd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], constant: float) -> Float[Tensor, "*n"]:
+def dotd(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"], constant: float) -> Float[Tensor, "*n"]:
     """Dot distance exp(-D / constant), D the distance of the centres in pixels (Xu 2021, CVPRW).
 
     Sizes play no part: all shapes at one place tie. `constant`: see `dotd_constant`.
@@ -147,7 +147,7 @@ def dotd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], constant: float) 
     return torch.exp(-_in_units(_safe_sqrt(dx * dx + dy * dy), constant))
 
 
-def rfd(prior: Float[Tensor, "*#n 4"], gt: Float[Tensor, "*#n 4"], kind: str = "kl") -> Float[Tensor, "*n"]:
+def rfd(prior: Num[Tensor, "*#n 4"], gt: Num[Tensor, "*#n 4"], kind: str = "kl") -> Float[Tensor, "*n"]:
     """Receptive field distance of RFLA (Xu 2022, arXiv 2208.08738, section 3.2), in (0, 1]. Not symmetric.
 
     `kind="kl"`: 1 / (1 + KL(N_prior || N_gt)), the ground truth's sizes in the denominators, scale invariant.
@@ -172,7 +172,7 @@ def _log(x: Tensor) -> Tensor:
     return torch.where(x > 0, torch.log(torch.where(x > 0, x, 1)), -math.inf) if x.requires_grad else torch.log(x)
 
 
-def simd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], m: float, n: float) -> Float[Tensor, "*n"]:
+def simd(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"], m: float, n: float) -> Float[Tensor, "*n"]:
     """Similarity distance exp(-(location + shape)), in (0, 1] (Shi 2024, arXiv 2407.02394, eqs. 1 to 3).
 
     location = sqrt((m dx / (w + w'))^2 + (n dy / (h + h'))^2), shape the same with the size differences.
@@ -187,7 +187,7 @@ def simd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"], m: float, n: floa
     return torch.exp(-(location + shape))
 
 
-def gcd(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+def gcd(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Gaussian combined distance exp(-sqrt(D)), in [0, 1], symmetric and scale invariant (GRSL 2025).
 
     D is the mean over both orders of the boxes of (dx/w)^2 + (dy/h)^2 + (dw/w')^2 / 4 + (dh/h')^2 / 4, with
@@ -212,7 +212,7 @@ class OfScaledPriors:
     similarity: Callable[[Tensor, Tensor], Tensor]
     factor: float
 
-    def __call__(self, prior: Float[Tensor, "*#n 4"], gt: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+    def __call__(self, prior: Num[Tensor, "*#n 4"], gt: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
         center, half = centers(prior), (prior[..., 2:] - prior[..., :2]) * (self.factor / 2)
         return self.similarity(torch.cat((center - half, center + half), dim=-1), gt)
 

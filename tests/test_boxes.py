@@ -34,6 +34,19 @@ def test_a_wrong_shape_is_named(shape):
         boxes.check_boxes(torch.zeros(shape), "gt")
 
 
+def test_a_box_is_judged_as_float32_will_see_it():
+    """0.001 px at 1e5 px is a box in float64 and nothing in float32, where networks and losses compute."""
+    thin = torch.tensor([[0.0, 0, 1, 1], [1e5, 0, 1e5 + 1e-3, 9]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"gt\[1\] must have x1 < x2.*which is of zero size in float32"):
+        boxes.check_boxes(thin, "gt")
+    assert torch.equal(boxes.check_boxes(thin, "gt", zero_size=True), thin), "equality is allowed there"
+    with pytest.raises(ValueError, match=r"gt\[0\] must be finite"):
+        boxes.check_boxes(torch.tensor([[1e300, 0, 1.1e300, 1]], dtype=torch.float64), "gt")
+    backwards = torch.tensor([[1e5 + 1e-3, 0, 1e5, 9]], dtype=torch.float64)
+    with pytest.raises(ValueError, match="which is inverted"):
+        boxes.check_boxes(backwards, "gt", zero_size=True)
+
+
 def test_what_is_no_tensor_of_numbers_is_refused():
     with pytest.raises(ValueError, match="must be a tensor"):
         boxes.check_boxes([[0, 0, 1, 1]], "gt")
@@ -92,6 +105,19 @@ def test_deltas_by_hand_and_against_torchvision():
     assert torch.allclose(boxes.decode_deltas(code, anchor), coder.decode_single(code, anchor), atol=1e-5)
     capped = boxes.decode_deltas(torch.tensor([[0.0, 0, 100, 0]]), anchor, max_log_size=math.log(8))
     assert (capped[0, 2] - capped[0, 0]).item() == pytest.approx(80)
+
+
+def test_max_log_size_caps_what_is_above_it_in_both_directions():
+    anchor = torch.tensor([0.0, 0, 10, 20])
+    code = torch.tensor([[0.0, 0, 9, 9], [0, 0, math.log(3), -2], [0, 0, 9, math.log(3)]])
+    width, height = boxes.sizes(boxes.decode_deltas(code, anchor, max_log_size=math.log(8)))
+    assert width.tolist() == pytest.approx([80, 30, 80], rel=1e-5)
+    assert height.tolist() == pytest.approx([160, 20 * math.exp(-2), 60], rel=1e-5)
+    width, height = boxes.sizes(boxes.decode_deltas(code, anchor))
+    assert width.tolist() == pytest.approx([10 * math.exp(9), 30, 10 * math.exp(9)], rel=1e-5)
+    # The cap is on the logarithm itself, after the weights are taken out.
+    weighted = boxes.decode_deltas(code * 5, anchor, (5.0, 5.0, 5.0, 5.0), max_log_size=math.log(8))
+    assert boxes.sizes(weighted)[0].tolist() == pytest.approx([80, 30, 80], rel=1e-5)
 
 
 def test_distances_round_trip_and_centerness():

@@ -232,7 +232,7 @@ BOXES, SCORES = torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5]]), torch.tensor([0.9,
         (BOXES, SCORES, torch.tensor([0.0, 1.0]), r"labels must be integers, got torch.float32"),
     ],
 )
-def test_bad_input_is_named(suppress, boxes, scores, labels, message):
+def test_bad_input_is_named(suppress, boxes, scores, labels, message, unchecked):
     with pytest.raises(ValueError, match=message):
         suppress(boxes, scores, labels=labels)
 

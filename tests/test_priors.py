@@ -7,7 +7,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from labelkit import Priors
-from tests.strategies import pyramids
+from tests.strategies import far_pyramid, pyramids
 
 
 def test_centres_sizes_and_order():
@@ -67,6 +67,37 @@ def test_torchvisions_anchors_bit_for_bit(size):
     assert nominal.level_strides == (8.0, 16.0, 32.0)
 
 
+def test_torchvisions_strides_are_the_wider_spacing_unless_said():
+    """A map of 4 rows and 5 columns on 64 x 160 px: cells 16 px high and 32 px wide, and the other way round."""
+    generator = AnchorGenerator(((32,), (64,)), ((1.0,), (1.0,)))
+    priors = Priors.from_torchvision(generator, (64, 160), [(4, 5), (1, 4)])
+    assert priors.level_strides == (32.0, 64.0)
+    assert priors.strides.tolist() == [32.0] * 20 + [64.0] * 4
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_stored_priors_are_within_a_hair_of_their_grid(seed):
+    priors, _ = far_pyramid(seed)
+    grid, stored = priors.grid, priors.boxes.double()
+    row = priors.rows
+    cell = (torch.arange(len(priors)) - grid.first[row]) // grid.step[row]
+    place = torch.stack((cell % grid.columns[row], cell // grid.columns[row]), dim=1)
+    said = torch.stack((grid.x, grid.y), 1)[row] + place * torch.stack((grid.stride_x, grid.stride_y), 1)[row]
+    center = (priors.centers.double() - said).abs().amax(dim=1)
+    side = (stored[:, 2:] - stored[:, :2] - torch.stack((grid.width, grid.height), 1)[row].double()).abs().amax(dim=1)
+    assert (center <= grid.hair[row]).all() and (side <= 0.4 * grid.hair[row] * (1 + 1e-6)).all()
+    largest = stored.abs().amax()
+    assert torch.allclose(grid.hair.max().double(), 3e-7 * largest, rtol=0.02), "and a hair is no more than it says"
+
+
+def test_who_has_an_area():
+    assert Priors.anchors((16, 16), (8,), ((8.0,),)).has_area
+    assert not Priors.points((16, 16), (8,)).has_area
+    lines = torch.tensor([[0.0, 0, 4, 0], [0, 0, 0, 4]])
+    assert not Priors.from_boxes(lines).has_area
+    assert Priors.from_boxes(torch.cat((lines, torch.tensor([[0.0, 0, 1, 1]])))).has_area
+
+
 def test_boxes_without_a_grid():
     boxes = torch.rand(7, 4).cumsum(1)
     priors = Priors.from_boxes(boxes, level_sizes=(4, 3), strides=(8, 16))
@@ -76,6 +107,8 @@ def test_boxes_without_a_grid():
     assert torch.equal(priors.boxes, boxes)
     with pytest.raises(ValueError, match="no strides"):
         _ = Priors.from_boxes(boxes).strides
+    with pytest.raises(ValueError, match="no grid"):
+        _ = Priors.from_boxes(boxes).rows
 
 
 def test_moving_to_a_device(device):

@@ -1,5 +1,7 @@
 """Similarities against plain Python arithmetic, their invariances, their degenerate cases, and their constants."""
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -7,12 +9,13 @@ import torch
 import torchvision.ops as ops
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from labelkit import Priors
 from labelkit import similarity as sim
 from tests import oracles
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "iou": sim.iou,
     "iof": sim.iof,
     "giou": sim.giou,
@@ -112,6 +115,93 @@ def test_gradients_are_finite_even_at_identical_boxes(name):
     a = torch.tensor([[0.0, 0, 8, 8], [0, 0, 8, 8], [0, 0, 8, 8]], requires_grad=True)
     FUNCTIONS[name](a, b).sum().backward()
     assert torch.isfinite(a.grad).all()
+
+
+POINT, LINE, UPRIGHT = [2.0, 2, 2, 2], [1.0, 3, 9, 3], [4.0, 0, 4, 7]
+DEGENERATE = [POINT, LINE, UPRIGHT, [0.0, 0, 8, 8], [900.0, 900, 900, 900], [3.0, 3, 3 + 1e-6, 9]]
+
+
+@functions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_at_boxes_without_area(name, dtype):
+    boxes = torch.tensor(DEGENERATE, dtype=dtype)
+    a, b = boxes[:, None].clone().requires_grad_(), boxes[None].clone().requires_grad_()
+    value = FUNCTIONS[name](a, b)
+    value.sum().backward()
+    assert torch.isfinite(a.grad).all() and torch.isfinite(b.grad).all()
+    with torch.no_grad():
+        assert torch.equal(FUNCTIONS[name](a, b), value), "a gradient must not change a value"
+    assert torch.equal(FUNCTIONS[name](boxes[:, None], boxes[None]), value)
+
+
+@functions
+def test_gradients_are_the_slopes(name):
+    if name == "ciou":
+        pytest.skip("alpha counts as a constant there, as in the paper")
+    a = torch.tensor([[0.0, 0, 8, 8], [1, 1, 9.5, 12], [2, 3, 7, 11]], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([[2.0, 1, 9, 11], [40, 40, 60, 61], [1, 1, 13, 14]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(FUNCTIONS[name], (a, b))
+
+
+@pytest.mark.parametrize("name", ["nwd", "dotd"])
+def test_a_constant_divides_as_a_number_would(name):
+    """By a tensor, so that CUDA divides too; on the CPU not a bit differs from a division by the number."""
+    generator = torch.Generator().manual_seed(3)
+    a, b = (torch.rand(1000, 4, generator=generator) * 100 for _ in range(2))
+    dx, dy = ((a[:, i] + a[:, i + 2]) / 2 - (b[:, i] + b[:, i + 2]) / 2 for i in (0, 1))
+    squared = sim.wasserstein_squared(a, b) if name == "nwd" else dx * dx + dy * dy
+    for constant in (12.8, 7.3, 1 / 3, 1e-3):
+        assert torch.equal(getattr(sim, name)(a, b, constant), torch.exp(-squared.sqrt() / constant))
+
+
+class _Divisors(TorchDispatchMode):
+    """Every divisor that is a Python number."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket is torch.ops.aten.div and not isinstance(args[1], torch.Tensor):
+            self.numbers.append(args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@functions
+def test_nothing_is_divided_by_a_number_that_is_no_power_of_two(name):
+    """CUDA multiplies by the reciprocal of a number instead, which is the same for powers of two only."""
+    with _Divisors() as seen:
+        FUNCTIONS[name](torch.rand(5, 4).cumsum(1), torch.rand(5, 4).cumsum(1))
+    assert all(math.frexp(number)[0] == 0.5 for number in seen.numbers), seen.numbers
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda a: sim.nwd(a, a, 0.0), "constant must be positive and finite, got 0.0"),
+        (lambda a: sim.dotd(a, a, math.nan), "constant must be positive and finite, got nan"),
+        (lambda a: sim.simd(a, a, 1.0, -1.0), "n must be positive and finite, got -1.0"),
+        (lambda a: sim.simd(a, a, math.inf, 1.0), "m must be positive and finite, got inf"),
+    ],
+)
+def test_a_bad_constant_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(torch.tensor([0.0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("similarity", "asks"),
+    [
+        *((FUNCTIONS[name], True) for name in ("iou", "iof", "giou", "diou", "ciou", "rfd", "gcd")),
+        *((FUNCTIONS[name], False) for name in ("nwd", "dotd", "rfd_wasserstein", "simd")),
+        (partial(sim.rfd, kind="kl"), True),
+        (sim.OfScaledPriors(partial(sim.rfd), 0.9), True),
+        (sim.OfScaledPriors(FUNCTIONS["rfd_wasserstein"], 0.9), False),
+        (lambda a, b: a.sum(-1) + b.sum(-1), False),
+    ],
+)
+def test_which_similarities_say_nothing_about_points(similarity, asks):
+    assert sim.asks_for_size(similarity) == asks
 
 
 def test_equal_to_torchvision_bit_for_bit():

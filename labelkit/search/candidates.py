@@ -146,10 +146,9 @@ def challengers(
     """
     if len(holders) == 0:
         return holders
-    similarity = checked(similarity, priors, gt)
+    reach, similarity = reach_of(similarity), checked(similarity, priors, gt)
     bar = holders.value.new_full((slots,), math.inf)
     bar.index_copy_(0, slot_of(holders), holders.value)
-    reach = reach_of(similarity)
     if priors.grid is not None and reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)

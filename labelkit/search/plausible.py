@@ -35,12 +35,12 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     """
     if len(priors) == 0 or gt.shape[0] == 0:
         return Pairs.cat([], priors)
-    similarity = checked(similarity, priors, gt)
     # All that are above 0: asked for by such a floor, and by one more than there are.
     k = min(k, len(priors) + 1) if floor > 0 else 0
+    reach = reach_of(similarity) if k > 0 or 0 < floor < math.inf else None
+    similarity = checked(similarity, priors, gt)
     if len(priors) * gt.shape[0] <= windows.SMALL:
         return _at_once(priors, gt, similarity, floor, k)
-    reach = reach_of(similarity) if 0 < floor < math.inf or k > 0 else None
     # The cells near a ground truth that give a bound are k in every grid row: no use if those are as many as all.
     if priors.grid is None or reach is None or k * len(priors.grid) > len(priors):
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)

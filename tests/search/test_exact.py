@@ -2,12 +2,13 @@
 
 import math
 from functools import cache, partial
+from typing import Any, cast
 
 import pytest
 import torch
 
 from labelkit import Predictions, Priors
-from labelkit.assigners import ASSIGNERS, RKA, Assigner, MaxIoU, TopK
+from labelkit.assigners import ASSIGNERS, FCOS, RKA, Assigner, MaxIoU, TopK
 from labelkit.similarity import dotd, gcd, iof, nwd, rfd, simd
 from tests import oracles
 from tests.assigners.paths import path
@@ -16,8 +17,9 @@ from tests.strategies import FAR, NUM_CLASSES, Batch, far_batch, far_boxes, targ
 
 BATCHES, IMAGES = 130, 4  # 520 scenes
 SIMD = partial(simd, m=6.13, n=4.59)
+GIVEN = cast("dict[str, dict[str, Any]]", ARGUMENTS)
 RULES: dict[str, Assigner] = {
-    **{name: rule(**ARGUMENTS.get(name, {})) for name, rule in ASSIGNERS.items()},
+    **{name: rule(**GIVEN.get(name, {})) for name, rule in ASSIGNERS.items()},
     "max_iou, owner gt": MaxIoU(low_quality_owner="gt", low_quality_ties="nearest"),
     "max_iou, nwd": MaxIoU(similarity=partial(nwd, constant=12.8)),
     "topk, k = 1": TopK(1),
@@ -73,8 +75,8 @@ def test_far_away_the_labels_are_the_slow_loops(seed):
 @pytest.mark.parametrize(
     "rule",
     [
-        ASSIGNERS["fcos"](),
-        ASSIGNERS["fcos"](center_radius=1.5),
+        FCOS(),
+        FCOS(center_radius=1.5),
         *(RKA(3, similarity) for similarity in (SIMD, partial(dotd, constant=12.8), partial(nwd, constant=12.8))),
     ],
 )
