@@ -15,7 +15,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import encode_ltrb
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, nearest_per_level
+from labelkit.search.candidates import Pairs, nearest_per_level, needs_size
 from labelkit.search.choosing import best_per_prior
 from labelkit.similarity import iou
 
@@ -49,6 +49,7 @@ class ATSS(Assigner):
             raise ValueError(f"ddof must be 0 or 1, got {self.ddof!r}")
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
+        needs_size(priors, iou)
         # Who may match: the k nearest priors of every level.
         near = nearest_per_level(priors, gts.boxes, self.k)
         # How well: by IoU.

@@ -63,9 +63,13 @@ class GroundTruths:
         """Indices in the own target instead of global ones."""
         return gt if self.images == 1 and self.own_index is None else self.index_in_image.index_select(0, gt)
 
+    def slot_of(self, prior: Int[Tensor, "n"], gt: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Where a prior stands over the whole batch: it serves the image of each ground truth separately."""
+        return prior if self.images == 1 else self.image.index_select(0, gt) * self.num_priors + prior
+
     def slot(self, pairs: Pairs) -> Int[Tensor, "n"]:
-        """Where the prior of each pair stands over the whole batch: a prior serves every image separately."""
-        return pairs.prior if self.images == 1 else self.image.index_select(0, pairs.gt) * self.num_priors + pairs.prior
+        """`slot_of` the prior and the ground truth of each pair."""
+        return self.slot_of(pairs.prior, pairs.gt)
 
     def mark(self, pairs: Pairs) -> Bool[Tensor, "slots"]:
         """Which slots the priors of these pairs stand in."""

@@ -13,7 +13,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, plausible
+from labelkit.search.candidates import Pairs, needs_size, plausible
 from labelkit.search.choosing import best_first, best_per_prior
 from labelkit.similarity import iou
 
@@ -47,6 +47,7 @@ class HAMBox(Assigner):
             check_threshold(name, getattr(self, name))
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
+        needs_size(priors, iou)
         # Step one: who overlaps well enough; the best ground truth wins.
         pairs = plausible(priors, gts.boxes, iou, floor=self.fg_thresh)
         matched = pairs[best_per_prior(pairs, gts.slot(pairs), gts.slots)]

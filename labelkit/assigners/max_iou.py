@@ -14,7 +14,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, Similarity, challengers, plausible
+from labelkit.search.candidates import Pairs, Similarity, challengers, needs_size, plausible
 from labelkit.search.choosing import best_per_prior, first_of
 from labelkit.similarity import iou
 
@@ -57,6 +57,7 @@ class MaxIoU(Assigner):
             raise ValueError(f"low_quality_ties must be 'all', 'first' or 'nearest', got {self.low_quality_ties!r}")
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
+        needs_size(priors, self.similarity)
         # Who may match, and how well: all pairs from bg_thresh up, and each ground truth's best ones.
         k = 1 if self.allow_low_quality_matches else 0
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=k)
@@ -104,6 +105,6 @@ class MaxIoU(Assigner):
         known = own.value >= self.bg_thresh
         if max(gts.counts, default=0) <= 1 or bool(known.all()):
             return own
-        rivals = challengers(priors, gts.boxes, self.similarity, own[~known], gts.slot, gts.slots)
+        rivals = challengers(priors, gts.boxes, self.similarity, own[~known], gts.slot_of, gts.slots)
         best = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
         return Pairs.cat([own[known], best], priors)

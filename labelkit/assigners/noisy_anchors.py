@@ -17,7 +17,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import challengers, plausible
+from labelkit.search.candidates import challengers, needs_size, plausible
 from labelkit.search.choosing import best_per_prior, first_of, top_k
 from labelkit.similarity import iou
 
@@ -62,13 +62,14 @@ class NoisyAnchors(Assigner):
             raise ValueError(f"gamma must be 1 in the official variant, which knows none, got {self.gamma}")
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
+        needs_size(priors, iou)
         # Who may match, how well, who is chosen: the n best of every ground truth.
         pairs = plausible(priors, gts.boxes, iou, floor=math.inf, k=self.n)
         listed = pairs[top_k(pairs, len(gts), self.n)]
         # Who wins: the prior's own best ground truth, which need not have listed it.
         slot = gts.slot(listed)
         holders = listed[first_of(slot, gts.slots, -listed.value, listed.gt)]
-        rivals = challengers(priors, gts.boxes, iou, holders, gts.slot, gts.slots)
+        rivals = challengers(priors, gts.boxes, iou, holders, gts.slot_of, gts.slots)
         positive = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
         # How clean each of them is.
         place = torch.empty(gts.slots, dtype=torch.int64, device=slot.device)

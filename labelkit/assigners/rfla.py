@@ -12,7 +12,7 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, Similarity, plausible
+from labelkit.search.candidates import Pairs, Similarity, needs_size, plausible
 from labelkit.search.choosing import best_first, best_per_prior, top_k
 from labelkit.similarity import OfScaledPriors, rfd
 
@@ -46,6 +46,7 @@ class RFLA(Assigner):
         check_threshold("bg_thresh", self.bg_thresh)
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
+        needs_size(priors, self.similarity)
         # Round one. Who may match and how well, who is chosen, who wins.
         alike = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
         chosen, first = _k_best(alike, gts, self.k)

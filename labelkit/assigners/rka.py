@@ -10,7 +10,7 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
-from labelkit.search.candidates import Similarity, plausible
+from labelkit.search.candidates import Similarity, needs_size, plausible
 from labelkit.search.choosing import best_per_prior, top_k
 
 
@@ -40,8 +40,9 @@ class RKA(Assigner):
             )
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
-        # Who may match, and how well: the k best of every ground truth, and all that is too similar for background.
         similarity = cast(Similarity, self.similarity)
+        needs_size(priors, similarity)
+        # Who may match, and how well: the k best of every ground truth, and all that is too similar for background.
         pairs = plausible(priors, gts.boxes, similarity, floor=self.bg_thresh, k=self.k)
         ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
         # Who is chosen: the k best.

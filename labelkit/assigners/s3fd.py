@@ -14,7 +14,7 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, plausible
+from labelkit.search.candidates import Pairs, needs_size, plausible
 from labelkit.search.choosing import best_first, best_per_prior, first_of
 from labelkit.similarity import iou
 
@@ -47,6 +47,7 @@ class S3FD(Assigner):
             check_count("n", self.n)
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
+        needs_size(priors, iou)
         # Who may match, and how well: every overlap that stage two would accept, and the best of each ground truth.
         pairs = plausible(priors, gts.boxes, iou, floor=max(self.min_iou, _ABOVE_ZERO), k=1)
         slot = gts.slot(pairs)

@@ -11,7 +11,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
-from labelkit.search.candidates import Similarity, plausible
+from labelkit.search.candidates import Similarity, needs_size, plausible
 from labelkit.search.choosing import best_per_prior, first_k
 from labelkit.similarity import iou
 
@@ -35,6 +35,7 @@ class TopK(Assigner):
         check_count("k", self.k)
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
+        needs_size(priors, self.similarity)
         # Who may match, and how well: all priors as similar as a ground truth's k-th best.
         pairs = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
         # Who is chosen: the k best.

@@ -24,7 +24,7 @@ from labelkit.search.plausible import plausible, reachable, scorer
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
 
-SlotOf = Callable[[Pairs], Int[Tensor, "n"]]
+SlotOf = Callable[[Tensor, Tensor], Tensor]  # (prior, gt) -> where that prior stands over the whole batch
 
 __all__ = ["Pairs", "Similarity", "challengers", "nearest_per_level", "needs_size", "plausible", "within"]
 
@@ -142,13 +142,13 @@ def challengers(
 ) -> Pairs:
     """All pairs that equal or beat the pairs `holders` (one a slot) on their priors, the holders among them.
 
-    slot_of, slots: `GroundTruths.slot` and their number: a prior serves each image of a batch separately.
+    slot_of, slots: `GroundTruths.slot_of` and their number: a prior serves each image of a batch separately.
     """
     if len(holders) == 0:
         return holders
     reach, similarity = reach_of(similarity), checked(similarity, priors, gt)
     bar = holders.value.new_full((slots,), math.inf)
-    bar.index_copy_(0, slot_of(holders), holders.value)
+    bar.index_copy_(0, slot_of(holders.prior, holders.gt), holders.value)
     if priors.grid is not None and reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
         # The lowest bar of a grid row says how far away a challenger of that row can be.
         row_bar = holders.value.new_full((len(priors.grid),), math.inf)
@@ -168,7 +168,7 @@ def _beaten_in_windows(
     score = scorer(priors, gt, similarity)
     for prior, owner in windows.cells(grid, window):
         # Most priors in a window hold nothing: they leave before anything is computed.
-        own_bar = bar.index_select(0, slot_of(Pairs(prior, owner, bar)))
+        own_bar = bar.index_select(0, slot_of(prior, owner))
         held = (own_bar < math.inf).nonzero().squeeze(1)
         prior, owner = prior.index_select(0, held), owner.index_select(0, held)
         value = score(prior, owner)
@@ -184,7 +184,7 @@ def _beaten_in_blocks(
         value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])
         # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
         own = torch.arange(owner.start, owner.stop, device=gt.device)
-        start = slot_of(Pairs(torch.zeros_like(own), own, bar))
+        start = slot_of(torch.zeros_like(own), own)
         own_bar = bar.index_select(0, (start[:, None] + held[prior]).flatten()).view(value.shape)
         near, index = (value >= own_bar).nonzero(as_tuple=True)
         yield Pairs(held.index_select(0, index + prior.start), own.index_select(0, near), value[near, index])

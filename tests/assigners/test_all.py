@@ -5,10 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from labelkit import NEGATIVE, Predictions, Priors
-from labelkit.assigners import ASSIGNERS
-from labelkit.similarity import nwd
+from labelkit.assigners import ASSIGNERS, RKA, MaxIoU, TopK
+from labelkit.similarity import iou, nwd
 
 ARGUMENTS = {
     "hambox": {"k": 3, "decoded_thresh": 0.5},
@@ -167,3 +168,22 @@ def test_it_shows_its_arguments_and_cannot_be_changed(name):
     assert assigner == build(name)
     with pytest.raises(AttributeError):
         assigner.k = 5
+
+
+@every
+def test_a_rule_by_overlap_refuses_points(name):
+    """No prior overlaps anything: without a word every object would be background."""
+    points = Priors.points((64, 64), (8, 16))
+    if name in ("fcos", "rka"):  # centres, and NWD, know points
+        assert build(name)(points, target(GOOD), predictions(points)).positive.any()
+        return
+    with pytest.raises(ValueError, match=r"priors must have a positive size somewhere for (iou|rfd)"):
+        build(name)(points, target(GOOD), predictions(points))
+
+
+@pytest.mark.parametrize("rule", [MaxIoU, TopK, partial(RKA, 3)])
+def test_a_similarity_that_is_not_elementwise_is_refused_by_name(rule):
+    with pytest.raises(ValueError, match="similarity must be elementwise.*box_iou"):
+        rule(similarity=box_iou)(anchors(), target(GOOD))
+    with pytest.raises(ValueError, match="similarity must be finite, got nan"):
+        rule(similarity=lambda prior, gt: iou(prior, gt) * math.nan)(anchors(), target(GOOD))

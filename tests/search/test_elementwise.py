@@ -78,7 +78,7 @@ def test_what_is_not_elementwise_and_finite_is_named(way, similarity, words):
 def test_challengers_ask_too():
     holders = Pairs(torch.tensor([0]), torch.tensor([0]), torch.tensor([0.1]))
     with pytest.raises(ValueError, match="elementwise.*box_iou"):
-        challengers(anchors(), GT, box_iou, holders, lambda pairs: pairs.prior, len(anchors()))
+        challengers(anchors(), GT, box_iou, holders, lambda prior, gt: prior, len(anchors()))
 
 
 def test_an_error_of_its_own_is_left_alone():
