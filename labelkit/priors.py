@@ -222,7 +222,7 @@ class Priors:
         table, made = [], []
         counts: list[int] = []
         for level, (rows, columns, stride_y, stride_x, base) in enumerate(levels):
-            base = base.double().cpu()
+            base = base.cpu().double()
             first, step = sum(counts), len(base)
             for shape, (x1, y1, x2, y2) in enumerate(base.tolist()):
                 place = (stride_x, stride_y, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)

@@ -249,7 +249,7 @@ def dotd_constant(boxes: Float[Tensor, "N 4"]) -> float:
 
 
 def _known_sizes(boxes: Tensor) -> Tensor:
-    boxes = check_boxes(boxes, "boxes").double()
+    boxes = check_boxes(boxes, "boxes").cpu().double()
     if boxes.shape[0] == 0:
         raise ValueError("boxes must hold at least one box to estimate a constant from, got 0")
     return boxes[:, 2:] - boxes[:, :2]
@@ -261,11 +261,11 @@ def simd_constants(priors: Float[Tensor, "P 4"], gts: Iterable[Float[Tensor, "G 
     `gts`: the ground truths of one training image after another; all images share `priors` (Shi 2024, eqs. 4, 5).
     Memory is one row of priors a ground truth.
     """
-    priors = check_boxes(priors, "priors").double()
+    priors = check_boxes(priors, "priors").cpu().double()
     size, center = priors[:, 2:] - priors[:, :2], (priors[:, :2] + priors[:, 2:]) / 2
     total, count = priors.new_zeros(2), 0
     for image, boxes in enumerate(gts):
-        for box in check_boxes(boxes, f"gts[{image}]").double():
+        for box in check_boxes(boxes, f"gts[{image}]").cpu().double():
             distance = (center - (box[:2] + box[2:]) / 2).abs()
             total += (distance / (size + (box[2:] - box[:2]))).sum(dim=0)
             count += len(priors)

@@ -1,12 +1,16 @@
 """Ignored regions, for every rule: nobody learns there, nobody loses by them, and gt counts over all boxes."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelkit import IGNORED, NEGATIVE, Priors
-from labelkit.assigners import MaxIoU
+from labelkit.assigners import Assigner, MaxIoU
+from labelkit.assigners.explanation import Steps
+from labelkit.search.candidates import Pairs
 from labelkit.similarity import iof
 from tests.assigners.paths import PATHS, path
 from tests.assigners.test_all import GOOD, anchors, build, every, predictions, target
@@ -100,6 +104,15 @@ def test_either_name_and_any_type_of_flag(flag, dtype):
     assert build("max_iou")(anchors(), marked).ignored.sum() > build("max_iou")(anchors(), target(GOOD)).ignored.sum()
 
 
+@dataclass(frozen=True)
+class Nobody(Assigner):
+    """A rule that gives nobody anything: what is ignored is ignored for the regions alone."""
+
+    def assign(self, priors, gts):
+        none = Pairs.cat([], priors)
+        return Steps(none, none, none)
+
+
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=40)
 @given(scene=scenes(), share=st.sampled_from([0.25, 0.5, 1.0]))
@@ -107,7 +120,7 @@ def test_covered_priors_equal_the_loop_on_every_path(way, scene, share):
     """Every ground truth of the scene is flagged, so that the regions are as nasty as the objects of other tests."""
     flagged = {"boxes": scene.boxes, "iscrowd": torch.ones(len(scene.boxes), dtype=torch.bool)}
     with path(way, scene.priors) as priors:
-        answer = MaxIoU()(priors, flagged, region_thresh=share)
+        answer = Nobody()(priors, flagged, region_thresh=share)
         assert torch.equal(answer.ignored, slow_covered(scene.priors, scene.boxes, share))
 
 
