@@ -96,8 +96,9 @@ def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similar
     """
     side = math.isqrt(k - 1) + 1
     some = max(1, windows.BLOCK // (len(grid) * side * side))
-    bounds = [_kth_best_in_cells(priors, grid, part, similarity, k, side) for part in gt.split(some)]
-    return bounds[0] if len(bounds) == 1 else torch.cat(bounds)
+    if gt.shape[0] <= some:
+        return _kth_best_in_cells(priors, grid, gt, similarity, k, side)
+    return torch.cat([_kth_best_in_cells(priors, grid, part, similarity, k, side) for part in gt.split(some)])
 
 
 def _kth_best_in_cells(

@@ -82,8 +82,8 @@ def _overlap_reach(intersection: Tensor, pw: Tensor, ph: Tensor, gw: Tensor, gh:
     (pw + gw) / 2 - |dx|; the same in y. No distance is small enough if I exceeds the smaller of the boxes.
     """
     least_width, least_height = torch.minimum(pw, gw), torch.minimum(ph, gh)
-    slack = _slack(torch.minimum(least_width, least_height), hair)
-    intersection = intersection * (1 - slack).clamp(min=0)  # at 0: as long as they touch
+    kept = (1 - _ROUNDING) - 4 * hair / torch.minimum(least_width, least_height)  # 1 - slack
+    intersection = intersection * kept.clamp_(min=0)  # at 0: as long as they touch
     x = (pw + gw) / 2 - intersection / least_height
     y = (ph + gh) / 2 - intersection / least_width
     impossible = intersection > least_width * least_height
