@@ -10,10 +10,11 @@ from labelkit_course.paths import ROOT
 
 # From the ground up. What stands on one line does not import its neighbours.
 FLOORS = (
-    ("lazy", "display", "extras"),
-    ("boxes",),
+    ("extras", "display", "devices"),
+    ("lazy", "boxes"),
     ("assignment", "losses", "priors", "similarity"),
-    ("nms", "receptive_field", "plot"),
+    ("nms", "receptive_field", "scenes"),
+    ("plot",),
     ("search",),
     ("assigners",),
     ("evaluation", "detectors", "datasets"),

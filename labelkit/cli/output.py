@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from labelkit.extras import sentence
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no table; warnings and errors stay.")]
 
@@ -67,7 +69,7 @@ def plain_errors() -> Iterator[None]:
         try:
             yield
         except ModuleNotFoundError as error:
-            print(f"Error: {error}; this command needs: pip install 'labelkit[train]'", file=sys.stderr)
+            print(f"Error: {sentence(error)}", file=sys.stderr)
             raise typer.Exit(1) from error
         except BrokenPipeError:  # whoever reads has read enough (head): Typer ends in silence
             raise

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from labelkit.datasets.base import DetectionDataset, Target, Transform, make_target
+from labelkit.extras import explained
 
 BACKGROUNDS = {  # names in skimage.data; only photographs that its docstrings call CC0, public domain or unrestricted
     "train": (
@@ -74,7 +75,8 @@ def digits(
 
 @lru_cache
 def _photographs(split: str) -> tuple[Image.Image, ...]:
-    from skimage import data
+    with explained():
+        from skimage import data
 
     return tuple(Image.fromarray(getattr(data, name)()).convert("RGB") for name in BACKGROUNDS[split])
 
@@ -82,7 +84,8 @@ def _photographs(split: str) -> tuple[Image.Image, ...]:
 @lru_cache
 def _scans(split: str) -> tuple[Image.Image, ...]:
     """The digits of one split as grey images 0..255, cut to their ink."""
-    from sklearn.datasets import load_digits
+    with explained():
+        from sklearn.datasets import load_digits
 
     scans = load_digits().images / 16
     cut = []

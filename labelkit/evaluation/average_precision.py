@@ -17,6 +17,7 @@ from torch import Tensor
 from labelkit.boxes import area as box_area
 from labelkit.evaluation.inputs import Fields, read
 from labelkit.evaluation.olrp import OLRP, match, olrp
+from labelkit.extras import explained
 
 EVERYTHING = ("all", (0.0, 1e10))
 TAU = 0.5  # oLRP's IoU threshold
@@ -127,7 +128,8 @@ def _run_coco(
     gts: list[Fields], dets: list[Fields], labels: list[int], ranges: dict[str, tuple[float, float]], rules: Preset
 ):
     """faster-coco-eval's evaluator, run; None when there is nothing to evaluate."""
-    from faster_coco_eval import COCO, COCOeval_faster
+    with explained():
+        from faster_coco_eval import COCO, COCOeval_faster
 
     if not labels:
         return None

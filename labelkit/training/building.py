@@ -1,6 +1,8 @@
 """The detector that a recipe describes."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torchvision.models import resnet50
@@ -8,8 +10,10 @@ from torchvision.models import resnet50
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet, SmallPyramid, fcos, receptive_field_view, retinanet
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.receptive_field import receptive_fields, resnet_stages
-from labelkit.training.recipe import Recipe
 from labelkit.training.weights import NAMED, start_from_file
+
+if TYPE_CHECKING:
+    from labelkit.training.recipe import Recipe
 
 
 def build_detector(recipe: Recipe, num_classes: int) -> AssignedRetinaNet | AssignedFCOS:

@@ -135,8 +135,8 @@ def test_the_doctors_answer_is_the_exit_code(monkeypatch):
 
 def test_a_missing_package_and_a_reader_that_left(capsys):
     with pytest.raises(typer.Exit), plain_errors():
-        raise ModuleNotFoundError("No module named 'lightning'")
-    assert "No module named 'lightning'; this command needs: pip install 'labelkit[train]'" in capsys.readouterr().err
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning")
+    assert "lightning is not installed; pip install 'labelkit[train]' brings it" in capsys.readouterr().err
     with pytest.raises(BrokenPipeError), plain_errors():
         raise BrokenPipeError
     assert capsys.readouterr().err == ""
