@@ -15,7 +15,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import encode_ltrb
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, nearest_per_level, needs_size
+from labelkit.search.candidates import Pairs, nearest_per_level
 from labelkit.search.choosing import best_per_prior
 from labelkit.similarity import iou
 
@@ -37,7 +37,8 @@ class ATSS(Assigner):
     ddof: the standard deviation divides by n - ddof; 1 (unbiased) is what all published code computes, 0 NumPy's
     default. With n <= ddof it is 0 and the single candidate may be positive (in the published code it is NaN and the
     ground truth gets nothing). Mean and deviation are float64. k counts priors, as in mmdet; the authors' own code
-    takes k times the number of priors in a cell. Stated for one square prior of 8 strides in each cell.
+    takes k times the number of priors in a cell. Stated for one square prior of 8 strides in each cell. On points every
+    IoU is 0, and so is the threshold: all candidates inside are positive.
     """
 
     k: int = 9
@@ -49,7 +50,6 @@ class ATSS(Assigner):
             raise ValueError(f"ddof must be 0 or 1, got {self.ddof!r}")
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
-        needs_size(priors, iou)
         # Who may match: the k nearest priors of every level.
         near = nearest_per_level(priors, gts.boxes, self.k)
         # How well: by IoU.
