@@ -69,7 +69,7 @@ def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs
     some = max(1, windows.BLOCK // (levels * min(k, max(priors.level_sizes, default=0)) + 1))
     found = []
     for start in range(0, len(gt), some):
-        part = gt[start : start + some]
+        part = gt if len(gt) <= some else gt[start : start + some]
         nearby = (
             _nearby_in_blocks(priors, part, k) if priors.grid is None else _nearby_on_grid(priors, priors.grid, part, k)
         )
@@ -100,14 +100,13 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
     place = center.T[:, :, None] - grid.origin
     low, high = window.start * grid.stride, (window.start + window.extent - 1) * grid.stride
     radius = torch.maximum((place - low).abs(), (place - high).abs()).square().sum(dim=0).sqrt()
+    radius = radius + 2 * grid.hair  # the stored centres: a hair in x and one in y
     radius = radius.masked_fill(window.extent[0] * window.extent[1] * grid.step < k, math.inf)
     # One radius a level: the cells count with all of their shapes, and the farthest of those decides.
     level = grid.level.expand_as(radius)
     farthest = radius.new_zeros(len(gt), len(priors.level_sizes)).scatter_reduce(1, level, radius, "amax")
     radius = farthest.gather(1, level)
-    hair = radius.new_zeros(len(priors.level_sizes)).scatter_reduce(0, grid.level, grid.hair.to(radius.dtype), "amax")
-    # A distance is off by the hair of both coordinates, and rounded.
-    limit = farthest + 2 * hair + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)
+    limit = farthest + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)
     limit = limit.square().flatten()
     gt_center = center.T.contiguous()
     for prior, owner in windows.cells(grid, windows.around(grid, center, radius, radius)):
