@@ -669,8 +669,8 @@ assert abs(gain) < 8 and min(row["AP50"] for row in scores.values()) > 0.15
 #
 # One thing was the same in all nine: under 8 px the code's form was behind label 1. That is what the low labels let us
 # expect, but it is no finding yet. **With the same seed, the processor's instruction set alone moves AP50 under 8 px by
-# 5**: label 1 reached 14 with AVX-512 and 20 without, and the code's form was behind by 1 and by 9. Such a distance says
-# as much about the machine as about the labels, so the longer runs below have to decide.
+# 5**: label 1 reached 14 with AVX-512 and 20 without, and the code's form was behind by 1 and by 9. Such a distance
+# says as much about the machine as about the labels, so the longer runs below have to decide.
 #
 # Was the promise at least kept that the score follows the quality of the box? Take all boxes that overlap an object
 # with IoU 0.3 or more, and correlate the ranks of score and IoU. (1: the best box always scores highest.)
