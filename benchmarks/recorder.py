@@ -123,7 +123,7 @@ def _distance(left: Any, operator: str, right: Any) -> tuple[float | None, bool]
     if operator in ("Lt", "LtE", "Gt", "GtE"):
         try:
             apart = torch.as_tensor(right).double() - torch.as_tensor(left).double()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # sets, for one
             apart = None
         if apart is not None:
             apart = apart if operator.startswith("L") else -apart

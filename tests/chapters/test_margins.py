@@ -114,6 +114,7 @@ def noted(code: str, **names) -> recorder.Ledger:
         ("assert (t > 9).any()", [-0.5], False),
         ("assert all(x < 5 for x in (a, b))", [0], False),
         ("assert a == 1", [None], True),
+        ("assert {a} < {a, b}", [None], True),
         ("assert not a", [None], False),
         ("assert (t[:0] > 1).all()", [None], True),
         ("for x in (4, 2, 3):\n    assert a < x", [1], True),
