@@ -174,7 +174,7 @@ def faults(part: dict[str, Any]) -> list[str]:
         if entry["failed"]:
             found.append(f"{entry['text']} failed ({'; '.join(entry['failed'])})")
         for link in entry["comparisons"]:
-            if link["margin"] is not None and link["margin"] < ENOUGH * link["spread"] and not entry["failed"]:
+            if link["ratio"] is not None and link["ratio"] < ENOUGH and not entry["failed"]:
                 found.append(
                     f"{entry['text']}: {link['text']} has a margin of {link['margin']}, with a spread of "
                     f"{link['spread']} over the instruction sets"

@@ -1,6 +1,6 @@
 """How far every assertion on a trained number is from failing, over instruction sets and seeds.
 
-    python benchmarks/margins.py [NN ...] [--seeds 3] [--sets default,avx2,best] [--work folder]
+    python benchmarks/margins.py [NN ...] [--seeds 3] [--sets default,avx2,best] [--work folder] [--measured]
 
 Runs the solution form of the chapters as a script in a process of its own, once per instruction set with the chapter's
 own seed, and on the best set with the training seed shifted by 1, 2, ...; a run takes a minute or two. What was run
@@ -175,18 +175,21 @@ def _entry(text: str, runs: dict[Run, dict[str, Any]]) -> dict[str, Any]:
         }
         margins = {run: note["margin"] for run, note in noted.items() if note["margin"] is not None}
         by_set = [margin for run, margin in margins.items() if run.shift == 0]
+        sides = [_range([note["sides"][side] for note in noted.values()]) for side in (0, 1)]
+        worst, spread = (min(margins.values()), max(by_set) - min(by_set)) if margins else (None, None)
         comparisons.append({
             "text": link.partition(": ")[2],
-            "sides": [_range([note["sides"][side] for note in noted.values()]) for side in (0, 1)],
-            "margin": _digits(min(margins.values())) if margins else None,
-            "spread": _digits(max(by_set) - min(by_set)) if margins else None,
-            "all runs": _digits(max(margins.values()) - min(margins.values())) if margins else None,
+            "sides": sides,
+            "margin": _digits(worst),
+            "spread": _digits(spread),
+            "ratio": _digits(worst / spread) if spread else None,
+            "all runs": _digits(max(margins.values()) - worst) if margins else None,
         })  # fmt: skip
     return {"failed": failed, "comparisons": comparisons}
 
 
-def _digits(value: float) -> float:
-    return float(f"{value:.3g}")
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
 
 
 def _range(values: list[Any]) -> Any:
@@ -204,6 +207,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many training seeds on the best instruction set")
     parser.add_argument("--sets", default=",".join(SETS), help="instruction sets, by comma")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "labelkit-margins")
+    parser.add_argument("--measured", action="store_true", help="take what the work folder holds; run nothing")
     parser.add_argument("--one", nargs=3, metavar=("NN", "SET", "SHIFT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -214,13 +218,14 @@ def main() -> int:
     for number in options.numbers or [path.name[:2] for path in chapter.sources()]:
         runs = {}
         for run in wanted(number, options.sets.split(","), options.seeds):
+            if options.measured and not run.path(options.work).is_file():
+                continue
             runs[run] = perform(run, options.work)
             print(f"{number}: {run.instructions}, seed {run.shift}: {runs[run]['seconds']} s", flush=True)
-        part = summary(number, runs)
-        _store(number, part)
-        faults = assertions.faults(part)
-        print(*(f"    {fault}" for fault in faults), sep="\n", flush=True)
-        thin = thin or bool(faults)
+            _store(number, summary(number, runs))
+        for fault in assertions.faults(summary(number, runs)):
+            print(f"    {fault}", flush=True)
+            thin = True
     return int(thin)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -115,7 +114,7 @@ class Ledger:
 
     def _keep(self, text: str, link: str, margin: float | None, sides: list) -> None:
         there = self.links[text].get(link)
-        if there is None or (margin is not None and margin < there["margin"]):
+        if there is None or there["margin"] is None or (margin is not None and margin < there["margin"]):
             self.links[text][link] = {"margin": margin, "sides": [_shown(side) for side in sides]}
 
 
@@ -124,13 +123,13 @@ def _distance(left: Any, operator: str, right: Any) -> tuple[float | None, bool]
     if operator in ("Lt", "LtE", "Gt", "GtE"):
         try:
             apart = torch.as_tensor(right).double() - torch.as_tensor(left).double()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # sets, for one
             apart = None
         if apart is not None:
             apart = apart if operator.startswith("L") else -apart
             strict = not operator.endswith("E")
             holds = bool((apart > 0).all() if strict else (apart >= 0).all())
-            return (apart.min().item() if apart.numel() else math.inf), holds
+            return (apart.min().item() if apart.numel() else None), holds
     compare = {"Eq": "==", "NotEq": "!=", "In": "in", "NotIn": "not in", "Is": "is", "IsNot": "is not",
                "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">="}[operator]  # fmt: skip
     truth = eval(f"left {compare} right", {"left": left, "right": right})

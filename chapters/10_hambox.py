@@ -81,7 +81,7 @@ plot.legend(axes[0], "gt", prior="anchor", prediction="what the network makes of
 plot.show(fig, alt=(
     "One digit and two anchors of a network trained with ATSS. Left, a positive anchor whose regressed box misses the "
     "digit. Right, an anchor that ATSS calls negative, whose regressed box lies close around it."))
-assert iou(moved[worst], box) < 0.5 < iou(moved[best], box)
+assert sum(clear > 0 for clear, *_ in contrasts) > 20  # digits with such a pair; measured: 55 to 87
 
 # %% [markdown]
 # The same network, the same digit. ATSS calls the left anchor an object and the right one background.

@@ -159,7 +159,7 @@ axes[0].set_ylabel("IoU of its box")
 plot.show(fig, alt=(
     "IoU of the box against IoU of the anchor. Before training the dots lie along the diagonal. After 100 steps they "
     "lie above it and spread wide: anchors of one IoU end anywhere."))
-assert agree["before training"] > agree["after 100 steps"] + 0.05
+assert agree["before training"] > agree["after 100 steps"]
 
 # %% [markdown]
 # After 100 steps most boxes lie above the diagonal: regression helps. But anchors of the same IoU spread far apart.
@@ -386,13 +386,13 @@ for name, both_forms in {"paper": theirs, "code": mine}.items():
         q = values.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
         print(f"{name:6} {key:13} 5 %, middle, 95 %: {q[0]:.2f} {q[1]:.2f} {q[2]:.2f}   largest {values.max():.1f}")
 assert (mine["score_target"] >= theirs["score_target"] - 1e-5).float().mean() > 0.95
-assert theirs["weight"].min() > 1 and theirs["weight"].max() > 5
+assert theirs["weight"].quantile(0.05) > 1 and theirs["weight"].quantile(0.95) > 3
 assert mine["weight"].mean() < 1.1 < 1.5 < theirs["weight"].mean()  # seen: 1.0 and about 2
 
 # %% [markdown]
 # The paper's labels reach down to nearly 0; the code's begin at the mean IoU of the image. The paper's weights are
-# all above 1, and over 5 for the best, so the positives gain on the negatives as the network gets better. The code's
-# are about 1 on average, and only move the loss *between* positives. The same name, two different methods.
+# all above 1, and over 3 for the best twentieth, so the positives gain on the negatives as the network gets better.
+# The code's are about 1 on average, and only move the loss *between* positives. The same name, two different methods.
 #
 # ### A label that depends on the neighbours
 #
@@ -658,9 +658,8 @@ for name, row in scores.items():
 gain = 100 * (scores["noisy, code"]["AP"] - scores["TopK, label 1"]["AP"])
 tiny = {name: 100 * row["AP50_0-8"] for name, row in scores.items()}
 print(f"code against label 1: {gain:+.1f} AP; {tiny['noisy, code'] - tiny['TopK, label 1']:+.1f} AP50 under 8 px")
-# Seen in nine pairs of runs (seeds 0 to 2, 80 to 150 steps): gain of -4.1 to +1.4; under 8 px -3 to -11, always less.
+# Seen in nine pairs of runs (seeds 0 to 2, 80 to 150 steps): gain of -4.1 to +1.4; under 8 px -3 to -11.
 assert abs(gain) < 8 and min(row["AP50"] for row in scores.values()) > 0.15
-assert tiny["noisy, code"] < tiny["TopK, label 1"] + 4
 
 # %% [markdown]
 # The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not show in our
@@ -668,9 +667,10 @@ assert tiny["noisy, code"] < tiny["TopK, label 1"] + 4
 # and 80 to 150 steps, and the difference in AP had either sign. It is noise. Nor is it a gain if the paper's form has
 # the highest bars: that is one run.
 #
-# One thing was the same in all nine: **under 8 px the code's form was behind label 1**. That is what the low labels
-# let us expect. It does not prove them the cause, because the loss differs too. The paper's form was behind there in
-# most pairs, not in all.
+# One thing was the same in all nine: under 8 px the code's form was behind label 1. That is what the low labels let us
+# expect, but it is no finding yet. **With the same seed, the processor's instruction set alone moves AP50 under 8 px by
+# 5**: label 1 reached 14 with AVX-512 and 20 without, and the code's form was behind by 1 and by 9. Such a distance
+# says as much about the machine as about the labels, so the longer runs below have to decide.
 #
 # Was the promise at least kept that the score follows the quality of the box? Take all boxes that overlap an object
 # with IoU 0.3 or more, and correlate the ranks of score and IoU. (1: the best box always scores highest.)
@@ -712,8 +712,9 @@ assert all("**-" in leaderboard.difference(noisy_rows, hard_rows, key) for key i
 Markdown(leaderboard.compare(board, ("noisy_anchors", "topk, k=9")))
 
 # %% [markdown]
-# The long runs say what the short ones said. No gain in AP that could be claimed, and under 8 px the soft labels are
-# behind. At this length they are behind from 16 px on, too.
+# Here there is something to claim. AP shows no difference that exceeds the noise, but under 8 px the soft labels are
+# behind in every seed. That does not prove the low labels to be the cause, because the loss differs too. At this length
+# they are behind from 16 px on, too.
 #
 # ## What it cannot do
 #
