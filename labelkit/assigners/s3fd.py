@@ -18,7 +18,7 @@ from labelkit.search.candidates import Pairs, needs_size, plausible
 from labelkit.search.choosing import best_first, best_per_prior, first_of
 from labelkit.similarity import iou
 
-_ABOVE_ZERO = 1e-30  # an IoU that says "some overlap"
+_ABOVE_ZERO = torch.finfo(torch.float32).tiny  # an IoU that says "some overlap"
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _preset(preset: str | Preset) -> Preset:
 
 def _run_coco(
     gts: list[Fields], dets: list[Fields], labels: list[int], ranges: dict[str, tuple[float, float]], rules: Preset
-):
+) -> Any:
     """faster-coco-eval's evaluator, run; None when there is nothing to evaluate."""
     with explained():
         from faster_coco_eval import COCO, COCOeval_faster
@@ -161,7 +161,7 @@ def _annotations(images: list[Fields]) -> list[dict[str, Any]]:
 
 
 def _class_row(
-    evaluator,
+    evaluator: Any,
     gts: list[Fields],
     dets: list[Fields],
     index: int,
@@ -219,7 +219,7 @@ def _count(gts: list[Fields], label: int, limits: tuple[float, float]) -> int:
 
 
 def _class_olrp(
-    evaluator, gts: list[Fields], dets: list[Fields], label: int, limits: tuple[float, float], most: int
+    evaluator: Any, gts: list[Fields], dets: list[Fields], label: int, limits: tuple[float, float], most: int
 ) -> OLRP:
     """oLRP of one class and size range, with COCO's rules on what is ignored, from the evaluator's IoUs."""
     scores, matched, num_gts = [np.empty(0)], [np.empty(0)], _count(gts, label, limits)

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelkit.boxes import centers
-from labelkit.priors import Grid, Priors
+from labelkit.grid import Grid
+from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.choosing import first_k
 from labelkit.search.elementwise import checked, needs_size

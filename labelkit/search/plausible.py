@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelkit.boxes import centers, sizes
-from labelkit.priors import Grid, Priors
+from labelkit.grid import Grid
+from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.elementwise import checked
 from labelkit.search.pairs import Pairs, Similarity

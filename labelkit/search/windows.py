@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelkit.priors import Grid
+from labelkit.grid import Grid
 
 SMALL = 1 << 16  # so few pairs in all are evaluated without looking for windows first
 CHUNK = 1 << 15  # pairs from windows at once: enough to hide the cost of a call, few enough for the cache

@@ -45,7 +45,7 @@ def expect(assigner: MaxIoU, priors: Priors, gts: torch.Tensor) -> oracles.Expec
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=100)
-@given(scene=scenes(), thresholds=thresholds, rules=rules)
+@given(scene=scenes("boxes"), thresholds=thresholds, rules=rules)
 def test_equals_the_slow_loop(way, scene, thresholds, rules):
     assigner = MaxIoU(**thresholds, **rules)
     with path(way, scene.priors) as priors:
@@ -54,7 +54,7 @@ def test_equals_the_slow_loop(way, scene, thresholds, rules):
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=60)
-@given(scene=scenes(), thresholds=thresholds, rules=rules, similarity=st.sampled_from(SIMILARITIES))
+@given(scene=scenes("boxes"), thresholds=thresholds, rules=rules, similarity=st.sampled_from(SIMILARITIES))
 def test_equals_the_slow_loop_under_any_similarity(way, scene, thresholds, rules, similarity):
     assigner = MaxIoU(**thresholds, **rules, similarity=similarity)
     with path(way, scene.priors) as priors:
@@ -63,7 +63,7 @@ def test_equals_the_slow_loop_under_any_similarity(way, scene, thresholds, rules
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=60)
-@given(batch=batches(), thresholds=thresholds, rules=rules)
+@given(batch=batches("boxes"), thresholds=thresholds, rules=rules)
 def test_a_batch_is_its_images(way, batch, thresholds, rules):
     assigner = MaxIoU(**thresholds, **rules)
     with path(way, batch.priors) as priors:

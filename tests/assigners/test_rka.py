@@ -31,7 +31,7 @@ def expect(assigner: RKA, priors: Priors, gts: torch.Tensor) -> oracles.Expected
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=50)
-@given(scene=scenes(), rules=rules)
+@given(scene=scenes("boxes"), rules=rules)
 def test_equals_the_slow_loop(way, scene, rules):
     assigner = RKA(**rules)
     with path(way, scene.priors) as priors:
@@ -40,7 +40,7 @@ def test_equals_the_slow_loop(way, scene, rules):
 
 @pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
-@given(batch=batches(), rules=rules)
+@given(batch=batches("boxes"), rules=rules)
 def test_a_batch_is_its_images(way, batch, rules):
     assigner = RKA(**rules)
     with path(way, batch.priors) as priors:

@@ -27,7 +27,7 @@ def expect(assigner: S3FD, priors: Priors, gts: torch.Tensor) -> oracles.Expecte
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=50)
-@given(scene=scenes(), rules=rules)
+@given(scene=scenes("boxes"), rules=rules)
 def test_equals_the_slow_loop(way, scene, rules):
     assigner = S3FD(**rules)
     with path(way, scene.priors) as priors:
@@ -36,7 +36,7 @@ def test_equals_the_slow_loop(way, scene, rules):
 
 @pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
-@given(batch=batches(), rules=rules)
+@given(batch=batches("boxes"), rules=rules)
 def test_a_batch_is_its_images(way, batch, rules):
     assigner = S3FD(**rules)
     with path(way, batch.priors) as priors:

@@ -24,7 +24,7 @@ def expect(assigner: TopK, priors: Priors, gts: torch.Tensor) -> oracles.Expecte
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=50)
-@given(scene=scenes(), k=counts, similarity=st.sampled_from([iou, iou, *SIMILARITIES]))
+@given(scene=scenes("boxes"), k=counts, similarity=st.sampled_from([iou, iou, *SIMILARITIES]))
 def test_equals_the_slow_loop(way, scene, k, similarity):
     assigner = TopK(k=k, similarity=similarity)
     with path(way, scene.priors) as priors:
@@ -32,7 +32,7 @@ def test_equals_the_slow_loop(way, scene, k, similarity):
 
 
 @settings(deadline=None, max_examples=30)
-@given(scene=scenes(), k=counts, seed=st.integers(0, 99))
+@given(scene=scenes("boxes"), k=counts, seed=st.integers(0, 99))
 def test_equals_the_slow_loop_on_priors_in_any_order(scene, k, seed):
     priors = shuffled(scene.priors, seed)
     oracles.assert_same(TopK(k)(priors, scene.target), expect(TopK(k), priors, scene.boxes))
@@ -40,7 +40,7 @@ def test_equals_the_slow_loop_on_priors_in_any_order(scene, k, seed):
 
 @pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
-@given(batch=batches(), k=counts)
+@given(batch=batches("boxes"), k=counts)
 def test_a_batch_is_its_images(way, batch, k):
     with path(way, batch.priors) as priors:
         together = TopK(k)(priors, batch.targets)
