@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker, before torch is loaded: workers share the cores
 
-if os.environ.get("LABELKIT_TYPES"):
+if os.environ.get("LABELKIT_TYPES") != "0":
     from jaxtyping import install_import_hook
 
     import tests.typechecker  # noqa: F401
