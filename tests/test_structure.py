@@ -22,7 +22,7 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-UNDERNEATH = ("labelkit.search.windows", "labelkit.search.reach", "labelkit.search.plausible")
+UNDERNEATH = tuple(f"labelkit.search.{name}" for name in ("windows", "reach", "plausible", "elementwise"))
 LONGEST = 310  # lines: "about 300"
 
 
@@ -84,9 +84,9 @@ def test_nobody_reaches_below_the_candidates(name):
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("labelkit.assigners.")))
-def test_assigners_import_candidates_and_choosing_only(name):
+def test_assigners_import_candidates_choosing_and_matching_only(name):
     search = {other for other in imports(name) if other.startswith("labelkit.search")}
-    assert search <= {"labelkit.search.candidates", "labelkit.search.choosing"}
+    assert search <= {f"labelkit.search.{name}" for name in ("candidates", "choosing", "matching")}
 
 
 def test_a_file_is_one_room():

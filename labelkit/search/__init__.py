@@ -1,4 +1,4 @@
-"""The search: pairs, who may match (candidates), who is taken (choosing). Assigners import these three.
+"""The search: pairs, who may match (candidates), who is taken (choosing, and matching for sums). Assigners import these.
 
-`plausible`, `windows` and `reach` stand underneath; nobody outside this package imports them.
+`plausible`, `windows`, `reach` and `elementwise` stand underneath; nobody outside this package imports them.
 """

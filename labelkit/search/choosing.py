@@ -58,12 +58,12 @@ def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> 
     if widest <= k:
         return torch.ones_like(group, dtype=torch.bool)
     if len(group) <= FEW or widest * groups > 4 * len(group):  # groups so uneven that their table would be empty
-        return _first_in_order(group, count.new_full((groups,), k), *criteria)
+        return first_in_order(group, count.new_full((groups,), k), *criteria)
     least = _kth_least(group, count, widest, k, criteria[0]).index_select(0, group)
     chosen = criteria[0] < least
     tied = (criteria[0] == least).nonzero().squeeze(1)
     room = k - torch.bincount(group[chosen], minlength=groups)
-    tied = tied[_first_in_order(group[tied], room, *(criterion[tied] for criterion in criteria[1:]))]
+    tied = tied[first_in_order(group[tied], room, *(criterion[tied] for criterion in criteria[1:]))]
     return chosen.index_fill_(0, tied, True)
 
 
@@ -82,7 +82,7 @@ def _kth_least(
     return table.view(-1, widest).topk(k, dim=1, largest=False).values[:, -1]
 
 
-def _first_in_order(group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criteria: Tensor) -> Bool[Tensor, "n"]:
+def first_in_order(group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criteria: Tensor) -> Bool[Tensor, "n"]:
     """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end."""
     order = torch.arange(group.shape[0], device=group.device)
     for criterion in (*reversed(criteria), group):

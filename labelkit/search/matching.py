@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from labelkit.search.choosing import _first_in_order, first_of
+from labelkit.search.choosing import first_in_order, first_of
 from labelkit.search.pairs import Pairs
 
 
@@ -39,7 +39,7 @@ def minimum_sum(pairs: Pairs, slot: Int[Tensor, "n"], gts: int, cost: Float[Tens
     left = np.flatnonzero(crowded)
     room = torch.from_numpy(np.where(np.bincount(owner[left], minlength=gts) > 0, size, 0))
     group = torch.from_numpy(owner[left])
-    cheap = _first_in_order(group, room, torch.from_numpy(price[left]), torch.from_numpy(column[left])).numpy()
+    cheap = first_in_order(group, room, torch.from_numpy(price[left]), torch.from_numpy(column[left])).numpy()
     left = left[cheap]
     chosen = best.clone()
     chosen[torch.from_numpy(np.flatnonzero(crowded)).to(chosen.device)] = False
