@@ -255,7 +255,7 @@ def _known_sizes(boxes: Tensor) -> Tensor:
     return boxes[:, 2:] - boxes[:, :2]
 
 
-def simd_constants(priors: Float[Tensor, "P 4"], gts: Iterable[Float[Tensor, "G 4"]]) -> tuple[float, float]:
+def simd_constants(priors: Float[Tensor, "P 4"], gts: Iterable[Float[Tensor, "_ 4"]]) -> tuple[float, float]:
     """SimD's (m, n): the means of |dx| / (w + w') and |dy| / (h + h') over all prior x ground-truth pairs.
 
     `gts`: the ground truths of one training image after another; all images share `priors` (Shi 2024, eqs. 4, 5).

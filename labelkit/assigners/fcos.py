@@ -38,7 +38,7 @@ class FCOS(Assigner):
     `similarity` of a positive is its centre-ness (section 3.3). Points are the priors' centres, boxes will do too.
     """
 
-    regress_ranges: Sequence[tuple[float, float]] | None = None
+    regress_ranges: Sequence[Sequence[float]] | None = None
     center_radius: float | None = None
     closed_ranges: bool = True
 

@@ -132,7 +132,7 @@ def test_a_ground_truth_that_overlaps_nothing_claims_nothing():
     assert answer.negative.all()
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments_are_named(unchecked):
     with pytest.raises(ValueError, match=r"bg_thresh must not exceed fg_thresh, got 0.6 and 0.5"):
         MaxIoU(fg_thresh=0.5, bg_thresh=0.6)
     with pytest.raises(ValueError, match="low_quality_owner must be"):

@@ -126,7 +126,7 @@ def test_nothing_to_assign():
     assert len(NoisyAnchors()(nothing, target, none).gt) == 0
 
 
-def test_what_is_wrong_is_named():
+def test_what_is_wrong_is_named(unchecked):
     with pytest.raises(ValueError, match="variant must be 'official' or 'paper', got 'code'"):
         NoisyAnchors(variant="code")
     with pytest.raises(ValueError, match="gamma must be 1 in the official variant"):

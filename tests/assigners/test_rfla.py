@@ -34,7 +34,7 @@ def expect(assigner: RFLA, priors: Priors, gts: torch.Tensor) -> oracles.Expecte
 
 @pytest.mark.parametrize("way", PATHS)
 @settings(deadline=None, max_examples=50)
-@given(scene=scenes(max_gts=10), rules=rules)
+@given(scene=scenes("boxes", max_gts=10), rules=rules)
 def test_equals_the_slow_loop(way, scene, rules):
     assigner = RFLA(**rules)
     with path(way, scene.priors) as priors:
@@ -43,7 +43,7 @@ def test_equals_the_slow_loop(way, scene, rules):
 
 @pytest.mark.parametrize("way", ["grid in small chunks", "small blocks"])
 @settings(deadline=None, max_examples=15)
-@given(batch=batches(max_gts=6), rules=rules)
+@given(batch=batches("boxes", max_gts=6), rules=rules)
 def test_a_batch_is_its_images(way, batch, rules):
     assigner = RFLA(**rules)
     with path(way, batch.priors) as priors:
@@ -105,7 +105,7 @@ def test_nothing_to_assign():
         assert len(RFLA(rescue=rescue)(nothing, target_of(torch.tensor([[0.0, 0, 1, 1]]))).gt) == 0
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments_are_named(unchecked):
     with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):
         RFLA(k=0)
     with pytest.raises(ValueError, match="beta must be above 0 and finite, got -0.9"):

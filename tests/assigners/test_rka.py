@@ -92,7 +92,7 @@ def test_nothing_to_assign():
     assert len(RKA(3, iou)(Priors.from_boxes(torch.zeros(0, 4)), target_of(torch.tensor([[0.0, 0, 1, 1]]))).gt) == 0
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments_are_named(unchecked):
     with pytest.raises(ValueError, match="similarity must be given"):
         RKA(k=3)
     with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):

@@ -106,7 +106,7 @@ def test_nothing_to_assign():
     assert len(S3FD()(Priors.from_boxes(torch.zeros(0, 4)), target_of(torch.tensor([[0.0, 0, 1, 1]]))).gt) == 0
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments_are_named(unchecked):
     with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 'median'"):
         S3FD(n="median")
     with pytest.raises(ValueError, match=r"min_iou must lie in \[0, fg_thresh\], got 0.5 and 0.35"):

@@ -78,6 +78,6 @@ def test_nothing_to_assign():
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, True])
-def test_a_bad_k_is_named(k):
+def test_a_bad_k_is_named(k, unchecked):
     with pytest.raises(ValueError, match=f"k must be a whole number of at least 1, got {k}"):
         ASSIGNERS["topk"](k=k)

@@ -38,7 +38,7 @@ def test_arguments_of_every_kind_come_back(name, rule):
         assert repr(again) == repr(rule)
 
 
-def test_the_courses_values_hold_only_where_they_belong():
+def test_the_courses_values_hold_only_where_they_belong(unchecked):
     def noisy(**settings):
         return Recipe(assigner="noisy_anchors", **settings).rule()
 
