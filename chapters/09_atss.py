@@ -621,13 +621,12 @@ runs = {name: {keys[key]: 100 * run[key] for key in keys} for name, run in score
 plot.bars_by_size(ax, runs, ylabel="AP50 after 80 steps")
 plot.show(fig, alt=(
     "AP50 by object size after 80 steps with one detector and three ways to label. By IoU without a low-quality rule "
-    "it is near zero under 8 px and low elsewhere. By place and scale, and with ATSS, it is far higher from 8 px on, "
-    "and under 8 px ATSS is ahead of it, too."))
+    "it is near zero under 8 px and low elsewhere. By place and scale, and with ATSS, it is far higher from 8 px on."))
 
 # measured with seed 0 on two processors, AP50: 4 against 24 to 27 (FCOS) and 26 to 32 (ATSS); under 8 px: 0 against
 # 2 to 6 and 13 to 24
 assert all(scores[name]["AP50"] > 2 * scores["by IoU, no low-quality rule"]["AP50"] for name in list(scores)[1:])
-assert scores["ATSS"]["AP50_0-8"] > scores["by IoU, no low-quality rule"]["AP50_0-8"]
+assert scores["by IoU, no low-quality rule"]["AP50_0-8"] < 0.02
 
 # %% [markdown]
 # One detector, three ways to label: the same network finds next to nothing, or a good deal. So the paper's conclusion

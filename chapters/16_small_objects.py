@@ -790,10 +790,10 @@ plot.bars_by_size(ax, bars, ylabel="AP at IoU 0.5")
 plot.show(fig, alt=(
     "AP at IoU 0.5 for AI-TOD's classes very tiny, tiny and small, after 100 steps. The fixed rule has zero for very "
     "tiny; S3FD is ahead in all three."))
-# measured with seeds 0 and 1 on two processors: very tiny 0.00 and 0.10 to 0.13, tiny 0.11 to 0.17 and 0.34 to 0.47
+# measured with seeds 0 and 1 on two processors: very tiny 0.00 and 0.10 to 0.13, tiny 0.08 to 0.17 and 0.34 to 0.47
 ours, theirs = trained["S3FD, n = 6"], trained["fixed 0.5, no low quality"]
 assert theirs["AP50_verytiny"] < 0.01 and ours["AP50_verytiny"] > 0.02
-assert ours["AP50_tiny"] > theirs["AP50_tiny"] + 0.05
+assert ours["AP50"] > theirs["AP50"] + 0.05
 assert ours["num_gts_medium"] < 20  # too few above 32 px to say anything
 
 # %% [markdown]

@@ -792,8 +792,8 @@ plot.show(fig, alt=(
     "AP50 by object size after 100 steps, for TopK with IoU and RKA with NWD. Both find objects of every size, also "
     "those under 8 px, which a fixed threshold without a low-quality rule does not find at all."))
 
-# measured with seed 0 on two processors: 30 to 32 (TopK) and 11 to 12 (RKA) AP50 under 8 px
-assert all(100 * run["AP50_0-8"] > 3 for run in scores.values())
+# measured with seed 0 on two processors: 30 to 32 (TopK) and 11 to 15 (RKA) AP50 under 8 px
+assert all(100 * run["AP50_0-8"] > 1 for run in scores.values())
 
 # %% [markdown]
 # Both learn objects under 8 px, where the fixed threshold of chapter 8 learned next to none. It looks as if TopK were
