@@ -48,7 +48,7 @@ class Assignment:
     def ignored(self) -> Bool[Tensor, "*batch P"]:
         return self.gt == IGNORED
 
-    def class_targets(self, labels: Int[Tensor, "G"] | list[Int[Tensor, "G"]]) -> Int[Tensor, "*batch P"]:
+    def class_targets(self, labels: Int[Tensor, "G"] | list[Int[Tensor, "_"]]) -> Int[Tensor, "*batch P"]:
         """0 for background, -1 for ignored, label + 1 for positives.
 
         labels: the class of every ground truth, counted from 0; for a batch a list of one tensor an image.
@@ -62,7 +62,7 @@ class Assignment:
             raise ValueError(f"labels must be a list of {len(self.gt)} tensors, one an image of the batch")
         return torch.stack([_class_targets(gt, labels[i], f"labels[{i}]") for i, gt in enumerate(self.gt)])
 
-    def positives_per_gt(self, num_gts: int | list[int]) -> Int[Tensor, "G"] | list[Int[Tensor, "G"]]:
+    def positives_per_gt(self, num_gts: int | list[int]) -> Int[Tensor, "_"] | list[Int[Tensor, "_"]]:
         """How many priors each ground truth got: a tensor [num_gts], or for a batch a list of one tensor an image."""
         if self.gt.ndim == 1:
             if not isinstance(num_gts, int):
@@ -72,7 +72,7 @@ class Assignment:
             raise ValueError(f"num_gts must be a list of {len(self.gt)} counts, one an image of the batch")
         return [torch.bincount(gt[gt >= 0], minlength=n) for gt, n in zip(self.gt, num_gts, strict=True)]
 
-    def pairs(self) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]] | list[tuple[Int[Tensor, "n"], Int[Tensor, "n"]]]:
+    def pairs(self) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]] | list[tuple[Int[Tensor, "_"], Int[Tensor, "_"]]]:
         """(prior, gt) of the positives, by prior; for a batch a list of one such couple an image."""
         if self.gt.ndim == 1:
             prior = (self.gt >= 0).nonzero().squeeze(1)
