@@ -137,7 +137,7 @@ def _gathered(found: Found) -> Pairs:
     if isinstance(found, Pairs):
         return found
     if isinstance(found, tuple):
-        return Pairs(*(torch.cat([getattr(part, name) for part in found]) for name in ("prior", "gt", "value")))
+        return Pairs.join(found)
     return found()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -80,7 +79,7 @@ class MaxIoU(Assigner):
     def _chosen(self, pairs: Pairs, claim: Pairs) -> Pairs:
         """All pairs that pass the threshold, and the claims below it."""
         passed, below = pairs[pairs.value >= self.fg_thresh], claim[claim.value < self.fg_thresh]
-        return Pairs(*(torch.cat((getattr(passed, n), getattr(below, n))) for n in ("prior", "gt", "value")))
+        return Pairs.join((passed, below))
 
     def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"] | Int[Tensor, "m"]:
         """The pairs whose similarity equals the best of their ground truth exactly, ties by `low_quality_ties`."""

@@ -14,6 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from labelkit.assigners import ASSIGNERS
+from labelkit.assigners.ground_truths import FLAGS
 from labelkit.assignment import Assignment, Predictions
 from labelkit.detectors.door import check_targets
 from labelkit.detectors.loss_rule import LossRule
@@ -22,7 +23,7 @@ from labelkit.priors import Priors
 
 D = TypeVar("D", bound="Assigning")
 KEPT_SIZES = 16
-ASKED_OF_TARGETS = ("boxes", "labels", "iscrowd", "ignore")
+ASKED_OF_TARGETS = ("boxes", "labels", *FLAGS)
 
 
 class CachedAnchors(AnchorGenerator):

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labelkit.assigners.ground_truths import FLAGS
 from labelkit.boxes import check_boxes
 
 Fields = dict[str, np.ndarray]
-FLAGS = ("iscrowd", "ignore")
 
 
 def read(one: Mapping[str, Any], name: str, *, scored: bool) -> Fields:

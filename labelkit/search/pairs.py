@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,4 +37,9 @@ class Pairs:
         if not parts:
             nothing = torch.zeros(0, dtype=torch.int64, device=like.device)
             return cls(nothing, nothing, like.boxes.new_zeros(0))
+        return cls.join(parts)
+
+    @classmethod
+    def join(cls, parts: Sequence[Pairs]) -> Pairs:
+        """One after another; at least one."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "gt", "value")))

@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
+from labelkit.detectors.assigning import ASKED_OF_TARGETS
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
 from labelkit.training.sets import flagged
 
 Detections = list[dict[str, Tensor]]
-ASKED = ("boxes", "labels", "iscrowd", "ignore")  # what a detector reads of a target
 Scores = dict[str, float | None]
 
 
@@ -50,7 +50,7 @@ def positives_by_size(
     first = torch.utils.data.Subset(cast(Dataset, dataset), range(min(images, len(dataset))))
     with _mode(detector, training=True):
         for pictures, targets in DataLoader(first, batch_size, collate_fn=collate):
-            targets = [{key: target[key].to(device) for key in ASKED if key in target} for target in targets]
+            targets = [{key: target[key].to(device) for key in ASKED_OF_TARGETS if key in target} for target in targets]
             detector([picture.to(device) for picture in pictures], targets)
             assignment = detector.last_assignment
             assert assignment is not None  # the training forward has just made it

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from torchvision.transforms import v2
 
+from labelkit.assigners.ground_truths import FLAGS
 from labelkit.datasets import BoxDataset, CocoFolder, check_trainable, digits, find_layout, neon_trees, open_split
 from labelkit.datasets.layouts import Layout
 
@@ -57,12 +58,8 @@ def load(recipe: Recipe) -> tuple[BoxDataset, BoxDataset]:
 
 def flagged(target: Mapping[str, Any]) -> Bool[Tensor, "G"]:
     """Which boxes of a target are regions to ignore, by `iscrowd` or `ignore`, and no objects."""
-    marks = target.get("iscrowd", target.get("ignore"))
-    return (
-        torch.zeros(len(target["boxes"]), dtype=torch.bool, device=target["boxes"].device)
-        if marks is None
-        else marks.bool()
-    )
+    nowhere = torch.zeros(len(target["boxes"]), dtype=torch.bool, device=target["boxes"].device)
+    return torch.stack([nowhere, *(target[key] != 0 for key in FLAGS if target.get(key) is not None)]).any(dim=0)
 
 
 def _fold(data: str) -> int:

@@ -59,6 +59,8 @@ def test_regions_to_ignore_are_flagged_either_way():
     boxes = torch.zeros(2, 4)
     assert flagged({"boxes": boxes}).tolist() == [False, False]
     assert flagged({"boxes": boxes, "ignore": torch.tensor([True, False])}).tolist() == [True, False]
+    both = {"boxes": boxes, "iscrowd": torch.tensor([0, 1]), "ignore": torch.tensor([1, 0])}
+    assert flagged(both).tolist() == [True, True]  # as the assigners read it
 
 
 def test_training_images_are_mirrored_and_those_to_measure_on_are_not(parent):
