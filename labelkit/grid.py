@@ -66,6 +66,11 @@ class Grid:
         return (torch.maximum(self.origin.abs(), end.abs()) + half).amax(dim=0)[0] * _ROUNDINGS
 
     @cached_property
+    def margin(self) -> Float[Tensor, "M"]:
+        """The hair, and 0.01 px for what is computed with the centres."""
+        return self.hair + 0.01
+
+    @cached_property
     def smallest_side(self) -> int:
         """Rows or columns of the smallest level, whichever are fewer."""
         return int(torch.minimum(self.rows, self.columns).min())

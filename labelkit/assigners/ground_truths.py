@@ -90,10 +90,9 @@ def collect(targets: Sequence[Target], priors: Priors) -> GroundTruths:
     checked = [_checked(target, f"target[{i}]", priors) for i, target in enumerate(targets)]
     flat = _end_to_end([one.boxes for one in checked], priors)
     counts = tuple(len(one.boxes) for one in checked)
-    labels = None
-    if all(one.labels is not None for one in checked):
-        none = torch.zeros(0, dtype=torch.int64, device=priors.device)
-        labels = torch.cat([none, *(one.labels for one in checked if one.labels is not None)])
+    labels, known = None, [one.labels for one in checked if one.labels is not None]
+    if len(known) == len(checked):
+        labels = known[0] if len(known) == 1 else torch.cat([_no_labels(priors), *known])
     if all(one.flagged is None for one in checked):
         return GroundTruths(flat, labels, counts, len(priors))
     return _apart(GroundTruths(flat, labels, counts, len(priors)), [one.flagged for one in checked])
@@ -126,6 +125,10 @@ def _end_to_end(boxes: Sequence[Tensor], priors: Priors) -> Tensor:
     if flat.dtype != priors.boxes.dtype:
         flat = flat.to(torch.promote_types(flat.dtype, priors.boxes.dtype))
     return flat
+
+
+def _no_labels(priors: Priors) -> Tensor:
+    return torch.zeros(0, dtype=torch.int64, device=priors.device)
 
 
 class _Checked(NamedTuple):
@@ -163,7 +166,7 @@ def _check_labels(labels: object, name: str, count: int) -> Tensor:
     if count and int(labels.min()) < 0:
         index = int((labels < 0).nonzero()[0])
         raise ValueError(f"{name}[{index}] must be a class counted from 0, got {int(labels[index])}")
-    return labels
+    return labels.long()
 
 
 def _flagged(target: Mapping[str, object], name: str, boxes: Tensor) -> Tensor | None:

@@ -39,7 +39,8 @@ def around(
     """
     reach = torch.stack((reach_x, reach_y))
     place = center.T[:, :, None].to(reach.dtype)
-    wide = reach * (1 + 1e-5) + (0.01 + 1e-5 * place.abs()) + grid.hair
+    # 1.00001 reach + 0.00001 |place| + 0.01 + hair, in few calls: they are what a small image costs.
+    wide = torch.add(torch.add(grid.margin, place.abs(), alpha=1e-5), reach, alpha=1 + 1e-5)
     place = place - grid.origin
     low = (place - wide).div_(grid.stride).ceil_().clamp_(min=0)
     high = torch.minimum((place + wide).div_(grid.stride).floor_(), grid.last)
