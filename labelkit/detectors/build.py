@@ -1,6 +1,6 @@
 """The two detectors by name: a small one for the course's images, torchvision's ResNet-50 for real work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -44,9 +44,10 @@ def retinanet(
     Args:
         num_classes: classes without background; labels are 0 to num_classes - 1. May be left out with
             `weights="coco"` (91 columns, COCO's category ids).
-        backbone: "small" (strides 4, 8, 16; one square anchor of side `anchor_scale` x stride a cell; a head half as
-            deep as torchvision's; images keep their size unless `min_size`, `max_size` or `fixed_size` is given) or
-            "resnet50_fpn" (torchvision's, images resized to 800).
+        backbone: "small" (strides 4, 8, 16; one square anchor of side `anchor_scale` x stride in the middle of each
+            cell; a head half as deep as torchvision's; images keep their size unless `min_size`, `max_size` or
+            `fixed_size` is given) or "resnet50_fpn" (torchvision's, images resized to 800, anchors at the cells'
+            corners).
         assigner: any of `labelkit.assigners`; None is torchvision's own rule, with `fg_iou_thresh`, `bg_iou_thresh`
             or `proposal_matcher` where they are given. An assigner and one of those is a TypeError.
         weights: "coco" (the whole detector; the class layer starts anew when `num_classes` differs), "imagenet"
@@ -67,8 +68,7 @@ def retinanet(
     options: dict[str, Any] = {"min_size": min_size or 800} | kwargs
     if backbone == "small":
         pyramid = SmallPyramid()
-        sizes = tuple((anchor_scale * stride,) for stride in pyramid.strides)
-        generator = AnchorGenerator(sizes, ((1.0,),) * len(sizes))
+        generator = _in_mid_cell([anchor_scale * stride for stride in pyramid.strides], pyramid.strides)
         head = RetinaNetHead(pyramid.out_channels, 1, num_classes, norm_layer=small_norm)
         for branch in (head.classification_head, head.regression_head):
             branch.conv = branch.conv[:SMALL_CONVS]
@@ -101,7 +101,7 @@ def fcos(
     options: dict[str, Any] = {"min_size": min_size or 800} | kwargs
     if backbone == "small":
         pyramid = SmallPyramid()
-        generator = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+        generator = _in_mid_cell(pyramid.strides, pyramid.strides)
         head = FCOSHead(pyramid.out_channels, 1, num_classes)
         shape: dict[str, Any] = {"num_convs": SMALL_CONVS, "norm_layer": small_norm}
         head.classification_head = FCOSClassificationHead(pyramid.out_channels, 1, num_classes, **shape)
@@ -112,6 +112,17 @@ def fcos(
     if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
     return AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
+
+
+def _in_mid_cell(sizes: Sequence[float], strides: Sequence[int]) -> AnchorGenerator:
+    """One square a cell, centred on the cell's middle.
+
+    torchvision's stand on the cell's corner, so that a mirrored image has other labels; it knows no offset, and takes
+    any base boxes.
+    """
+    generator = AnchorGenerator(tuple((size,) for size in sizes), ((1.0,),) * len(sizes))
+    generator.cell_anchors = [base + stride / 2 for base, stride in zip(generator.cell_anchors, strides, strict=True)]
+    return generator
 
 
 def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:

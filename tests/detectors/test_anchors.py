@@ -7,7 +7,7 @@ import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from labelkit.assigners import MaxIoU
+from labelkit.assigners import ATSS, MaxIoU
 from labelkit.detectors import SmallPyramid, fcos, receptive_field_view, retinanet
 from labelkit.detectors.assigning import KEPT_SIZES, CachedAnchors
 from labelkit.priors import Priors
@@ -67,11 +67,28 @@ def test_without_an_image_there_are_no_priors_and_the_error_says_why():
         retinanet(1).anchor_generator.priors  # noqa: B018
 
 
+@pytest.mark.parametrize("build", [retinanet, fcos])
+def test_a_mirrored_image_has_mirrored_labels(build):
+    """The small detectors' anchors stand in the middle of their cells, as all of the course's do. On corners, where
+    torchvision puts them, a mirrored image has other labels."""
+    ((image,), (target,)) = batch([(64, 96)], [5])
+    mirrored = target["boxes"][:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([96, 0, 96, 0])
+    detector = build(3, assigner=ATSS()).train()
+    labels = []
+    for boxes in (target["boxes"], mirrored):
+        detector([image], [target | {"boxes": boxes}])
+        sizes = [(16, 24), (8, 12), (4, 6)]
+        levels = detector.last_assignment.gt[0].split([rows * columns for rows, columns in sizes])
+        labels.append([level.view(size) for level, size in zip(levels, sizes, strict=True)])
+    assert all(torch.equal(one.flip(1), other) for one, other in zip(*labels, strict=True))
+    assert sum(int((level >= 0).sum()) for level in labels[0]) > 5
+
+
 def test_receptive_fields_can_stand_in_for_the_anchors():
     fields = receptive_fields(SmallPyramid.layers)
     assert fields == (15, 39, 87)
     priors = Priors.from_torchvision(retinanet(1).anchor_generator.generator, (64, 96), [(16, 24), (8, 12), (4, 6)])
-    view, wanted = receptive_field_view(fields)(priors), rf_priors((64, 96), (4, 8, 16), fields, offset=0)
+    view, wanted = receptive_field_view(fields)(priors), rf_priors((64, 96), (4, 8, 16), fields)
     torch.testing.assert_close(view.boxes, wanted.boxes)
     torch.testing.assert_close(view.grid.width, wanted.grid.width)
 
@@ -92,7 +109,7 @@ def test_assignment_priors_follow_the_size_of_the_images(sizes):
     detector = retinanet(3, assigner=rule, assignment_priors=receptive_field_view(fields)).train()
     for size in sizes:
         detector(*batch([size], [2]))
-        wanted = rf_priors(size, (4, 8, 16), fields, offset=0)
+        wanted = rf_priors(size, (4, 8, 16), fields)
         torch.testing.assert_close(rule.seen[-1][0].boxes, wanted.boxes)
 
 
@@ -110,7 +127,7 @@ def test_assignment_priors_are_made_once_a_size_and_anew_for_another_assigner():
     rule = Recorder(MaxIoU(), [])
     detector.use_assigner(rule, receptive_field_view((8, 16, 32)))
     detector(*batch([(64, 64)], [2]))
-    assert len(made) == 1 and rule.seen[0][0].boxes[0].tolist() == [-2, -2, 2, 2]
+    assert len(made) == 1 and rule.seen[0][0].boxes[0].tolist() == [0, 0, 4, 4]
 
 
 def test_another_assigner_keeps_the_detectors_strides_and_its_generator():

@@ -118,7 +118,7 @@ def test_a_size_given_to_the_small_detector_is_not_swallowed(options):
         images, targets = batch([(96, 96)], [3])
         detector = build(3, **options).train()
         detector(images, targets)
-        assert detector.anchor_generator.priors.boxes.max() <= 64 + 16  # the padded image, and a box beyond it
+        assert detector.anchor_generator.priors.boxes.max() <= 64 + 24  # the padded image, and a box beyond it
         kept = build(3).train()
         kept(images, targets)
         assert len(kept.anchor_generator.priors) > len(detector.anchor_generator.priors)
