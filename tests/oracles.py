@@ -133,8 +133,11 @@ def fcos(
     regress_ranges=None,
     center_radius=None,
     closed_ranges=True,
+    min_side=None,
 ) -> Expected:
     """A point in a box (or in its centre square), on the level of its largest distance; the smallest wins.
+
+    min_side: sides floored to it for "in a box".
 
     `strides` has one entry a level. The similarity is the centre-ness, whose formula is not shared with the
     library: compare it within rounding.
@@ -147,12 +150,13 @@ def fcos(
     gt_centers = ((gts[:, :2] + gts[:, 2:]) / 2)[None] - points[:, None]
     offsets = gt_centers.abs().amax(2).tolist()
     ltrb = torch.cat([points[:, None] - gts[None, :, :2], gts[None, :, 2:] - points[:, None]], 2).tolist()
+    least = least_distances(points, gts, min_side)
     gt, similarity = [], []
     for p, level in enumerate(levels.tolist()):
         low, high = (rounded(end, gts) for end in regress_ranges[level])
         claims = {}
         for g in range(len(gts)):
-            inside = min(ltrb[p][g]) > 0
+            inside = least[p][g] > 0
             if center_radius is not None:
                 inside = inside and offsets[p][g] < center_radius * strides[level]
             reach = max(ltrb[p][g])
@@ -161,8 +165,19 @@ def fcos(
                 claims[g] = -areas[g]
         owner = best_of(claims) if claims else NEGATIVE
         gt.append(owner)
-        similarity.append(centerness(*ltrb[p][owner]) if claims else 0.0)
+        similarity.append(centerness(*ltrb[p][owner]) if claims and min(ltrb[p][owner]) > 0 else 0.0)
     return expected(gt, similarity)
+
+
+def least_distances(points: Tensor, gts: Tensor, min_side: float | None = None) -> list[list[float]]:
+    """[P, G]: from a point to the nearest side of a box, negative outside; short sides first floored to `min_side`."""
+    boxes = gts.clone()
+    for box in boxes:
+        for low, high in ((0, 2), (1, 3)):
+            if min_side is not None and box[high] - box[low] < min_side:
+                middle = (box[low] + box[high]) / 2
+                box[low], box[high] = middle - min_side / 2, middle + min_side / 2
+    return torch.cat([points[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - points[:, None]], 2).amin(2).tolist()
 
 
 def centerness(left: float, top: float, right: float, bottom: float) -> float:

@@ -15,3 +15,9 @@ def check_threshold(name: str, value: float) -> None:
     """A finite number above 0: at 0 every prior of the image would pass."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
+
+
+def check_min_side(value: float | None) -> None:
+    """None, or a finite length in pixels."""
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"min_side must be None or a positive length in pixels, got {value!r}")

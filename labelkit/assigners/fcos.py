@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from labelkit.assigners.arguments import check_min_side
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, within
+from labelkit.search.candidates import Pairs, floored, inside, within
 from labelkit.search.choosing import first_of
 
 
@@ -32,17 +33,22 @@ class FCOS(Assigner):
     regress_ranges: (low, high) in pixels for each level; None takes (8 s of the level below, 8 s of this level), open
         at both ends of the pyramid: 0 to 64, 64 to 128, ... for strides 8, 16, ... `Priors` must know its strides.
     center_radius: None (the paper) or 1.5 (the authors' improved code, torchvision, detectron2).
+    min_side: a side shorter than so many pixels is floored to it for "inside" alone, about the box's centre (what
+        Ultralytics calls STAL); ranges, radius and centre-ness see the box as it is.
     closed_ranges: True, both ends belong to the range (the authors, mmdet: 64 px belongs to two levels); False,
         neither does (torchvision, detectron2: 64 px belongs to no level).
 
-    `similarity` of a positive is its centre-ness (section 3.3). Points are the priors' centres, boxes will do too.
+    `similarity` of a positive is its centre-ness (section 3.3), 0 outside its box. Points are the priors' centres;
+    boxes will do too.
     """
 
     regress_ranges: Sequence[Sequence[float]] | None = None
     center_radius: float | None = None
     closed_ranges: bool = True
+    min_side: float | None = None
 
     def __post_init__(self) -> None:
+        check_min_side(self.min_side)
         if self.center_radius is not None and not self.center_radius > 0:
             raise ValueError(f"center_radius must be None or positive, got {self.center_radius}")
         for level, (low, high) in enumerate(self.regress_ranges or ()):
@@ -51,12 +57,14 @@ class FCOS(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         low, high, radius = self._level_limits(priors)
-        center, parts = centers(gts.boxes), []
+        center, shown, parts = centers(gts.boxes), floored(gts.boxes, self.min_side), []
         # Who may match: the points near enough to a ground truth on a level that can hold it.
         for prior, owner in within(priors, center, *self._reach(gts, low, high, radius)):
             point, level = priors.centers.index_select(0, prior), priors.levels.index_select(0, prior)
             distance = encode_ltrb(gts.boxes.index_select(0, owner), point)
             nearest, farthest = torch.aminmax(distance, dim=-1)
+            if self.min_side is not None:
+                nearest = encode_ltrb(shown.index_select(0, owner), point).amin(dim=-1)
             # Who is chosen: inside, central, of the right scale.
             chosen = (nearest > 0) & self._in_range(farthest, low.index_select(0, level), high.index_select(0, level))
             if self.center_radius is not None:
@@ -65,23 +73,24 @@ class FCOS(Assigner):
             # How well: centre-ness, for the loss; it plays no part in the choice.
             pairs = Pairs(prior.long(), owner.long(), nearest)[chosen]
             distance = distance.index_select(0, chosen.nonzero().squeeze(1))
-            parts.append(Pairs(pairs.prior, pairs.gt, centerness(distance)))
+            parts.append(Pairs(pairs.prior, pairs.gt, self._central(distance)))
         pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
         won = first_of(gts.slot(pairs), gts.slots, area(gts.boxes).index_select(0, pairs.gt), pairs.gt)
         return Steps(lambda: self._inside(priors, gts), pairs, pairs[won], bar=0.0)
 
-    @staticmethod
-    def _inside(priors: Priors, gts: GroundTruths) -> Pairs:
+    def _inside(self, priors: Priors, gts: GroundTruths) -> Pairs:
         """Every point inside a ground truth, on whatever level: of these the rule chooses. For `explain` only: most
         stand on levels of the wrong scale, where labels need no look."""
-        half = [(side[:, None] / 2).expand(-1, len(priors.level_sizes)) for side in sizes(gts.boxes)]
-        parts = []
-        for prior, owner in within(priors, centers(gts.boxes), *half):
-            distance = encode_ltrb(gts.boxes.index_select(0, owner), priors.centers.index_select(0, prior))
-            inside = (distance.amin(dim=-1) > 0).nonzero().squeeze(1)
-            parts.append(Pairs(prior[inside].long(), owner[inside].long(), centerness(distance[inside])))
-        return Pairs.cat(parts, priors)
+        pairs = inside(priors, gts.boxes, self.min_side)
+        distance = encode_ltrb(gts.boxes.index_select(0, pairs.gt), priors.centers.index_select(0, pairs.prior))
+        return Pairs(pairs.prior, pairs.gt, self._central(distance))
+
+    def _central(self, distance: Tensor) -> Tensor:
+        """Centre-ness, and 0 for a point that only the floored box holds."""
+        if self.min_side is None:
+            return centerness(distance)
+        return torch.where(distance.amin(dim=-1) > 0, centerness(distance.clamp(min=1e-9)), 0)
 
     def _in_range(self, farthest: Tensor, low: Tensor, high: Tensor) -> Tensor:
         if self.closed_ranges:
@@ -103,11 +112,13 @@ class FCOS(Assigner):
         return low, high, priors.boxes.new_tensor(radius)
 
     def _reach(self, gts: GroundTruths, low: Tensor, high: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """How far a point may be from the centre, [G, L] in x and y: half the box, the radius, and at |dx| the
-        farther side is |dx| + width / 2 away, which must not exceed `high`. No point sees more than the whole box.
+        """How far a point may be from the centre, [G, L] in x and y: half the (floored) box, the radius, and at |dx|
+        the farther side is |dx| + width / 2 away, which must not exceed `high`. No point sees more than that at the
+        border: of a box that isn't floored, the whole side.
         """
         width, height = (side[:, None] for side in sizes(gts.boxes))
-        too_small = torch.maximum(width, height) < low
-        reach_x = torch.minimum(torch.minimum(width / 2, high - width / 2), radius).masked_fill(too_small, -1)
-        reach_y = torch.minimum(torch.minimum(height / 2, high - height / 2), radius).masked_fill(too_small, -1)
+        wide, tall = (side[:, None] / 2 for side in sizes(floored(gts.boxes, self.min_side)))
+        too_small = torch.maximum(wide + width / 2, tall + height / 2) * (1 + 1e-5) < low
+        reach_x = torch.minimum(torch.minimum(wide, high - width / 2), radius).masked_fill(too_small, -1)
+        reach_y = torch.minimum(torch.minimum(tall, high - height / 2), radius).masked_fill(too_small, -1)
         return reach_x, reach_y

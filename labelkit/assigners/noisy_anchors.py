@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
+from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
@@ -75,8 +76,8 @@ class NoisyAnchors(Assigner):
         place = torch.empty(gts.slots, dtype=torch.int64, device=slot.device)
         place[gts.slot(positive)] = torch.arange(len(positive), device=slot.device)
         image = gts.image[positive.gt]
-        loc = as_double(iou(predictions.boxes[image, positive.prior], gts.boxes[positive.gt]))
-        cls = as_double(predictions.scores[image, positive.prior, cast(Tensor, gts.labels)[positive.gt]])
+        loc = as_double(overlaps(positive, gts, predictions))
+        cls = as_double(class_scores(positive, gts, predictions))
         if self.variant == "paper":
             label = self._blend(loc, cls)
             weight = self._blend(_steep(loc), _steep(cls)) ** self.gamma

@@ -1,7 +1,8 @@
-"""Candidates: who may match. The four ways of finding pairs that every assigner starts from.
+"""Candidates: who may match. The ways of finding pairs that every assigner starts from.
 
-`plausible`: alike enough, or among the k most similar. `within`: centres near each other. `nearest_per_level`: the k
-nearest centres of every level. `challengers`: all that may take a prior from its holder.
+`plausible`: alike enough, or among the k most similar. `within`: centres near each other; `inside`: of these, the
+centres inside a ground truth. `nearest_per_level`: the k nearest centres of every level. `challengers`: all that may
+take a prior from its holder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelkit.boxes import centers
+from labelkit.boxes import centers, encode_ltrb, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
@@ -27,7 +28,17 @@ from labelkit.search.windows import Windows
 
 SlotOf = Callable[[Tensor, Tensor], Tensor]  # (prior, gt) -> where that prior stands over the whole batch
 
-__all__ = ["Pairs", "Similarity", "challengers", "nearest_per_level", "needs_size", "plausible", "within"]
+__all__ = [
+    "Pairs",
+    "Similarity",
+    "challengers",
+    "floored",
+    "inside",
+    "nearest_per_level",
+    "needs_size",
+    "plausible",
+    "within",
+]
 
 
 def within(
@@ -59,6 +70,43 @@ def within(
             near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= near[1, owner, prior]
             gt, index = (near_x & near_y).nonzero(as_tuple=True)
             yield index + (start + prior.start), gt + owner.start
+
+
+def inside(
+    priors: Priors, gt: Float[Tensor, "G 4"], min_side: float | None = None, radius: float | None = None
+) -> Pairs:
+    """All pairs of a ground truth and a prior whose centre lies strictly inside it: min(l, t, r, b) > 0.
+
+    min_side: a side shorter than so many pixels is floored to it, about the box's centre, for this test only: what
+    Ultralytics calls STAL. radius: and strictly within so many strides of the box's centre, max(|dx|, |dy|).
+    The value of a pair is its least distance to a side, of the floored box.
+    """
+    center, shown = centers(gt), floored(gt, min_side)
+    half = [(side[:, None] / 2).expand(-1, len(priors.level_sizes)) for side in sizes(shown)]
+    near = None
+    if radius is not None:
+        near = radius * gt.new_tensor(priors.known_strides())
+        half = [torch.minimum(side, near) for side in half]
+    found = []
+    for prior, owner in within(priors, center, *half):
+        point = priors.centers.index_select(0, prior)
+        least = encode_ltrb(shown.index_select(0, owner), point).amin(dim=-1)
+        fits = least > 0
+        if near is not None:
+            offset = (point - center.index_select(0, owner)).abs().amax(dim=-1)
+            fits &= offset < near.index_select(0, priors.levels.index_select(0, prior))
+        found.append(Pairs(prior.long(), owner.long(), least)[fits])
+    return Pairs.cat(found, priors)
+
+
+def floored(gt: Float[Tensor, "G 4"], min_side: float | None) -> Float[Tensor, "G 4"]:
+    """The boxes with no side shorter than `min_side`, about the same centres; a side that is long enough is kept to
+    the bit."""
+    if min_side is None:
+        return gt
+    center, half = centers(gt).repeat(1, 2), gt.new_tensor([-1, -1, 1, 1]) * (min_side / 2)
+    short = torch.stack(sizes(gt), dim=1).repeat(1, 2) < min_side
+    return torch.where(short, center + half, gt)
 
 
 def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs:

@@ -12,7 +12,11 @@ from tests.assigners.paths import PATHS, path
 from tests.strategies import batches, scenes, target_of
 
 rules = st.builds(
-    FCOS, center_radius=st.sampled_from([None, 0.5, 1.5, 2.5]), closed_ranges=st.booleans(), regress_ranges=st.none()
+    FCOS,
+    center_radius=st.sampled_from([None, 0.5, 1.5, 2.5]),
+    closed_ranges=st.booleans(),
+    regress_ranges=st.none(),
+    min_side=st.sampled_from([None, 4.0, 8.0, 24.0]),
 )
 
 
@@ -79,3 +83,15 @@ def test_own_ranges_and_their_errors():
         FCOS(regress_ranges=((0, 10), (10, 5)))
     with pytest.raises(ValueError, match="center_radius must be"):
         FCOS(center_radius=0)
+    with pytest.raises(ValueError, match="min_side must be"):
+        FCOS(min_side=0)
+
+
+def test_the_floor_is_for_the_inside_test_alone():
+    """A 2 px object between the points of stride 8 has none inside; floored to 8 px it has one, outside its box."""
+    priors = Priors.points((32, 32), (8,))
+    target = target_of(torch.tensor([[14.0, 14, 16, 16], [24, 0, 32, 8]]))
+    assert FCOS()(priors, target).positives_per_gt(2).tolist() == [0, 1]
+    answer = FCOS(min_side=8)(priors, target)
+    assert answer.positives_per_gt(2).tolist() == [1, 1]
+    assert answer.similarity[answer.gt == 0].tolist() == [0] and answer.similarity[answer.gt == 1].tolist() == [1]
