@@ -2,6 +2,8 @@
 
     import labelkit_course as course
     course.check("05.2", my_function)     passed, not yet, blank, or your traceback
+    course.case("05.2")                   the inputs for which it was not right
+    course.predict("05.5", guess, reveal) what happens, once you have guessed it
     course.hint("05.2")                   three hints, one at a time
     course.solution("05.2")               one answer
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
@@ -16,17 +18,23 @@ from labelkit.lazy import attach
 
 if TYPE_CHECKING:
     from labelkit_course.answers import assigner, use
-    from labelkit_course.checking import check, hint, preview, solution
-    from labelkit_course.exercise import Exercise, Wrong, compare, todo
+    from labelkit_course.checking import case, check, hint, predict, preview, solution
+    from labelkit_course.exercise import GIVEN, Exercise, Wrong, compare, todo
     from labelkit_course.report import reset, status
+    from labelkit_course.values import expect, factor
 
 __all__ = [
+    "GIVEN",
     "Exercise",
     "Wrong",
     "assigner",
+    "case",
     "check",
     "compare",
+    "expect",
+    "factor",
     "hint",
+    "predict",
     "preview",
     "reset",
     "solution",
@@ -39,11 +47,16 @@ __getattr__ = attach(
     __name__,
     {
         "Exercise": "labelkit_course.exercise",
+        "GIVEN": "labelkit_course.exercise",
         "Wrong": "labelkit_course.exercise",
         "assigner": "labelkit_course.answers",
+        "case": "labelkit_course.checking",
         "check": "labelkit_course.checking",
         "compare": "labelkit_course.exercise",
+        "expect": "labelkit_course.values",
+        "factor": "labelkit_course.values",
         "hint": "labelkit_course.checking",
+        "predict": "labelkit_course.checking",
         "preview": "labelkit_course.checking",
         "reset": "labelkit_course.report",
         "solution": "labelkit_course.checking",

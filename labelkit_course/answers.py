@@ -21,8 +21,8 @@ from labelkit.assignment import Assignment, Predictions
 from labelkit.priors import Priors
 from labelkit.similarity import iou
 from labelkit_course import chapter, progress, registry
-from labelkit_course.checking import evaluate
 from labelkit_course.exercise import Exercise
+from labelkit_course.judging import evaluate
 from labelkit_course.message import Message, show
 
 _taken: dict[str, Callable] = {}  # exercise id -> the learner's function

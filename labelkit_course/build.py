@@ -113,19 +113,24 @@ def source_problems(path: Path) -> list[str]:
         if not cell.source.strip():
             faults.append(f"{where} is empty")
             continue
-        try:
-            ast.parse(cell.source)
-        except SyntaxError as error:
-            faults.append(f"{where} is not plain Python (no magics, no !): {error.msg}")
-        if len(cell.source.splitlines()) > LONGEST_CELL:
+        forms = {chapter.exercise_form(cell.source), chapter.solution_form(cell.source)}
+        for form in forms:
+            try:
+                ast.parse(form)
+            except SyntaxError as error:
+                faults.append(f"{where} is not plain Python (no magics, no !): {error.msg}")
+        if max(len(form.splitlines()) for form in forms) > LONGEST_CELL:
             faults.append(f"{where} is longer than {LONGEST_CELL} lines")
         for tag in REFUSED_TAGS & set(cell.metadata.get("tags", [])):
             faults.append(f"{where} has the tag {tag}")
         if "NBVAL_" in cell.source:
             faults.append(f"{where} has an NBVAL comment: mark a compared cell with the tag nbval-check-output")
         marks = cell.source.count("# BEGIN SOLUTION"), cell.source.count("# END SOLUTION")
-        if marks != (len(chapter.REGION.findall(cell.source)),) * 2:
+        regions = list(chapter.REGION.finditer(cell.source))
+        if marks != (len(regions),) * 2:
             faults.append(f"{where} has a solution mark without its partner")
+        if cell.source.count("# BEGIN GIVEN") != sum(region["given"] is not None for region in regions):
+            faults.append(f"{where} has a BEGIN GIVEN that no comments and BEGIN SOLUTION follow")
     return faults
 
 
@@ -153,13 +158,14 @@ def drift(path: Path) -> list[str]:
 
 def leaks(path: Path, raw: str) -> list[str]:
     """Solutions that can be read in the exercise form: a mark left over, or a whole answer standing in some cell."""
-    faults = ["a solution mark is left in the notebook"] if "BEGIN SOLUTION" in raw else []
+    marks = ("BEGIN SOLUTION", "BEGIN GIVEN")
+    faults = ["a solution mark is left in the notebook"] if any(mark in raw for mark in marks) else []
     visible = "\n".join(cell.source for cell in nbformat.reads(raw, as_version=4).cells)
     visible = _squeezed(visible)
     for cell in chapter.cells(path):
         for match in chapter.REGION.finditer(cell.source):
             answer = _squeezed(match["code"])
-            if len(answer) > 60 and answer in visible:
+            if (len(answer) > 60 or match["given"]) and answer in visible:
                 faults.append(f"the answer of {match['id']} can be read in the notebook")
     return faults
 

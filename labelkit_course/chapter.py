@@ -1,7 +1,10 @@
 """Reads a chapter's source (percent format) and turns it into its two forms.
 
 A solution stands between `# BEGIN SOLUTION 05.2` and `# END SOLUTION`. The exercise form has
-`course.todo("05.2")` there instead; the solution form keeps the code and drops the two marks.
+`course.todo("05.2")` there instead; the solution form keeps the code and drops the marks.
+
+Where the reader is given something to start from (code with a bug in it, `answer = {"A": ..., "B": ...}`), it stands
+before the solution, after `# BEGIN GIVEN`, each line a comment. The exercise form has it, uncommented, in place of all.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 REGION = re.compile(
+    r"(?:^[ \t]*# BEGIN GIVEN[ \t]*\n(?P<given>(?:^[ \t]*#.*\n)+?))?"
     r"^(?P<indent>[ \t]*)# BEGIN SOLUTION (?P<id>\d\d\.\d+)[ \t]*\n"
     r"(?P<code>.*?)"
     r"^[ \t]*# END SOLUTION[ \t]*$",
@@ -53,7 +57,14 @@ def cells(path: Path) -> list[NotebookNode]:
 
 
 def exercise_form(code: str) -> str:
-    return REGION.sub(lambda m: f'{m["indent"]}course.todo("{m["id"]}")  # your code here', code)
+    return REGION.sub(_start, code)
+
+
+def _start(region: re.Match[str]) -> str:
+    """What the reader finds in place of a solution."""
+    if region["given"] is None:
+        return f'{region["indent"]}course.todo("{region["id"]}")  # your code here'
+    return re.sub(r"^([ \t]*)# ?", r"\1", region["given"], flags=re.MULTILINE).rstrip("\n")
 
 
 def solution_form(code: str) -> str:
@@ -69,39 +80,42 @@ def solution_text(exercise_id: str) -> str:
     raise ValueError(f"No chapter holds a solution {exercise_id}.")
 
 
-def reference(exercise_id: str) -> Callable:
-    """The function of the solution form."""
+def reference(exercise_id: str) -> Any:
+    """The answer of the solution form: a function, or a value."""
     return _answer(exercise_id, solution_form)
 
 
-def stub(exercise_id: str) -> Callable:
-    """The function of the exercise form, as a learner first meets it."""
+def stub(exercise_id: str) -> Any:
+    """The answer of the exercise form, as a learner first meets it."""
     return _answer(exercise_id, exercise_form)
 
 
-def _answer(exercise_id: str, form: Callable[[str], str]) -> Callable:
+def _answer(exercise_id: str, form: Callable[[str], str]) -> Any:
     for cell in cells(source_of(exercise_id.split(".")[0])):
         if cell.cell_type == "code" and _mark(exercise_id) in cell.source:
             return run(exercise_id, form(cell.source))
     raise ValueError(f"No chapter holds a solution {exercise_id}.")
 
 
-def run(exercise_id: str, code: str) -> Callable:
-    """Run an answer's code alone, after what `surroundings` allows it, and return the function it defines."""
+def run(exercise_id: str, code: str) -> Any:
+    """Run an answer's code alone, after what `surroundings` allows it, and return the function or value it defines."""
     namespace = surroundings(exercise_id)
     exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
-    return namespace[function_name(code)]
+    return namespace[answer_name(code)]
 
 
 def _mark(exercise_id: str) -> str:
     return f"# BEGIN SOLUTION {exercise_id}\n"
 
 
-def function_name(code: str) -> str:
-    """The last function that a cell defines: an exercise's cell has one answer, perhaps with helpers before it."""
-    names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+def answer_name(code: str) -> str:
+    """The last function or class that a cell defines, perhaps with helpers before it; or else its last variable."""
+    body = ast.parse(code).body
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    targets = [node.targets[0] for node in body if isinstance(node, ast.Assign)]
+    names = names or [target.id for target in targets if isinstance(target, ast.Name)]
     if not names:
-        raise ValueError("An exercise's cell must define a function.")
+        raise ValueError("An exercise's cell must define a function, or give a name to a value.")
     return names[-1]
 
 

@@ -1,101 +1,17 @@
-"""`check`, `hint` and `solution`: what a learner calls. None of them ever raises for a learner."""
+"""`check`, `predict`, `hint` and `solution`: what a learner calls. None of them ever raises for a learner."""
 
-import linecache
 import os
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from labelkit import plot
 from labelkit_course import chapter, progress, registry
-from labelkit_course.exercise import Blank, Exercise, Wrong, describe
+from labelkit_course.exercise import FUNCTIONS, Exercise, describe
+from labelkit_course.judging import Outcome, copied, evaluate
 from labelkit_course.message import Message, show
 
-ENGINE = str(Path(__file__).parent)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What checking one answer came to: a state of `progress.STATES`, a sentence, perhaps a picture."""
-
-    state: str
-    text: str = ""
-    draw: Callable[[], Any] | None = None
-
-
-def evaluate(exercise: Exercise, answer: Any) -> Outcome:
-    """Run the exercise's tests on an answer, up to the first that fails. Shows nothing, records nothing."""
-    if not callable(answer):
-        return Outcome("error", f"check needs your function itself, without brackets; it got {describe(answer)}.")
-    for test in exercise.tests:
-        call = _Recorder(answer)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                test(call)
-        except Blank:
-            return Outcome("blank")
-        except Wrong as wrong:
-            return Outcome("not yet", wrong.message, wrong.draw)
-        except Exception as error:
-            return Outcome("error", call.explain(error))
-    return Outcome("passed")
-
-
-class _Recorder:
-    """The learner's function, remembering its last call. It gets copies: what it spoils spoils no test."""
-
-    def __init__(self, answer: Callable):
-        self.answer, self.called_with, self.returned = answer, "", False
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        shown = [describe(arg) for arg in args] + [f"{name}={describe(arg)}" for name, arg in kwargs.items()]
-        self.called_with = f"{getattr(self.answer, '__name__', 'your function')}({', '.join(shown)})"
-        self.returned = False
-        given, named = _copied(args), _copied(kwargs)
-        result = self.answer(*given, **named)
-        self.returned = True
-        if not _same(args, given) or not _same(kwargs, named):
-            raise Wrong(f"Your function changed what it was given. Work on a new tensor.\n    {self.called_with}")
-        return result
-
-    def explain(self, error: Exception) -> str:
-        """The learner's own traceback, and the call that led to it."""
-        if self.returned:
-            return f"Your answer can't be compared: {error}\n    {self.called_with}"
-        summary = traceback.TracebackException.from_exception(error)
-        own = [frame for frame in summary.stack if not frame.filename.startswith(ENGINE)]
-        summary.stack = traceback.StackSummary.from_list(own)
-        for frame in own:
-            if frame.filename not in linecache.cache:
-                linecache.checkcache(frame.filename)
-        return "".join(summary.format()).rstrip() + f"\n\nThe call was\n    {self.called_with}"
-
-
-def _copied(value: Any) -> Any:
-    """Copies of all tensors, but of those that a test asks for gradients."""
-    if isinstance(value, Tensor):
-        return value if value.requires_grad else value.clone()
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
-    return value
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return True
+_failing: dict[str, Mapping[str, Any]] = {}  # exercise id -> the inputs for which the last answer was not right
 
 
 def check(exercise_id: str, answer: Any) -> None:
@@ -103,15 +19,64 @@ def check(exercise_id: str, answer: Any) -> None:
 
     LABELKIT_EXPECT=blank or =pass, set while tests run the chapters, makes every other outcome an AssertionError.
     """
-    expected = os.environ.get("LABELKIT_EXPECT")
+    exercise = _find(exercise_id)
+    if exercise is not None:
+        _show(exercise, _recorded(exercise, answer))
+
+
+def predict(exercise_id: str, guess: Any, reveal: Callable[[], Any]) -> None:
+    """Keep a guess, then run `reveal`, which shows what really happens, and say how the guess stands.
+
+    While the guess is blank (`...`) nothing is revealed. The first guess is the one that counts: a wrong one is
+    committed, not failed. `reveal` takes nothing and draws, prints, or returns something to print.
+    """
     exercise = _find(exercise_id)
     if exercise is None:
         return
-    outcome = evaluate(exercise, answer)
-    if expected and outcome.state != {"pass": "passed"}.get(expected, expected):
-        raise AssertionError(f"{exercise_id} should read {expected!r} here; it reads {outcome.state!r}. {outcome.text}")
-    progress.record_check(exercise_id, outcome.state)
+    if exercise.kind != "P":
+        raise ValueError(f"Exercise {exercise_id} is no prediction: course.check takes its answer.")
+    outcome = _recorded(exercise, guess)
+    if outcome.state in ("passed", "committed"):
+        print(f"You predict {describe(guess)}.")
+        shown = reveal()
+        if shown is not None:
+            print(describe(shown) if not isinstance(shown, str) else shown)
     _show(exercise, outcome)
+
+
+def case(exercise_id: str) -> dict[str, Any]:
+    """The inputs for which the last answer checked was not right: `my_function(**course.case("09.3"))` is that call.
+
+    Copies: they may be changed. Kept for this session; nothing kept is said, and an empty dict.
+    """
+    if exercise_id not in _failing and _find(exercise_id) is not None:
+        text = "course.check keeps the inputs of an answer that is not right, until the kernel stops."
+        show(Message("blank", f"{exercise_id}: no failing case is kept", text))
+    return copied(dict(_failing.get(exercise_id, {})))
+
+
+def _recorded(exercise: Exercise, answer: Any) -> Outcome:
+    """Evaluate, hold the outcome to LABELKIT_EXPECT where tests run the chapters, and record it."""
+    outcome = evaluate(exercise, answer)
+    guess = ""
+    if exercise.kind == "P" and outcome.state in ("not yet", "passed"):
+        guess = describe(answer)
+    _hold(exercise, outcome)
+    if guess and outcome.state == "not yet":
+        outcome = replace(outcome, state="committed")
+    progress.record_check(exercise.id, outcome.state, guess)
+    return outcome
+
+
+def _hold(exercise: Exercise, outcome: Outcome) -> None:
+    """Raise where tests run a chapter and a check reads what it should not."""
+    expected = os.environ.get("LABELKIT_EXPECT")
+    wanted = ["passed" if expected == "pass" else expected]
+    if expected == "blank" and exercise.kind == "B":  # the code as given, which has to fail
+        wanted = ["not yet", "error"]
+    if expected and outcome.state not in wanted:
+        said = f"{exercise.id} should read {expected!r} here; it reads {outcome.state!r}. {outcome.text}"
+        raise AssertionError(said)
 
 
 def preview(exercise_id: str, answer: Any) -> None:
@@ -134,20 +99,41 @@ def _find(exercise_id: str) -> Exercise | None:
 
 
 def _show(exercise: Exercise, outcome: Outcome) -> None:
+    if outcome.state == "passed":
+        _failing.pop(exercise.id, None)
+    elif outcome.inputs:
+        _failing[exercise.id] = outcome.inputs
     show(_message(exercise, outcome))
     if outcome.draw is not None:
         _draw(outcome.draw, outcome.text)
 
 
 def _message(exercise: Exercise, outcome: Outcome) -> Message:
-    name, hint = f"{exercise.id} {exercise.title}", f'course.hint("{exercise.id}") gives a hint.'
+    name, after = f"{exercise.id} {exercise.title}", []
+    if exercise.hints:
+        after.append(f'course.hint("{exercise.id}") gives a hint.')
+    if outcome.inputs:
+        after.append(f'course.case("{exercise.id}") returns these inputs.')
+    if exercise.kind == "P" and outcome.state in ("passed", "committed"):
+        return _of_prediction(exercise, outcome)
     if outcome.state == "passed":
         return Message("passed", f"{name}: passed", after=f'course.solution("{exercise.id}") shows ours.')
     if outcome.state == "blank":
-        return Message("blank", f"{name}: blank", after=f"Stuck? {hint}")
+        if exercise.kind == "P":
+            after.insert(0, "Write your guess and run this again: then it shows what happens.")
+        return Message("blank", f"{name}: blank", outcome.text, " ".join(after))
     if outcome.state == "error":
-        return Message("error", f"{name}: your code stopped", outcome.text, hint)
-    return Message("not yet", f"{name}: not yet", outcome.text, hint)
+        title = f"{name}: your code stopped" if exercise.kind in FUNCTIONS else f"{name}: no answer yet"
+        return Message("error", title, outcome.text, " ".join(after))
+    return Message("not yet", f"{name}: not yet", outcome.text, " ".join(after))
+
+
+def _of_prediction(exercise: Exercise, outcome: Outcome) -> Message:
+    """How a guess stands, and the first one, if that was another."""
+    first = progress.read().get(exercise.id, {}).get("guess", "")
+    after = f"Your first guess was {first}." if first else ""
+    title = f"{exercise.id} {exercise.title}: {'as you said' if outcome.state == 'passed' else 'committed'}"
+    return Message(outcome.state, title, outcome.text, after)
 
 
 def _draw(draw: Callable[[], Any], text: str) -> None:
@@ -160,19 +146,29 @@ def _draw(draw: Callable[[], Any], text: str) -> None:
 
 
 def hint(exercise_id: str) -> None:
-    """The next of three hints; after the third, all of them again."""
+    """The next hint; after the last, all of them again."""
     exercise = _find(exercise_id)
     if exercise is None:
         return
-    seen = min(progress.read().get(exercise_id, {}).get("hints", 0) + 1, 3)
+    number = len(exercise.hints)
+    if not number:
+        show(
+            Message(
+                "hint",
+                f"{exercise_id} {exercise.title} has no hints",
+                "A guess costs nothing: what happens is the hint.",
+            )
+        )
+        return
+    seen = min(progress.read().get(exercise_id, {}).get("hints", 0) + 1, number)
     progress.record(exercise_id, hints=seen)
     more = (
         f'course.hint("{exercise_id}") again gives the next.'
-        if seen < 3
+        if seen < number
         else (f'That was the last hint. course.solution("{exercise_id}") shows the answer.')
     )
-    text = "\n".join(f"{number}. {line}" for number, line in enumerate(exercise.hints[:seen], 1))
-    show(Message("hint", f"{exercise_id} {exercise.title}: hint {seen} of 3", text, more))
+    text = "\n".join(f"{i}. {line}" for i, line in enumerate(exercise.hints[:seen], 1))
+    show(Message("hint", f"{exercise_id} {exercise.title}: hint {seen} of {number}", text, more))
 
 
 def solution(exercise_id: str) -> None:

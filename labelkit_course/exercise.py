@@ -1,4 +1,7 @@
-"""What an exercise is, and the vocabulary its tests are written in: `Exercise`, `Wrong`, `compare`, `todo`."""
+"""What an exercise is, and the vocabulary its tests are written in: `Exercise`, `Wrong`, `compare`, `todo`.
+
+`expect`, for answers that are values, is in values.py.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,19 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+KINDS = {
+    "I": "implement",
+    "B": "find the bug",
+    "P": "predict",
+    "C": "choose",
+    "L": "place",
+    "M": "compare",
+    "X": "project",
+}
+FUNCTIONS = "IB"  # kinds whose answer is a function; a project's may be anything, the others' are values
+WITH_HINTS = "IBX"  # kinds that need the three hints; the others may have fewer
+GIVEN = "the code given in the chapter"  # stands for it among the mutants of a B exercise, as the first
 
 
 class Blank(NotImplementedError):
@@ -23,11 +39,12 @@ class Wrong(Exception):
 
     `message` says what is wrong with which input, and never what the right answer is.
     `draw`, if given, takes nothing and returns a matplotlib Figure: the wrong answer beside the right one.
+    `inputs` are what shows it, by name; of a function, the engine knows what it was called with last.
     """
 
-    def __init__(self, message: str, draw: Callable[[], Any] | None = None):
+    def __init__(self, message: str, draw: Callable[[], Any] | None = None, inputs: Mapping[str, Any] | None = None):
         super().__init__(message)
-        self.message, self.draw = message, draw
+        self.message, self.draw, self.inputs = message, draw, dict(inputs or {})
 
 
 @dataclass(frozen=True)
@@ -42,16 +59,20 @@ class Exercise:
     title: str
     difficulty: int  # 1 (a line, told in the text) to 5 (think before you type)
     minutes: int
-    hints: tuple[str, str, str]  # from a push in the right direction to nearly the code
-    tests: Sequence[Callable[[Callable], None]]  # each takes the learner's function; raises Wrong
-    mutants: Mapping[str, tuple[Callable, str]]  # name -> (a wrong answer, text its message must contain)
+    hints: tuple[str, ...]  # three, from a push in the right direction to nearly the code; see WITH_HINTS
+    tests: Sequence[Callable[[Any], None]]  # each takes the learner's function, or value; raises Wrong
+    mutants: Mapping[str, tuple[Any, str]]  # name -> (a wrong answer, text its message must contain)
+    kind: str = "I"  # one of KINDS
+    also_right: Sequence[Any] = ()  # right answers beside the reference; C needs one
     provides: str = ""  # registry name of the assigner that a passed answer can stand in for (`course.use`)
     adapt: Callable[[Callable, dict], Any] | None = None  # (learner's function, arguments) -> assigner
 
     def __post_init__(self) -> None:
         if not 1 <= self.difficulty <= 5:
             raise ValueError(f"difficulty of {self.id} must be 1 to 5, got {self.difficulty}")
-        if len(self.hints) != 3:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind of {self.id} must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if len(self.hints) > 3 or (len(self.hints) < 3 and self.kind in WITH_HINTS):
             raise ValueError(f"{self.id} needs three hints, got {len(self.hints)}")
 
     @property
@@ -72,20 +93,20 @@ def compare(
 
     `case` is the sentence that names the situation ("Boxes that only touch do not overlap"), `inputs` what the
     learner's function was called with. The message shows both and what came back, never `want`. `draw` is kept for
-    an answer of the right kinds and shapes: others are told, not drawn.
+    an answer of the right kinds, which may be longer or shorter than `want`: others are told, not drawn.
     """
     difference = _difference(got, want, atol)
     if difference:
         shown = "\n".join(f"    {name} = {describe(value)}" for name, value in inputs.items())
-        raise Wrong(f"{case}.\n{shown}\n{difference}", draw if _same_form(got, want) else None)
+        raise Wrong(f"{case}.\n{shown}\n{difference}", draw if _same_form(got, want) else None, inputs)
 
 
 def _same_form(got: Any, want: Any) -> bool:
-    """Whether an answer can be drawn where the right one can: the same kinds and shapes throughout."""
+    """Whether an answer can be drawn where the right one can: the same kinds throughout, and shapes but for length."""
     if isinstance(want, Tensor):
-        return isinstance(got, Tensor) and got.shape == want.shape
+        return isinstance(got, Tensor) and got.ndim == want.ndim and got.shape[1:] == want.shape[1:]
     if isinstance(want, list | tuple):
-        return isinstance(got, list | tuple) and len(got) == len(want) and all(map(_same_form, got, want))
+        return isinstance(got, list | tuple) and all(map(_same_form, got, want))
     return got is not None
 
 

@@ -9,6 +9,7 @@ MARKS = {  # state -> mark, colour (Okabe and Ito's, which colour-blind readers 
     "passed": ("✓", "#009E73"),
     "not yet": ("✗", "#E69F00"),
     "error": ("!", "#D55E00"),
+    "committed": ("●", "#0072B2"),
     "blank": ("○", "#8a8a8a"),
     "hint": ("→", "#0072B2"),
 }

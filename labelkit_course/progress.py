@@ -12,7 +12,8 @@ from typing import Any
 
 from labelkit_course import paths
 
-STATES = ("blank", "error", "not yet", "passed")
+STATES = ("blank", "error", "not yet", "committed", "passed")  # committed: a prediction that was not right
+KEPT = ("committed", "passed")  # states that no later check changes
 EDITION = 2
 MOVED = {"13": "16", "14": "17", "15": "18"}  # chapter in the first edition -> its number since the second
 
@@ -77,11 +78,16 @@ def record(exercise_id: str, **changes: Any) -> None:
     _write(records)
 
 
-def record_check(exercise_id: str, state: str) -> None:
-    """Count an attempt (a blank is none) and keep the first day it passed; a pass is never taken back."""
+def record_check(exercise_id: str, state: str, guess: str = "") -> None:
+    """Count an attempt (a blank is none) and keep the first day it passed; a pass is never taken back.
+
+    Of a prediction the first `guess` is kept, and with it how that stood: the next one may know the answer.
+    """
     before = read().get(exercise_id, {})
-    changes = {"attempts": before.get("attempts", 0) + (state != "blank")}
-    if before.get("state") != "passed":
+    changes: dict[str, Any] = {"attempts": before.get("attempts", 0) + (state != "blank")}
+    if guess:
+        changes["guess"] = before.get("guess", guess)
+    if before.get("state") not in KEPT:
         changes["state"] = state
         if state == "passed":
             changes["passed_on"] = date.today().isoformat()

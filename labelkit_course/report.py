@@ -2,23 +2,28 @@
 
 from labelkit_course import progress, registry
 from labelkit_course.answers import forget
+from labelkit_course.exercise import KINDS
 from labelkit_course.message import Message, show
 
 
 def table() -> str:
-    """One line an exercise: state, attempts, hints, whether the answer was looked at."""
-    records, lines, done, total = progress.read(), [], 0, 0
+    """One line an exercise: state, kind, attempts, hints, the first guess, whether the answer was looked at."""
+    records, lines, done, guessed, total = progress.read(), [], 0, 0, 0
     for exercise in registry.every():
         record = records.get(exercise.id, {})
         state = record.get("state", "blank")
-        total, done = total + 1, done + (state == "passed")
+        total, done, guessed = total + 1, done + (state == "passed"), guessed + (state == "committed")
         notes = [
-            f"{record['attempts']} tries" if record.get("attempts", 0) > 1 else "",
-            f"{record['hints']} of 3 hints" if record.get("hints") else "",
+            f"first guess {record['guess']}" if record.get("guess") else "",
+            f"{record['attempts']} tries" if record.get("attempts", 0) > 1 and not record.get("guess") else "",
+            f"{record['hints']} of {len(exercise.hints)} hints" if record.get("hints") else "",
             "answer seen" if record.get("solution_seen") else "",
         ]
-        lines.append(f"{exercise.id:6}{state:9}{exercise.title:44} {', '.join(filter(None, notes))}".rstrip())
-    return "\n".join([*lines, f"{done} of {total} exercises passed."])
+        kind = KINDS[exercise.kind]
+        line = f"{exercise.id:6}{state:11}{kind:14}{exercise.title:44} {', '.join(filter(None, notes))}"
+        lines.append(line.rstrip())
+    predictions = f", {guessed} predictions committed" if guessed else ""
+    return "\n".join([*lines, f"{done} of {total} exercises passed{predictions}."])
 
 
 def status() -> None:

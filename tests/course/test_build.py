@@ -72,6 +72,66 @@ def test_the_forms_differ_in_the_region_only(path):
     assert "SOLUTION" not in nbformat.writes(exercise) + nbformat.writes(solution)
 
 
+GIVEN = '''
+# %%
+# BEGIN GIVEN
+# def their_sum(values):
+#     """The sum."""
+#     # the last one too
+#     return sum(values[:-1])
+# BEGIN SOLUTION 00.2
+def their_sum(values):
+    """The sum."""
+    return sum(values)
+# END SOLUTION
+
+# %%
+# BEGIN GIVEN
+# my_guess = {"A": ..., "B": ...}
+# BEGIN SOLUTION 00.3
+my_guess = {"A": 2, "B": 4}
+# END SOLUTION
+'''
+
+
+def test_given_text_stands_in_place_of_the_solution(path):
+    path.write_text(SOURCE + GIVEN)
+    assert build.source_problems(path) == []
+    exercise, solution = build.notebook(path), build.solution_notebook(path)
+    given = 'def their_sum(values):\n    """The sum."""\n    # the last one too\n    return sum(values[:-1])'
+    assert [cell.source for cell in exercise.cells[-2:]] == [given, 'my_guess = {"A": ..., "B": ...}']
+    assert solution.cells[-1].source == 'my_guess = {"A": 2, "B": 4}'
+    assert "GIVEN" not in nbformat.writes(exercise) + nbformat.writes(solution)
+    written(path, exercise)
+    assert build.drift(path) == []
+
+
+def test_given_text_inside_a_function_keeps_its_place(path):
+    given = (
+        "        # BEGIN GIVEN\n        # if x > 9:\n        #     x = 9\n        # return x\n        # BEGIN SOLUTION"
+    )
+    path.write_text(SOURCE.replace("        # BEGIN SOLUTION", given))
+    assert (
+        build.notebook(path)
+        .cells[2]
+        .source.endswith("    if x:\n        if x > 9:\n            x = 9\n        return x")
+    )
+    assert chapter.stub("00.1")(20) == 9 and chapter.reference("00.1")(3) == 12
+
+
+def test_an_answer_may_be_a_value(path):
+    path.write_text(SOURCE + GIVEN)
+    assert chapter.reference("00.3") == {"A": 2, "B": 4} and chapter.stub("00.3") == {"A": ..., "B": ...}
+    assert chapter.reference("00.2")([1, 2]) == 3 and chapter.stub("00.2")([1, 2]) == 1
+    assert chapter.solution_text("00.3") == 'my_guess = {"A": 2, "B": 4}'
+
+
+def test_a_short_value_repeated_in_another_cell_is_a_leak(path):
+    path.write_text(SOURCE + GIVEN + '\n# %%\nagain = my_guess = {"A": 2, "B": 4}\n')
+    written(path, build.notebook(path))
+    assert any("the answer of 00.3 can be read" in fault for fault in build.drift(path))
+
+
 def test_ids_come_from_content_and_twins_are_told_apart(path):
     first, second = build.notebook(path), build.notebook(path)
     ids = [cell.id for cell in first.cells]
@@ -215,6 +275,8 @@ def test_an_answer_repeated_in_another_cell_is_a_leak(path):
         ('# %% tags=["raises-exception"]\nx = 1\n', "has the tag raises-exception"),
         ("# %%\n# NBVAL_IGNORE_OUTPUT\nx = 1\n", "NBVAL comment"),
         ("# %%\n# BEGIN SOLUTION 00.2\nx = 1\n", "without its partner"),
+        ("# %%\n# BEGIN GIVEN\nx = 2\n# BEGIN SOLUTION 00.2\nx = 1\n# END SOLUTION\n", "BEGIN GIVEN that no comments"),
+        ("# %%\n# BEGIN GIVEN\n# x = = 2\n# BEGIN SOLUTION 00.2\nx = 1\n# END SOLUTION\n", "not plain Python"),
         ("# %%\n# BEGIN SOLUTION 0.2\nx = 1\n# END SOLUTION\n", "without its partner"),
     ],
 )

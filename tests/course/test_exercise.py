@@ -65,10 +65,20 @@ def test_the_message_names_the_case_and_the_input_and_not_the_answer():
 
 
 def test_a_picture_is_kept_only_for_an_answer_that_can_be_drawn():
-    for got, drawn in ((T([2.0]), True), (T([[2.0]]), False), (None, False)):
+    for got, drawn in ((T([2.0]), True), (T([1.0, 1.0]), True), (T([[2.0]]), False), (None, False)):
         with pytest.raises(Wrong) as wrong:
             compare("Some case", {}, got, T([1.0]), draw=lambda: "figure")
         assert (wrong.value.draw is not None) == drawn
+    for got, drawn in (([1, 2, 3], True), ([None], False), (3, False)):
+        with pytest.raises(Wrong) as wrong:
+            compare("Some case", {}, got, [1, 2], draw=lambda: "figure")
+        assert (wrong.value.draw is not None) == drawn
+
+
+def test_a_wrong_answer_carries_its_inputs():
+    with pytest.raises(Wrong) as wrong:
+        compare("Some case", {"k": 3}, 1, 2)
+    assert wrong.value.inputs == {"k": 3} and Wrong("Not so.").inputs == {}
 
 
 def test_a_long_tensor_is_described_by_its_shape_and_beginning():
@@ -89,3 +99,14 @@ def test_an_exercise_needs_three_hints_and_a_difficulty_on_the_scale():
         Exercise(difficulty=1, hints=("one",), **parts)
     with pytest.raises(ValueError, match="1 to 5"):
         Exercise(difficulty=6, hints=("a", "b", "c"), **parts)
+    with pytest.raises(ValueError, match="kind of 99.1"):
+        Exercise(difficulty=1, hints=("a", "b", "c"), kind="Q", **parts)
+
+
+def test_a_value_needs_no_three_hints():
+    parts = {"id": "99.1", "title": "t", "minutes": 1, "tests": (), "mutants": {}, "difficulty": 1}
+    Exercise(hints=(), kind="P", **parts)
+    with pytest.raises(ValueError, match="three hints"):
+        Exercise(hints=("1", "2", "3", "4"), kind="P", **parts)
+    with pytest.raises(ValueError, match="three hints"):
+        Exercise(hints=("1", "2"), kind="B", **parts)
