@@ -142,7 +142,8 @@ course.preview("00.1", half_the_size)
 
 # %% [markdown]
 # The message gives the input and what came back. It does not give the answer. Many checks also draw your answer
-# beside the right one, as here. Now it is your turn.
+# beside the right one, as here. When your own function is wrong, `course.case("00.1")` returns the input by name, and
+# `my_centers(**course.case("00.1"))` repeats the call. Now it is your turn.
 #
 # ### Exercise 00.1: the centres of boxes
 # *Difficulty 1 of 5, 5 minutes.*

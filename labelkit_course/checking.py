@@ -111,7 +111,8 @@ def _show(exercise: Exercise, outcome: Outcome) -> None:
 def _message(exercise: Exercise, outcome: Outcome) -> Message:
     name, after = f"{exercise.id} {exercise.title}", []
     if exercise.hints:
-        after.append(f'course.hint("{exercise.id}") gives a hint.')
+        stuck = "Stuck? " if outcome.state == "blank" else ""
+        after.append(f'{stuck}course.hint("{exercise.id}") gives a hint.')
     if outcome.inputs:
         after.append(f'course.case("{exercise.id}") returns these inputs.')
     if exercise.kind == "P" and outcome.state in ("passed", "committed"):

@@ -138,6 +138,19 @@ def a_large_image(answer):
     _by_class("A satellite image, larger than a fixed distance", boxes, [0.9, 0.8, 0.7], [0, 0, 1], 0.5, answer)
 
 
+def a_continent(answer):
+    far, near, left = (2e5, 2e5), (1e5, 1e5), (1e5, 2e5)
+    boxes = [[x, y, x + 20, y + 20] for x, y in (far, near, left, (-2e5, -2e5))]
+    case = "A map, larger than any fixed distance"
+    _by_class(case, boxes, [0.9, 0.8, 0.7, 0.6], [0, 1, 1, 4], 0.5, answer)
+
+
+def class_ninety(answer):
+    boxes = [[0.0, 2, 8, 10], [3, 2, 11, 10], [0, 2, 8, 10]]
+    case = "Class 90: far from 0, a 32-bit number has no room for single pixels"
+    _by_class(case, boxes, [0.9, 0.8, 0.7], [90, 90, 3], 0.5, answer)
+
+
 def many_classes(answer):
     boxes = [[5.0, 5, 25, 25], [6, 6, 26, 26], [5, 5, 25, 25], [7, 5, 27, 25]]
     _by_class("Four boxes of the classes 2, 2, 0 and 9", boxes, [0.5, 0.9, 0.8, 0.7], [2, 2, 0, 9], 0.4, answer)
@@ -162,6 +175,12 @@ def _only_x(boxes, scores, labels, threshold):
     shift = labels * (boxes.max() - boxes.min() + 1)
     nothing = torch.zeros_like(shift)
     return nms(boxes + torch.stack([shift, nothing, nothing, nothing], dim=1), scores, threshold)
+
+
+def _columns(step):
+    return lambda boxes, scores, labels, threshold: nms(
+        boxes + labels[:, None] * boxes.new_tensor([step, 0, step, 0]), scores, threshold
+    )
 
 
 def _grouped(boxes, scores, labels, threshold):
@@ -365,12 +384,16 @@ EXERCISES = (
             "empty tensor has no max: return nms(boxes, scores, threshold) before.",
         ),
         tests=(
-            one_place, many_classes, touching_when_moved, negative_coordinates, a_large_image, no_boxes_of_any_class,
+            one_place, many_classes, touching_when_moved, negative_coordinates, a_large_image, a_continent,
+            class_ninety, no_boxes_of_any_class,
         ),
         mutants={
             "classes ignored": (lambda b, s, c, t: nms(b, s, t), "at one place"),
             "largest coordinate plus one": (_moved_by(lambda b: b.max() + 1), "negative coordinates"),
             "a fixed distance": (_moved_by(lambda b: 1000.0), "fixed distance"),
+            "a fixed distance of 100,000": (_moved_by(lambda b: 1e5), "any fixed distance"),
+            "a fixed column of 100,000": (_columns(1e5), "any fixed distance"),
+            "a fixed distance of a million": (_moved_by(lambda b: 1e6), "no room for single pixels"),
             "one pixel a class": (_moved_by(lambda b: 1.0), "at one place"),
             "largest width": (_moved_by(lambda b: (b[:, 2] - b[:, 0]).max() + 1), "spread over"),
             "only the left side moved": (_only_x, "boxes["),

@@ -185,6 +185,27 @@ def beyond_every_range(answer):
     _assign(case, [[14.0, 14, 114, 114]], answer, Priors.points((128, 128), strides=(4, 8)))
 
 
+def a_single_level(answer):
+    case = "A pyramid of one level, which neither begins nor ends"
+    _assign(case, [[10.0, 10, 20, 22], [4, 4, 124, 100]], answer, Priors.points((128, 128), strides=(8,)))
+
+
+def four_levels(answer):
+    case = "Four levels, strides 4 to 32, and an object that the image cuts"
+    boxes = [[-70.0, -60, 190, 180], [20, 30, 98, 100], [40, 40, 76, 72], [50, 50, 62, 60]]
+    _assign(case, boxes, answer, Priors.points((128, 128), strides=(4, 8, 16, 32)))
+
+
+def any_scene(answer):
+    for strides in ((8,), (4, 8, 16), (2, 4, 8, 16, 32), (16, 32)):
+        for radius in (None, 0.75, 2.5):
+            corner, size = torch.rand(6, 2) * 90, 3 + torch.exp(torch.rand(6, 2) * 4.5)
+            boxes = torch.cat([corner, corner + size], dim=1).round(decimals=1)
+            given = {} if radius is None else {"center_radius": radius}
+            case = f"Six objects anywhere, strides {', '.join(map(str, strides))}"
+            _assign(case, boxes.tolist(), answer, Priors.points((128, 128), strides=strides), **given)
+
+
 def one_inside_the_other(answer):
     _assign("A small object inside a larger one", [[10.0, 10, 70, 60], [25, 25, 57, 49]], answer)
 
@@ -237,7 +258,7 @@ def _whole(
     strides = priors.strides * level_0 / priors.strides.min() if level_0 else priors.strides
     low, high = factor / 2 * strides, factor * strides
     low[priors.levels == 0] = 0
-    if open_top:
+    if open_top is True or (open_top and open_top(priors.levels)):
         high[priors.levels == priors.levels.max()] = torch.inf
     distances = encode_ltrb(gt_boxes, priors.centers[:, None])
     farthest, nearest = distances.amax(dim=-1), distances.amin(dim=-1)
@@ -253,6 +274,18 @@ def _whole(
 
 def _loose(**screw):
     return lambda priors, gt_boxes, center_radius=None: _whole(priors, gt_boxes, center_radius, **screw)
+
+
+def _written_out(priors, gt_boxes, center_radius=None):
+    """Level by level as far as the chapter goes."""
+    return torch.where(priors.levels < 3, _whole(priors, gt_boxes, center_radius), NEGATIVE)
+
+
+def _by_heart(priors, gt_boxes, center_radius=None):
+    """Right on the pyramids and radii of the cases above, and on no other."""
+    strides, radius = tuple(priors.strides.unique().tolist()), center_radius or 1.5
+    known = strides in ((4, 8), (8, 16, 32), (8,), (4, 8, 16, 32)) and radius in (1.0, 1.5)
+    return _whole(priors, gt_boxes, center_radius) if known else torch.full((len(priors),), NEGATIVE)
 
 
 def _smallest_of_all(priors, gt_boxes, center_radius=None):
@@ -389,6 +422,9 @@ EXERCISES = (
             a_small_square_inside,
             exactly_at_the_radius,
             another_radius,
+            a_single_level,
+            four_levels,
+            any_scene,
             empty_image,
         ),
         mutants={
@@ -400,6 +436,9 @@ EXERCISES = (
             "first object wins": (_loose(order=0.0), "inside a larger one"),
             "smallest width wins": (_loose(size=lambda boxes: boxes[:, 2] - boxes[:, 0]), "A narrow object"),
             "ranges of stride 8 on every pyramid": (_loose(level_0=8), "on strides 4 and 8"),
+            "at most three levels": (_written_out, "Four levels"),
+            "the first level has an end, if alone": (_loose(open_top=lambda levels: levels.max() > 0), "one level"),
+            "the answers to the cases": (_by_heart, "Six objects anywhere"),
             "always 1.5 strides": (
                 lambda priors, boxes, center_radius=None: _whole(priors, boxes, center_radius and 1.5),
                 "1 stride",

@@ -174,6 +174,18 @@ def one_single_candidate(answer):
     _atss("One level with one anchor", [[9.0, 10.0, 25.0, 27.0]], 9, answer, priors)
 
 
+def one_level(answer):
+    priors = Priors.anchors((48, 48), (8,), ((16,),))
+    _atss("A pyramid of one level", [[9.5, 12.0, 27.0, 30.5], [24.0, 20.5, 47.0, 41.0]], 9, answer, priors)
+
+
+def four_levels(answer):
+    priors = Priors.anchors((48, 48), (4, 8, 16, 32), ((8,), (16,), (32,), (64,)))
+    boxes = [[2.5, 1.0, 46.0, 47.5], [8.0, 9.5, 19.5, 20.0], [26.0, 6.5, 44.0, 24.5]]
+    for k in (1, 3, 9):
+        _atss(f"A pyramid of four levels, k = {k}", boxes, k, answer, priors)
+
+
 def equal_ious(answer):
     priors = Priors.from_boxes(torch.tensor([[8.0, 8, 40, 40]]).repeat(27, 1))
     for i in range(12):
@@ -186,7 +198,14 @@ def no_objects(answer):
 
 
 def _wrong_atss(
-    per_level=True, correction=1, inside=0.01, compete="chosen", single=True, by="distance", bits=torch.float64
+    per_level=True,
+    correction=1,
+    inside=0.01,
+    compete="chosen",
+    single=True,
+    by="distance",
+    bits=torch.float64,
+    levels=slice(None),
 ):
     """ATSS with one thing changed."""
 
@@ -196,7 +215,7 @@ def _wrong_atss(
         for g, box in enumerate(gt_boxes):
             distance = (priors.centers - centers(box)).square().sum(dim=1)
             order = distance if by == "distance" else -iou(priors.boxes, box)
-            groups = [(priors.levels == level).nonzero()[:, 0] for level in priors.levels.unique()]
+            groups = [(priors.levels == level).nonzero()[:, 0] for level in priors.levels.unique()[levels]]
             groups = groups if per_level else [torch.arange(len(priors))]
             near = torch.cat([own[order[own].argsort(stable=True)[:k]] for own in groups])
             value = iou(priors.boxes[near], box).to(bits)
@@ -364,11 +383,16 @@ EXERCISES = (
             neighbours,
             twins,
             one_single_candidate,
+            one_level,
+            four_levels,
             equal_ious,
             no_objects,
         ),
         mutants={
             "k over all levels": (_wrong_atss(per_level=False), "on each level"),
+            "three levels written out": (_wrong_atss(levels=slice(3)), "of four levels"),
+            "two levels written out": (_wrong_atss(levels=slice(2)), "of four levels"),
+            "the first level left out, if others are": (_wrong_atss(levels=slice(-2, None)), "of four levels"),
             "candidates by IoU": (_wrong_atss(by="iou"), "nearest centres"),
             "divided by n": (_wrong_atss(correction=0), "divides by n - 1"),
             "no centre test": (_wrong_atss(inside=-1e9), "centre lies outside"),
