@@ -32,13 +32,13 @@ def table(board: dict[str, dict[int, dict]]) -> str:
     """Markdown, best AP first. Differences to the baseline are paired by seed; bold where every seed agrees on the
     sign and the mean is at least the noise, so that nothing else is claimed."""
     no_nms = any("scores_no_nms" in entry for entries in board.values() for entry in entries.values())
-    head = ["method", *COLUMNS.values(), *["AP without NMS"] * no_nms]
+    head = ["method", *COLUMNS.values(), *(["AP without NMS"] if no_nms else [])]
     head += [f"AP against {BASELINE}", "positives a gt < 8 px", "CPU seconds"]
     lines = []
     for name in _best_first(board):
         entries = board[name]
         row = [f"{name} ({len(entries)} seeds)"] + [_mean_sd(_column(entries, key)) for key in COLUMNS]
-        row += [_mean_sd(_column(entries, "AP", "scores_no_nms"))] * no_nms
+        row += [_mean_sd(_column(entries, "AP", "scores_no_nms"))] if no_nms else []
         smallest = [entry["positives"]["0-8"]["positives"] for entry in entries.values() if "0-8" in entry["positives"]]
         seconds = [entry["seconds"]["processor"] for entry in entries.values()]
         row += ["" if name == BASELINE else difference(entries, board.get(BASELINE, {}))]

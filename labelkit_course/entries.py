@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
 
-from labelkit.datasets import BoxDataset
+from labelkit.datasets import BoxDataset, DetectionDataset
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.training import load_detector, runs, train
 from labelkit.training.devices import trainer_device
@@ -91,11 +90,17 @@ def detect_without_nms(detector: Any, dataset: BoxDataset) -> Detections:
         detector.nms_thresh = threshold
 
 
+def stage_pictures(data: str) -> DetectionDataset:
+    """The test images of the data on which every row is shown."""
+    test_set = cast(DetectionDataset, _test_set(data))
+    indices = list(STAGE[data])
+    return DetectionDataset(test_set.images[indices], [test_set.targets[i] for i in indices], test_set.classes)
+
+
 def stage_detections(detector: nn.Module, data: str) -> list[dict[str, Any]]:
     """For every picture of the stage, best first: boxes `[D, 4]`, to a hundredth of a pixel, and scores `[D]`."""
-    pictures = Subset(cast(Dataset, _test_set(data)), STAGE[data])
     shown = []
-    for found in detect(detector, cast(BoxDataset, pictures)):
+    for found in detect(detector, stage_pictures(data)):
         keep = found["scores"] >= LEAST_SCORE
         boxes = [[round(value, 2) for value in box] for box in found["boxes"][keep].tolist()]
         shown.append({"boxes": boxes, "scores": [round(value, 4) for value in found["scores"][keep].tolist()]})
