@@ -58,24 +58,27 @@ def lab(context: typer.Context) -> None:
 
 @course.command()
 def board(
-    data: Annotated[str, typer.Option(help="digits, or trees (three spatial folds, pooled).")] = "digits",
-    budget: Annotated[str, typer.Option(help="full (750 steps) or fast (200).")] = "full",
+    data: Annotated[
+        str, typer.Option(help="digits, sky, or trees (six rules, three spatial folds, pooled).")
+    ] = "digits",
+    budget: Annotated[str, typer.Option(help="full (750 steps, sky 500) or fast (200).")] = "full",
     seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ... of every method.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="A method or one of its variants; repeat for more.")] = None,
     part: Annotated[str, typer.Option(help="I/N: every N-th entry from the I-th, to run N side by side.")] = "1/1",
-    results: Annotated[Path, typer.Option(help="Where the entries are, one JSON file each.")] = Path("data/results"),
+    results: Annotated[Path, typer.Option(help="Where the entries are, one JSON file each.")] = Path("data/board"),
     work: Annotated[Path, typer.Option(help="Where runs in progress are kept.")] = Path("work/leaderboard"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     table: Annotated[bool, typer.Option("--table", help="Train nothing: print the table, draw the picture.")] = False,
 ) -> None:
-    """Train every registered method over several seeds; what is there already is kept, so stop and go on at will."""
+    """Train every row of the board over several seeds; what is there already is kept, so stop and go on at will."""
     with plain_errors():
         from labelkit_course import board as leaderboard
+        from labelkit_course import entries, rows
 
         if not table:
-            wanted = _part(leaderboard.cells(data, budget, range(seeds), only or []), part)
-            entries = leaderboard.fill(wanted, results, work, device=device)
-            for number, (cell, entry) in enumerate(entries, start=1):
+            wanted = _part(rows.cells(data, budget, range(seeds), only or []), part)
+            filled = entries.fill(wanted, results, work, device=device)
+            for number, (cell, entry) in enumerate(filled, start=1):
                 scores, seconds = entry["scores"], entry["seconds"]["training"]
                 print(f"[{number}/{len(wanted)}] {cell.name}: AP {percent(scores['AP'])}, {seconds:.0f} s", flush=True)
             return

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from labelkit.training.recipe import COURSE_DATA
+
 LONGEST = 80  # characters of a folder's name
 
 
@@ -37,7 +39,7 @@ def run_folder(data: str, assigner: str, arguments: Mapping[str, Any], seed: int
 
     A name that would be too long keeps its beginning and ends in a digest of the whole.
     """
-    own = data.replace(":", "-") if data.partition(":")[0] in ("digits", "trees") else Path(data).resolve().name
+    own = data.replace(":", "-") if data.partition(":")[0] in COURSE_DATA else Path(data).resolve().name
     parts = [own, assigner, *(_words(name, arguments[name]) for name in sorted(arguments))]
     name = re.sub(r"[^\w.=-]+", "_", "-".join(parts))
     if len(name) > LONGEST:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_scores
+from labelkit.training.recipe import COURSE_DATA
 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
@@ -53,7 +54,7 @@ def evaluate(
 
 
 def _generated(data: str | None) -> bool:
-    return data is not None and data.partition(":")[0] in ("digits", "trees")
+    return data is not None and data.partition(":")[0] in COURSE_DATA
 
 
 def _check(preset: str, known: tuple[str, ...], detections: int | None, batch_size: int) -> None:

@@ -40,11 +40,13 @@ def train(
         int | None, Option(help="Most candidates of a level before NMS; enough for DETECTIONS by default.")
     ] = Recipe.topk_candidates,
     data: Annotated[
-        str, Option(help="digits, trees, trees:K, or a COCO-format folder, or one that holds train and val.")
+        str, Option(help="digits, trees, trees:K, sky, or a COCO-format folder, or one that holds train and val.")
     ] = Recipe.data,
     val: Annotated[str | None, Option(help="Folder to measure on, if not DATA/val.")] = Recipe.val,
     images: Annotated[int, Option(help="How many images are generated, of digits and trees.")] = Recipe.images,
-    flip: Annotated[bool, Option("--flip", help="Mirror half of the training images of a folder.")] = Recipe.flip,
+    flip: Annotated[
+        bool, Option("--flip", help="Mirror half of the training images, of sky or a folder.")
+    ] = Recipe.flip,
     strict: Annotated[bool, Option("--strict", help="Stop at the first faulty annotation file.")] = Recipe.strict,
     steps: Annotated[int, Option(help="Batches to train on.")] = Recipe.steps,
     batch_size: Annotated[int, Option(help="Images in a batch, over all processes.")] = Recipe.batch_size,

@@ -1,4 +1,4 @@
-"""Data sets: the course's own two, and any COCO-format folder, checked when it is loaded."""
+"""Data sets: the course's own three, and any COCO-format folder, checked when it is loaded."""
 
 from labelkit.datasets.base import (
     BoxDataset,
@@ -13,6 +13,7 @@ from labelkit.datasets.coco import check_coco, load_coco
 from labelkit.datasets.digit_scenes import digits
 from labelkit.datasets.folder import CocoFolder
 from labelkit.datasets.formats import VISDRONE_CLASSES, read_visdrone, read_wider_face
+from labelkit.datasets.hubble import deep_field
 from labelkit.datasets.layouts import find_layout, open_folder, open_split
 from labelkit.datasets.pixels import read_picture
 from labelkit.datasets.report import InvalidAnnotations, Problem, Report
@@ -32,6 +33,7 @@ __all__ = [
     "check_trainable",
     "collate",
     "data_dir",
+    "deep_field",
     "digits",
     "drop_crowd",
     "find_layout",

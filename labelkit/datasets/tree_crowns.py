@@ -106,7 +106,7 @@ def _bands(length: int, tile: int) -> list[tuple[int, int]]:
     return [(k * thickness, (k + 1) * thickness) for k in range(FOLDS)]
 
 
-def _window_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> np.ndarray:
+def window_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> np.ndarray:
     """The boxes of which at least half is inside, cut to the window and relative to its corner."""
     x1, y1, x2, y2 = window
     cut = boxes.clip((x1, y1, x1, y1), (x2, y2, x2, y2))
@@ -131,7 +131,7 @@ def _test_tiles(
                         x, y = (other, along) if axis == 1 else (along, other)
                         window = (x, y, x + tile, y + tile)
                         tiles.append(np.asarray(picture.image.crop(window)))
-                        targets.append(_target(_window_boxes(picture.boxes, window), image_id, tile))
+                        targets.append(_target(window_boxes(picture.boxes, window), image_id, tile))
                     image_id += 1
     return tiles, targets
 
@@ -152,7 +152,7 @@ def _train_windows(
         if (x, y)[axis] < end and (x, y)[axis] + side > begin:
             continue  # it would show tested pixels
         window = (x, y, x + side, y + side)
-        boxes = _window_boxes(picture.boxes, window) * scale
+        boxes = window_boxes(picture.boxes, window) * scale
         if len(boxes) < MIN_BOXES:
             continue
         resampled = picture.image.resize((tile, tile), Image.Resampling.BICUBIC, box=window)

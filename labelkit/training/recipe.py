@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 
 DETECTORS = ("retinanet", "fcos")
+COURSE_DATA = ("digits", "trees", "sky")
 BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
 FULL_STEPS, FAST_STEPS = 750, 200
 
@@ -38,10 +39,10 @@ class Recipe:
             of the loss beside them.
         detections, topk_candidates: how many detections an image may get, and how many candidates of a level NMS
             sees. None: enough for the image with the most objects (`labelkit.training.ceiling`).
-        data: "digits", "trees" or "trees:K" (fold K of 3), or a COCO-format folder: `annotations.json` and its
-            images, or `train` and `val` folders of that form. val: the folder to measure on, if it is elsewhere.
+        data: "digits", "trees" or "trees:K" (fold K of 3), "sky", or a COCO-format folder: `annotations.json` and
+            its images, or `train` and `val` folders of that form. val: the folder to measure on, if it is elsewhere.
         images: how many training images are generated ("digits" and "trees").
-        flip: mirror half of the training images of a folder.
+        flip: mirror half of the training images of the sky or of a folder.
         steps, batch_size: batches, and images in each, over all processes.
         lr, weight_decay, warmup: AdamW under OneCycle; `lr` is the highest, reached after that share of the steps.
         clip: largest norm of the gradient. box_weight: weight of the box loss in the sum of losses.
@@ -113,13 +114,14 @@ class Recipe:
     @property
     def of_course(self) -> bool:
         """Whether the data are the course's own."""
-        return self.data.partition(":")[0] in ("digits", "trees")
+        return self.data.partition(":")[0] in COURSE_DATA
 
     def rule(self) -> Assigner:
         """The assigner; a wrong name or argument is a `ValueError` that names it."""
         from labelkit.training.rules import build_assigner, fill_in
 
-        arguments = fill_in(self.assigner, self.assigner_args, small=self.backbone == "small", of_course=self.of_course)
+        data = self.data if self.of_course else None
+        arguments = fill_in(self.assigner, self.assigner_args, small=self.backbone == "small", data=data)
         return build_assigner(self.assigner, arguments)
 
     def build(self, num_classes: int) -> AssignedRetinaNet | AssignedFCOS:

@@ -20,13 +20,15 @@ OF_COURSE_DATA: dict[str, dict[str, Any]] = {
     "hambox": {"k": 5, "decoded_thresh": 0.5},
     "rka": {"similarity": {"name": "nwd", "constant": 12.8}},
 }
+OF_SKY: dict[str, dict[str, Any]] = {"rka": {"similarity": {"name": "nwd", "constant": 6.8}}}  # its `nwd_constant`
 
 
-def fill_in(name: str, arguments: dict[str, Any], *, small: bool, of_course: bool) -> dict[str, Any]:
-    """`arguments` over the course's for this rule: those of the small detector, and those of the course's data."""
+def fill_in(name: str, arguments: dict[str, Any], *, small: bool, data: str | None) -> dict[str, Any]:
+    """`arguments` over the course's for this rule: those of the small detector, and those of the course's `data`."""
     detectors = OF_SMALL_DETECTOR.get(name, {}) if small else {}
-    datas = OF_COURSE_DATA.get(name, {}) if of_course else {}
-    return detectors | datas | arguments
+    datas = OF_COURSE_DATA.get(name, {}) if data else {}
+    sky = OF_SKY.get(name, {}) if data == "sky" else {}
+    return detectors | datas | sky | arguments
 
 
 def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assigner:

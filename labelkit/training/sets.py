@@ -13,7 +13,16 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from labelkit.assigners.ground_truths import FLAGS
-from labelkit.datasets import BoxDataset, CocoFolder, check_trainable, digits, find_layout, neon_trees, open_split
+from labelkit.datasets import (
+    BoxDataset,
+    CocoFolder,
+    check_trainable,
+    deep_field,
+    digits,
+    find_layout,
+    neon_trees,
+    open_split,
+)
 from labelkit.datasets.layouts import Layout
 
 if TYPE_CHECKING:
@@ -21,15 +30,17 @@ if TYPE_CHECKING:
 
 
 def train_set(recipe: Recipe) -> BoxDataset:
-    """The images to train on: generated ones, a fold of the aerial ones, or the training images of a folder.
+    """The images to train on: generated ones, a fold of the aerial ones, the sky's, or those of a folder.
 
     Regions to ignore stay in the targets, flagged: the assigner has to know where nothing may be learned.
     """
     if recipe.data == "digits":
         return digits("train", recipe.images, recipe.seed)
+    mirror = v2.RandomHorizontalFlip() if recipe.flip else None
+    if recipe.data == "sky":
+        return deep_field("train", transforms=mirror)
     if recipe.of_course:
         return neon_trees("train", _fold(recipe.data), recipe.images, recipe.seed)
-    mirror = v2.RandomHorizontalFlip() if recipe.flip else None
     return _told(open_split(_layout(recipe.data, "data"), "train", strict=recipe.strict, transforms=mirror))
 
 
@@ -37,6 +48,8 @@ def val_set(recipe: Recipe) -> BoxDataset:
     """The images to measure on: those of `val`, a folder of its own or one with such a part, or of `data`."""
     if recipe.data == "digits":
         return digits("test")
+    if recipe.data == "sky":
+        return deep_field("test")
     if recipe.of_course:
         return neon_trees("test", _fold(recipe.data))
     name = "data" if recipe.val is None else "val"
@@ -71,7 +84,7 @@ def _fold(data: str) -> int:
 
 def _layout(root: str, name: str) -> Layout:
     if not Path(root).exists():
-        own = "digits, trees, trees:K or a folder" if name == "data" else "a folder"
+        own = "digits, trees, trees:K, sky or a folder" if name == "data" else "a folder"
         raise ValueError(f"{name} must be {own}, and there is no folder {root!r}")
     return find_layout(root)
 

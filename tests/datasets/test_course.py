@@ -147,7 +147,7 @@ def test_symmetries_move_boxes_with_the_pixels():
 
 def test_a_box_needs_half_of_itself_inside_the_window():
     boxes = np.array([[-6.0, 0, 4, 10], [-5, 0, 5, 10], [20, 20, 30, 30], [95, 50, 105, 60]])
-    kept = trees_module._window_boxes(boxes + 7, (7, 7, 107, 107))
+    kept = trees_module.window_boxes(boxes + 7, (7, 7, 107, 107))
     assert kept.tolist() == [[0, 0, 5, 10], [20, 20, 30, 30], [95, 50, 100, 60]]
 
 

@@ -31,7 +31,7 @@ def test_parent_and_leaf_both_do(parent):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"data": "nope"}, "data must be digits, trees, trees:K or a folder, and there is no folder 'nope'"),
+        ({"data": "nope"}, "data must be digits, trees, trees:K, sky or a folder, and there is no folder 'nope'"),
         ({"data": "PARENT/train/images"}, r"no known layout in .*images\. Looked for\n  labelkit: .*annotations\.json"),
         ({"data": "PARENT", "val": "nope"}, "val must be a folder, and there is no folder 'nope'"),
         ({"data": "PARENT", "val": "PARENT/train/images"}, "no known layout in .*images"),
