@@ -8,7 +8,9 @@ from labelkit.losses import (
     distribution_focal_loss,
     expected_distance,
     focal_loss,
+    ia_bce_loss,
     keep_scale,
+    mal_loss,
     quality_focal_loss,
     varifocal_loss,
 )
@@ -21,6 +23,11 @@ GOLDEN = [
     (quality_focal_loss, 0.0, [0.0018036, 0.0226581, 0.1732868, 0.7018684, 1.6500781]),
     (varifocal_loss, 0.6, [0.79616, 0.54796, 0.41589, 0.42796, 0.55616]),
     (varifocal_loss, 0.0, [0.0013527, 0.0169935, 0.1299651, 0.5264013, 1.2375586]),
+    (mal_loss, 0.6, [1.056444, 0.778020, 0.693147, 0.848504, 1.197412]),
+    (mal_loss, 0.1, [0.190174, 0.344885, 0.693147, 1.281639, 2.063683]),
+    (mal_loss, 1e-6, [0.126928, 0.313262, 0.693147, 1.313262, 2.126928]),  # a positive of quality 0
+    (mal_loss, 0.0, [0.005224, 0.043691, 0.245065, 0.820880, 1.758193]),
+    (ia_bce_loss, 0.0, [0.0018036, 0.0226581, 0.1732868, 0.7018684, 1.6500781]),  # as the quality focal loss
 ]
 
 
@@ -29,6 +36,59 @@ def test_published_values(loss, target, expected, device):
     logits = torch.tensor(LOGITS, device=device)
     result = loss(logits, torch.full_like(logits, target))
     torch.testing.assert_close(result, torch.tensor(expected, device=device), rtol=0, atol=6e-6)
+
+
+def naive(loss, z, t):
+    """The definitions for one number, as their papers write them; `const` is what they call a constant."""
+    p, const = 1 / (1 + torch.exp(-z)), torch.Tensor.detach
+    bce = lambda target: -target * p.log() - (1 - target) * (1 - p).log()  # noqa: E731
+    if loss is focal_loss:
+        return -t * 0.25 * (1 - p) ** 2 * p.log() - (1 - t) * 0.75 * p**2 * (1 - p).log()
+    if loss is quality_focal_loss:
+        return -((t - p).abs() ** 2) * ((1 - t) * (1 - p).log() + t * p.log())
+    if loss is varifocal_loss:
+        return t * bce(t) if t > 0 else 0.75 * p**2 * bce(0)
+    if loss is mal_loss:
+        return bce(t**1.5) if t > 0 else const(p) ** 1.5 * bce(0)
+    aligned = const(p) ** 0.25 * t**0.75
+    return bce(max(float(aligned), 0.01)) if t > 0 else p**2 * bce(0)
+
+
+ELEMENTWISE = [focal_loss, quality_focal_loss, varifocal_loss, mal_loss, ia_bce_loss]
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE)
+def test_values_and_gradients_are_those_of_the_definition_and_targets_get_none(loss):
+    grid = [(z, t) for z in (-9.0, -2.5, -0.3, 0.0, 0.7, 3.0, 8.0) for t in (0.0, 1e-6, 0.004, 0.2, 0.5, 0.93, 1.0)]
+    logits, targets = torch.tensor(grid, dtype=torch.float64).T.contiguous().requires_grad_().unbind()
+    result = loss(logits, targets)
+    of_logits, of_targets = torch.autograd.grad(result.sum(), (logits, targets), allow_unused=True)
+    assert of_targets is None or not of_targets.any()
+    for index, (z, t) in enumerate(grid):
+        one = torch.tensor(z, dtype=torch.float64, requires_grad=True)
+        expected = naive(loss, one, torch.tensor(t, dtype=torch.float64))
+        torch.testing.assert_close(result[index], expected, rtol=1e-9, atol=1e-12)
+        (slope,) = torch.autograd.grad(expected, one)
+        torch.testing.assert_close(of_logits[index], slope, rtol=1e-9, atol=1e-12)
+
+
+def test_factors_that_papers_detach_are_constants_to_the_gradient():
+    """Against a central difference: through focal factors the gradient is the slope, through detached ones it isn't."""
+    step = 1e-6
+    for loss, target, whole in [
+        (quality_focal_loss, 0.6, True),
+        (varifocal_loss, 0.0, True),
+        (ia_bce_loss, 0.0, True),
+        (mal_loss, 0.6, True),
+        (mal_loss, 0.0, False),
+        (ia_bce_loss, 0.6, False),
+    ]:
+        logits = torch.tensor([-1.5, 0.4, 2.0], dtype=torch.float64, requires_grad=True)
+        targets = torch.full_like(logits, target)
+        (gradient,) = torch.autograd.grad(loss(logits, targets).sum(), logits)
+        slope = (loss(logits + step, targets) - loss(logits - step, targets)) / (2 * step)
+        assert bool(((gradient - slope).abs() < 1e-7).all()) is whole
+        assert bool(((gradient - slope).abs() > 1e-3).all()) is not whole
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0])
@@ -64,6 +124,47 @@ def test_distribution_focal_loss_published_values(target, expected):
     assert result.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_distribution_focal_loss_is_its_definition_in_value_and_gradient():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 7, 5, dtype=torch.float64, generator=generator).mul(3).requires_grad_()
+    distances = torch.tensor([[0.0, 0.3, 1.0, 2.5, 3.0, 3.9, 4.0], [-1.0, 0.999, 1.7, 3.2, 3.95, 17.0, 2.0]]).double()
+    result = distribution_focal_loss(logits, distances.requires_grad_())
+    (of_logits,) = torch.autograd.grad(result.sum(), logits)
+    assert distances.grad is None and not torch.autograd.grad(result.sum(), distances, allow_unused=True)[0]
+    for i, j in [(i, j) for i in range(2) for j in range(7)]:
+        one = logits[i, j].detach().requires_grad_()
+        y = min(max(distances[i, j].item(), 0.0), 3.9)
+        left = int(y)
+        shares = (one - one.max()).exp() / (one - one.max()).exp().sum()
+        expected = -((left + 1 - y) * shares[left].log() + (y - left) * shares[left + 1].log())
+        torch.testing.assert_close(result[i, j], expected)
+        torch.testing.assert_close(of_logits[i, j], torch.autograd.grad(expected, one)[0])
+
+
+def test_the_expected_distance_is_the_mean_of_the_bins_also_under_autocast():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(3, 2, 17, generator=generator) * 4
+    expected = torch.tensor(
+        [[sum(i * float(p) for i, p in enumerate(row.double().softmax(0))) for row in two] for two in logits]
+    )
+    torch.testing.assert_close(expected_distance(logits), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(expected_distance(logits), expected)
+    assert expected_distance(logits.half()).dtype == torch.float32
+    sure = torch.full((5,), -200.0)
+    sure[3] = 200.0
+    assert expected_distance(sure) == 3
+
+
+def test_the_distribution_loss_of_extreme_and_half_precision_logits_stays_finite():
+    for logits in (torch.tensor([-200.0, 200.0, -200.0, 200.0]), torch.full((4,), 200.0), torch.full((4,), -200.0)):
+        half = logits.half().requires_grad_()
+        for distance in (0.0, 1.5, 9.0):
+            result = distribution_focal_loss(half, torch.tensor(distance))
+            assert result.dtype == torch.float32 and result.isfinite()
+            assert torch.autograd.grad(result, half)[0].isfinite().all()
+
+
 def test_distribution_focal_loss_teaches_the_expected_distance():
     logits = torch.zeros(3, 9, requires_grad=True)
     targets = torch.tensor([0.4, 3.0, 7.25])
@@ -75,10 +176,10 @@ def test_distribution_focal_loss_teaches_the_expected_distance():
     torch.testing.assert_close(expected_distance(logits.detach()), targets, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("loss", [focal_loss, quality_focal_loss, varifocal_loss])
+@pytest.mark.parametrize("loss", ELEMENTWISE)
 def test_extreme_and_half_precision_logits_stay_finite(loss):
-    logits = torch.tensor([-300.0, -20.0, 0.0, 20.0, 300.0], dtype=torch.float16, requires_grad=True)
-    for target in (0.0, 0.5, 1.0):
+    logits = torch.tensor([-200.0, -20.0, 0.0, 20.0, 200.0], dtype=torch.float16, requires_grad=True)
+    for target in (0.0, 1e-6, 0.5, 1.0):
         result = loss(logits, torch.full((5,), target))
         assert result.dtype == torch.float32 and result.isfinite().all()
         assert torch.autograd.grad(result.sum(), logits)[0].isfinite().all()

@@ -10,7 +10,16 @@ from labelkit import assigners, devices
 from labelkit.assignment import Predictions
 from labelkit.detectors import fcos, retinanet
 from labelkit.evaluation import evaluate, starvation_by_size
-from labelkit.losses import focal_loss, keep_scale, quality_focal_loss, varifocal_loss
+from labelkit.losses import (
+    distribution_focal_loss,
+    expected_distance,
+    focal_loss,
+    ia_bce_loss,
+    keep_scale,
+    mal_loss,
+    quality_focal_loss,
+    varifocal_loss,
+)
 from labelkit.priors import Priors
 from labelkit.similarity import nwd
 from tests.detectors.pretended import DEVICE, device_without_float64
@@ -88,8 +97,12 @@ def test_the_losses_of_the_detectors_are_those_of_the_cpu(elsewhere, build, name
 
 def _soft_losses():
     logits, targets = torch.linspace(-4, 4, 9), torch.linspace(0, 1, 9)
-    for loss in (focal_loss, quality_focal_loss, varifocal_loss, keep_scale):
+    for loss in (focal_loss, quality_focal_loss, varifocal_loss, mal_loss, ia_bce_loss, keep_scale):
         torch.testing.assert_close(loss(logits.to(DEVICE), targets.to(DEVICE)).cpu(), loss(logits, targets))
+    bins, distances = logits.view(3, 3), targets[:3] * 4
+    there = distribution_focal_loss(bins.to(DEVICE), distances.to(DEVICE)).cpu()
+    torch.testing.assert_close(there, distribution_focal_loss(bins, distances))
+    torch.testing.assert_close(expected_distance(bins.to(DEVICE)).cpu(), expected_distance(bins))
 
 
 def test_the_soft_losses_are_those_of_the_cpu(elsewhere):
