@@ -143,7 +143,7 @@ def test_every_published_entry_of_the_stage_has_its_weights_and_pictures():
 
 def test_published_detections_can_be_had_again_from_the_weights():
     """Rounding differs from processor to processor: of what is sure, nearly all comes back nearly where it was."""
-    name = "sky-full-max_iou-nearest_tie-seed0"
+    name = "sky-full-max_iou-all_ties-seed0"
     stored = runs.read_json(PUBLISHED / f"{name}.json")["detections"]
     again = entries.stage_detections(entries.trained_detector(PUBLISHED, name), "sky")
     for before, after in zip(stored, again, strict=True):
