@@ -18,15 +18,15 @@ REGULAR = 1e-6  # added to every variance: values that have collapsed to a point
 class Mixture:
     """G mixtures: the weight, the mean and the variance of their two components."""
 
-    weight: Float[Tensor, "G 2"]
-    mean: Float[Tensor, "G 2"]
-    variance: Float[Tensor, "G 2"]
+    weight: Float[Tensor, "2 G"]
+    mean: Float[Tensor, "2 G"]
+    variance: Float[Tensor, "2 G"]
 
-    def log_joint(self, value: Float[Tensor, "G n"]) -> Float[Tensor, "G n 2"]:
-        """log(weight * density) of every value in each component; `logsumexp` over the last is the log-likelihood."""
-        weight, mean, variance = self.weight[:, None], self.mean[:, None], self.variance[:, None]
-        offset = value[..., None] - mean
-        return weight.log() - ((2 * math.pi * variance).log() + offset * offset / variance) / 2
+    def log_joint(self, value: Float[Tensor, "G n"]) -> Float[Tensor, "2 G n"]:
+        """log(weight * density) of every value in each component; the `logaddexp` of both is its log-likelihood."""
+        offset = value - self.mean[..., None]
+        top = self.weight.log() - (2 * math.pi * self.variance).log() / 2
+        return top[..., None] - offset * offset / (2 * self.variance)[..., None]
 
 
 def fit(value: Float[Tensor, "G n"], valid: Bool[Tensor, "G n"]) -> Mixture:
@@ -41,30 +41,27 @@ def fit(value: Float[Tensor, "G n"], valid: Bool[Tensor, "G n"]) -> Mixture:
     # The value nearest to an end, and 0 in a row without values.
     low = torch.where(valid, value, math.inf).amin(dim=1)
     high = torch.where(valid, value, -math.inf).amax(dim=1)
-    mean = torch.stack((low, high), dim=1).masked_fill((count == 0)[:, None], 0)
+    mean = torch.stack((low, high)).masked_fill(count == 0, 0)
     mixture = Mixture(torch.full_like(mean, 0.5), mean, torch.ones_like(mean))
     before, moving = torch.full_like(low, -math.inf), count > 0
     for _ in range(MAX_ITERATIONS):
         if not bool(moving.any()):
             break
         joint = mixture.log_joint(value)
-        total = joint.logsumexp(dim=-1)
+        total = torch.logaddexp(*joint)
         likelihood = (total * valid).sum(dim=1) / count.clamp(min=1)
-        share = (joint - total[..., None]).exp() * valid[..., None]
-        better = _maximised(value, share)
+        better = _maximised(value, (joint - total).exp() * valid)
         names = ("weight", "mean", "variance")
-        mixture = Mixture(
-            *(torch.where(moving[:, None], getattr(better, name), getattr(mixture, name)) for name in names)
-        )
+        mixture = Mixture(*(torch.where(moving, getattr(better, name), getattr(mixture, name)) for name in names))
         moving = moving & ((likelihood - before).abs() >= TOLERANCE)
         before = likelihood
     return mixture
 
 
-def _maximised(value: Float[Tensor, "G n"], share: Float[Tensor, "G n 2"]) -> Mixture:
+def _maximised(value: Float[Tensor, "G n"], share: Float[Tensor, "2 G n"]) -> Mixture:
     """The components whose members are the values, by their shares."""
-    mass = share.sum(dim=1) + 10 * torch.finfo(value.dtype).eps
-    mean = (share * value[..., None]).sum(dim=1) / mass
-    offset = value[..., None] - mean[:, None]
-    variance = (share * offset * offset).sum(dim=1) / mass + REGULAR
-    return Mixture(mass / mass.sum(dim=1, keepdim=True), mean, variance)
+    mass = share.sum(dim=-1) + 10 * torch.finfo(value.dtype).eps
+    mean = (share * value).sum(dim=-1) / mass
+    offset = value - mean[..., None]
+    variance = (share * offset * offset).sum(dim=-1) / mass + REGULAR
+    return Mixture(mass / mass.sum(dim=0), mean, variance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
@@ -114,8 +115,7 @@ class OTA(Assigner):
             demand=torch.cat((cost.new_ones(len(slot)), lonely[some].to(cost.dtype))),
             eps=self.eps,
         )
-        for carried in islice(problem.iterate(), self.iterations):
-            plan = carried
+        plan = deque(islice(problem.iterate(), self.iterations), maxlen=1).pop()
         plan = plan - problem.demand.log().index_select(0, problem.column)  # of one prior, where a column is many
         largest = torch.full_like(problem.supply, -math.inf).scatter_reduce(0, problem.row, plan, "amax")
         share = ((plan - largest.index_select(0, problem.row)) / _ROUNDING).round() * _ROUNDING

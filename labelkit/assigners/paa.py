@@ -103,8 +103,8 @@ def below_the_bar(
 ) -> Bool[Tensor, "G n"]:
     """Which scores of every row are those of positives; rows ascend, float64, valid ones first. See `PAA`."""
     joint = fit(score, valid).log_joint(score)
-    first = valid & (joint[..., 0] >= joint[..., 1] - _ROUNDING)
-    likelihood = torch.where(first, joint.logsumexp(dim=-1), -math.inf)
+    first = valid & (joint[0] >= joint[1] - _ROUNDING)
+    likelihood = torch.where(first, torch.logaddexp(*joint), -math.inf)
     best = first & (likelihood >= likelihood.amax(dim=1, keepdim=True) - _ROUNDING)
     bar = best.byte().argmax(dim=1, keepdim=True)  # the first of them
     up_to_bar = torch.arange(score.shape[1], device=score.device) <= bar

@@ -63,14 +63,14 @@ def test_equals_scikit_learn(kind):
     compared = 0
     for row, value in enumerate(made):
         model = peers(value)
-        assert mixture.weight[row].tolist() == pytest.approx(model.weights_.tolist(), abs=1e-7)
-        assert mixture.mean[row].tolist() == pytest.approx(model.means_[:, 0].tolist(), abs=1e-7)
-        assert mixture.variance[row].tolist() == pytest.approx(model.covariances_[:, 0, 0].tolist(), rel=1e-5)
-        own = joint[row, : len(value)]
-        assert own.logsumexp(-1).tolist() == pytest.approx(model.score_samples(value.numpy()[:, None]), abs=1e-5)
-        clear = (own[:, 0] - own[:, 1]).abs() > 1e-8
+        assert mixture.weight[:, row].tolist() == pytest.approx(model.weights_.tolist(), abs=1e-7)
+        assert mixture.mean[:, row].tolist() == pytest.approx(model.means_[:, 0].tolist(), abs=1e-7)
+        assert mixture.variance[:, row].tolist() == pytest.approx(model.covariances_[:, 0, 0].tolist(), rel=1e-5)
+        own = joint[:, row, : len(value)]
+        assert own.logsumexp(0).tolist() == pytest.approx(model.score_samples(value.numpy()[:, None]), abs=1e-5)
+        clear = (own[0] - own[1]).abs() > 1e-8
         components = torch.from_numpy(model.predict(value.numpy()[:, None]))
-        assert torch.equal(own.argmax(dim=1)[clear], components[clear])
+        assert torch.equal(own.argmax(dim=0)[clear], components[clear])
         compared += int(clear.sum())
     assert compared > 1000
 
@@ -81,8 +81,8 @@ def test_equals_the_slow_loop(kind):
     mixture = fit(*padded(made))
     for row, value in enumerate(made):
         for c, part in enumerate(mixture_of_two(value.tolist())):
-            assert (mixture.weight[row, c], mixture.mean[row, c]) == pytest.approx(part[:2], abs=1e-8)
-            assert mixture.variance[row, c] == pytest.approx(part.variance, rel=1e-6)
+            assert (mixture.weight[c, row], mixture.mean[c, row]) == pytest.approx(part[:2], abs=1e-8)
+            assert mixture.variance[c, row] == pytest.approx(part.variance, rel=1e-6)
 
 
 def test_a_row_does_not_know_its_neighbours():
@@ -93,15 +93,17 @@ def test_a_row_does_not_know_its_neighbours():
         alone = fit(*padded([value]))
         for name in ("weight", "mean", "variance"):
             for many in (together, wide):
-                torch.testing.assert_close(getattr(many, name)[row], getattr(alone, name)[0], rtol=1e-8, atol=1e-10)
+                torch.testing.assert_close(
+                    getattr(many, name)[:, row], getattr(alone, name)[:, 0], rtol=1e-8, atol=1e-10
+                )
 
 
 def test_the_published_example(device):
     scores = torch.tensor([[0.3, 0.35, 0.4, 0.5, 1.8, 2, 2.1, 2.4, 3]], dtype=torch.float64, device=device)
     mixture = fit(scores, torch.ones_like(scores, dtype=torch.bool))
-    assert mixture.mean[0].tolist() == pytest.approx([0.3875, 2.25996], abs=1e-5)
-    assert mixture.variance[0].tolist() == pytest.approx([0.00547, 0.174476], abs=1e-5)
-    assert mixture.log_joint(scores)[0].argmax(dim=1).tolist() == [0] * 4 + [1] * 5
+    assert mixture.mean[:, 0].tolist() == pytest.approx([0.3875, 2.25996], abs=1e-5)
+    assert mixture.variance[:, 0].tolist() == pytest.approx([0.00547, 0.174476], abs=1e-5)
+    assert mixture.log_joint(scores)[:, 0].argmax(dim=0).tolist() == [0] * 4 + [1] * 5
 
 
 def test_nothing_raises_and_nothing_is_nan():
@@ -111,13 +113,15 @@ def test_nothing_raises_and_nothing_is_nan():
     for name in ("weight", "mean", "variance"):
         assert getattr(mixture, name).isfinite().all()
     assert (mixture.variance >= 1e-6).all()
-    assert mixture.log_joint(table).masked_fill(~valid[..., None], 0).isfinite().all()
-    assert mixture.mean[0].tolist() == pytest.approx([1, 1]) and mixture.weight[0].tolist() == [0.5, 0.5]
-    assert fit(torch.zeros(0, 3).double(), torch.zeros(0, 3).bool()).mean.shape == (0, 2)
+    assert mixture.log_joint(table).masked_fill(~valid, 0).isfinite().all()
+    assert mixture.mean[:, 0].tolist() == pytest.approx([1, 1]) and mixture.weight[:, 0].tolist() == [0.5, 0.5]
+    assert fit(torch.zeros(0, 3).double(), torch.zeros(0, 3).bool()).mean.shape == (2, 0)
 
 
 def test_the_joint_density_is_a_density():
-    mixture = Mixture(*(torch.tensor([pair], dtype=torch.float64) for pair in ((0.25, 0.75), (0.0, 3.0), (0.5, 2.0))))
+    mixture = Mixture(
+        *(torch.tensor(pair, dtype=torch.float64)[:, None] for pair in ((0.25, 0.75), (0.0, 3.0), (0.5, 2.0)))
+    )
     place = torch.linspace(-20, 25, 20_001, dtype=torch.float64)[None]
-    mass = torch.trapezoid(mixture.log_joint(place)[0].exp(), place[0], dim=0)
+    mass = torch.trapezoid(mixture.log_joint(place)[:, 0].exp(), place, dim=1)
     assert mass.tolist() == pytest.approx([0.25, 0.75], abs=1e-9)

@@ -81,8 +81,8 @@ def test_the_positives_are_those_of_scikit_learn(kind):
     joint, compared, differ = fit(table, valid).log_joint(table), 0, 0
     found = {variant: below_the_bar(table, valid, variant) for variant in VARIANTS}
     for row, value in enumerate(made):
-        own = joint[row, : len(value)]
-        if bool(((own[:, 0] - own[:, 1]).abs() < 1e-8).any()):
+        own = joint[:, row, : len(value)]
+        if bool(((own[0] - own[1]).abs() < 1e-8).any()):
             continue  # a rounding decides which component is likelier
         model, numbers = peers(value), value.numpy()[:, None]
         first, likelihood = torch.from_numpy(model.predict(numbers) == 0), model.score_samples(numbers)

@@ -79,7 +79,7 @@ def test_the_nearest_of_every_level(grid, count, k):
 @pytest.mark.parametrize("grid", [True, False])
 @pytest.mark.parametrize("rule", [PAA(), PAA(variant="mmdet"), OTA(), DCFL()])
 def test_rules_that_ask_for_classes_make_no_table_of_pairs_and_classes(rule, grid):
-    """The dearest is priors x classes, once; priors x ground truths would be 5 million, times 80 classes 400 million."""
+    """The dearest is priors x classes, once; priors x ground truths would be 5 million, with classes 400."""
     priors, gt = scene(2000)
     priors = priors if grid else without_grid(priors, STRIDES)
     generator = torch.Generator().manual_seed(0)
