@@ -202,6 +202,25 @@ def gcd(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]
     return torch.exp(-_safe_sqrt((across + down) / 2))
 
 
+def gjsd(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
+    """Generalised Jensen-Shannon similarity 1 / (1 + J), in [0, 1], symmetric and scale invariant (Xu 2023, DCFL).
+
+    J is the mean KL divergence of the boxes' two Gaussians from their geometric mean, which is a Gaussian again: the
+    sum over x and y of d^2 / (s^2 + s'^2) + ln((s^2 + s'^2) / (2 s s')) / 2, d the centres' distance, s, s' the sides.
+    """
+    dx, dy, _, _ = _center_and_size_differences(a, b)
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
+    divergence = _jensen_shannon(dx, ax2 - ax1, bx2 - bx1) + _jensen_shannon(dy, ay2 - ay1, by2 - by1)
+    return 1 / (1 + divergence)
+
+
+def _jensen_shannon(offset: Tensor, side: Tensor, other: Tensor) -> Tensor:
+    side, other = side.clamp(min=_TINY), other.clamp(min=_TINY)
+    squares = side * side + other * other
+    # A rounding below 1 must not make the similarity exceed 1.
+    return offset * offset / squares + torch.log((squares / (2 * side * other)).clamp(min=1)) / 2
+
+
 @dataclass(frozen=True)
 class OfScaledPriors:
     """A similarity of priors whose width and height are multiplied by `factor` about their centres.
@@ -217,7 +236,7 @@ class OfScaledPriors:
         return self.similarity(torch.cat((center - half, center + half), dim=-1), gt)
 
 
-_ASKS_FOR_SIZE = (iou, iof, giou, diou, ciou, rfd, gcd)
+_ASKS_FOR_SIZE = (iou, iof, giou, diou, ciou, rfd, gcd, gjsd)
 
 
 def formula_of(similarity: Callable) -> Callable:

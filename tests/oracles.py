@@ -506,3 +506,13 @@ def gcd(a: Box, b: Box) -> float:
         total += ((a.cx - b.cx) / own.w) ** 2 + ((a.cy - b.cy) / own.h) ** 2
         total += (((a.w - b.w) / other.w) ** 2 + ((a.h - b.h) / other.h) ** 2) / 4
     return math.exp(-math.sqrt(total / 2))
+
+
+def gjsd(a: Box, b: Box) -> float:
+    divergence = 0.0
+    for offset, one, two in (
+        (a.cx - b.cx, (a.w / 2) ** 2, (b.w / 2) ** 2),
+        (a.cy - b.cy, (a.h / 2) ** 2, (b.h / 2) ** 2),
+    ):
+        divergence += offset**2 / (2 * (one + two)) + math.log((one + two) / (2 * math.sqrt(one * two)))
+    return 1 / (1 + divergence / 2)

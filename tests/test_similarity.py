@@ -27,16 +27,17 @@ FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "rfd_wasserstein": partial(sim.rfd, kind="wasserstein"),
     "simd": partial(sim.simd, m=6.13, n=4.59),
     "gcd": sim.gcd,
+    "gjsd": sim.gjsd,
 }
 ORACLES = {
-    **{name: getattr(oracles, name) for name in ("iou", "iof", "giou", "diou", "ciou", "rfd", "gcd")},
+    **{name: getattr(oracles, name) for name in ("iou", "iof", "giou", "diou", "ciou", "rfd", "gcd", "gjsd")},
     "nwd": partial(oracles.nwd, constant=12.8),
     "dotd": partial(oracles.dotd, constant=12.8),
     "rfd_wasserstein": partial(oracles.rfd, kind="wasserstein"),
     "simd": partial(oracles.simd, m=6.13, n=4.59),
 }
-SYMMETRIC = ["iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd_wasserstein", "simd", "gcd"]
-SCALE_FREE = ["iou", "iof", "giou", "diou", "ciou", "rfd", "simd", "gcd"]
+SYMMETRIC = ["iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd_wasserstein", "simd", "gcd", "gjsd"]
+SCALE_FREE = ["iou", "iof", "giou", "diou", "ciou", "rfd", "simd", "gcd", "gjsd"]
 functions = pytest.mark.parametrize("name", FUNCTIONS)
 corner, side = st.floats(-50, 50, width=32), st.floats(1, 60, width=32)
 box = st.tuples(corner, corner, side, side).map(lambda b: torch.tensor([b[0], b[1], b[0] + b[2], b[1] + b[3]]))
@@ -192,7 +193,7 @@ def test_a_bad_constant_is_named(call, words):
 @pytest.mark.parametrize(
     ("similarity", "asks"),
     [
-        *((FUNCTIONS[name], True) for name in ("iou", "iof", "giou", "diou", "ciou", "rfd", "gcd")),
+        *((FUNCTIONS[name], True) for name in ("iou", "iof", "giou", "diou", "ciou", "rfd", "gcd", "gjsd")),
         *((FUNCTIONS[name], False) for name in ("nwd", "dotd", "rfd_wasserstein", "simd")),
         (partial(sim.rfd, kind="kl"), True),
         (sim.OfScaledPriors(partial(sim.rfd), 0.9), True),
@@ -225,6 +226,19 @@ def test_published_values():
     unit = torch.tensor([0.0, 0, 1, 1])
     others = torch.tensor([[0, 0, 1, 1], [0, 0, 0.5, 1], [0, 0, 1, 0.5], [0, 0, 0.5, 0.5], [0.5, 0.5, 1.5, 1.5]])
     assert sim.iou(unit, others).tolist() == pytest.approx([1, 0.5, 0.5, 0.25, 0.25 / 1.75])
+
+
+def test_published_values_of_gjsd():
+    """What mmrotate-dcfl's code gives for upright boxes in float32, centre and size; and it never exceeds 1."""
+    center = torch.tensor([[10.0, 10], [12, 10], [10, 10], [10, 10], [30, 10]])
+    half = torch.tensor([[8.0, 8], [8, 8], [16, 8], [16, 16], [8, 8]]) / 2
+    boxes = torch.cat((center - half, center + half), dim=1)
+    assert sim.gjsd(boxes[0], boxes).tolist() == pytest.approx([1, 0.969697, 0.899627, 0.817566, 0.242424], abs=1e-6)
+    generator = torch.Generator().manual_seed(5)
+    one = 100 * torch.rand(5000, 2, generator=generator)
+    same = torch.cat((one, one + 1 + one.flip(1)), dim=1)
+    nearly = same * (1 + 1e-7)
+    assert (sim.gjsd(same, nearly) <= 1).all()
 
 
 def test_nwds_blind_spot():

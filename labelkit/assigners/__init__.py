@@ -2,10 +2,13 @@
 
 from labelkit.assigners.atss import ATSS
 from labelkit.assigners.base import Assigner
+from labelkit.assigners.dcfl import DCFL
 from labelkit.assigners.fcos import FCOS
 from labelkit.assigners.hambox import HAMBox
 from labelkit.assigners.max_iou import MaxIoU
 from labelkit.assigners.noisy_anchors import NoisyAnchors
+from labelkit.assigners.ota import OTA
+from labelkit.assigners.paa import PAA
 from labelkit.assigners.rfla import HLA, RFLA
 from labelkit.assigners.rka import RKA
 from labelkit.assigners.s3fd import S3FD
@@ -21,13 +24,19 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "noisy_anchors": NoisyAnchors,
     "rka": RKA,
     "rfla": RFLA,
+    "paa": PAA,
+    "ota": OTA,
+    "dcfl": DCFL,
 }
 
 __all__ = [
     "ASSIGNERS",
     "ATSS",
+    "DCFL",
     "FCOS",
     "HLA",
+    "OTA",
+    "PAA",
     "RFLA",
     "RKA",
     "S3FD",

@@ -148,6 +148,15 @@ def _gcd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Te
     return _radius(rest / across), _radius(rest / down)
 
 
+def _gjsd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor) -> Reach:
+    slack = _slack(_smallest(pw, ph, gw, gh), hair)
+    across, down = pw**2 + gw**2, ph**2 + gh**2
+    shape = (torch.log(across / (2 * pw * gw)) + torch.log(down / (2 * ph * gh))) / 2
+    # Off by e a side, the shape changes by at most 2 e, and `across` by 2 e of itself.
+    rest = ((1 / floor - 1) * (1 + slack) + slack - shape) * (1 + slack)
+    return _radius(rest * across), _radius(rest * down)
+
+
 _REACH: dict[Callable, Callable[..., Reach]] = {
     similarities.iou: _iou,
     similarities.iof: _iof,
@@ -156,4 +165,5 @@ _REACH: dict[Callable, Callable[..., Reach]] = {
     similarities.rfd: _rfd,
     similarities.simd: _simd,
     similarities.gcd: _gcd,
+    similarities.gjsd: _gjsd,
 }

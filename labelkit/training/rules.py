@@ -10,7 +10,7 @@ from typing import Any, cast
 from labelkit import similarity
 from labelkit.assigners import ASSIGNERS, Assigner
 
-SIMILARITIES = ("iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd", "simd", "gcd")
+SIMILARITIES = ("iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd", "simd", "gcd", "gjsd")
 
 # Where the course says otherwise than a rule's defaults, and for which runs: 30 noisy anchors are for nine anchors a
 # cell, and the small detector has one; a constant in pixels, or a count that no paper states, is the course's data's.

@@ -12,10 +12,18 @@ from tests.assigners.test_all import ARGUMENTS, GOOD, anchors, build, every, pre
 from tests.assigners.test_regions import REGION, with_regions
 from tests.strategies import batches, scenes
 
-OWN_BAR = ("topk", "rka", "rfla", "noisy_anchors")  # ranks: the bar is the least value that was chosen
+OWN_BAR = (
+    "topk",
+    "rka",
+    "rfla",
+    "noisy_anchors",
+    "paa",
+    "ota",
+    "dcfl",
+)  # ranks, shares: the bar is the least value that was chosen
 
 
-KINDS = {"fcos": "any", "atss": "any"}  # of priors; the other rules refuse points
+KINDS = {"fcos": "any", "atss": "any", "ota": "any"}  # of priors; the other rules refuse points
 
 
 def couples(pairs) -> set[tuple[int, int]]:

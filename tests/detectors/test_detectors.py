@@ -88,6 +88,7 @@ EXAMPLES = {
     "fcos": [assigners.FCOS()],
     "hambox": [assigners.HAMBox(k=3, decoded_thresh=0.2)],
     "noisy_anchors": [assigners.NoisyAnchors(n=5), assigners.NoisyAnchors(n=5, variant="paper")],
+    "paa": [assigners.PAA(), assigners.PAA(variant="mmdet")],
     "rka": [assigners.RKA(similarity=partial(nwd, constant=12.8))],
 }
 

@@ -11,7 +11,7 @@ from labelkit import Priors
 from labelkit.assigners import RFLA, RKA, MaxIoU, TopK
 from labelkit.search.candidates import challengers, needs_size, plausible
 from labelkit.search.pairs import Pairs
-from labelkit.similarity import OfScaledPriors, dotd, gcd, giou, iof, iou, nwd, rfd, simd
+from labelkit.similarity import OfScaledPriors, dotd, gcd, giou, gjsd, iof, iou, nwd, rfd, simd
 from tests.assigners.paths import PATHS, path
 from tests.strategies import target_of
 
@@ -101,7 +101,9 @@ def test_nothing_to_match_asks_nothing():
 
 
 @pytest.mark.parametrize("grid", [True, False])
-@pytest.mark.parametrize("similarity", [iou, iof, giou, rfd, gcd, partial(rfd, kind="kl"), OfScaledPriors(gcd, 0.9)])
+@pytest.mark.parametrize(
+    "similarity", [iou, iof, giou, rfd, gcd, gjsd, partial(rfd, kind="kl"), OfScaledPriors(gcd, 0.9)]
+)
 def test_points_have_no_size_to_compare(grid, similarity):
     points = Priors.points((64, 64), (8, 16))
     points = points if grid else Priors.from_boxes(points.boxes)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from labelkit import Predictions, Priors
-from labelkit.assigners import ASSIGNERS, FCOS, RKA, Assigner, MaxIoU, TopK
-from labelkit.similarity import dotd, gcd, iof, nwd, rfd, simd
+from labelkit.assigners import ASSIGNERS, FCOS, PAA, RKA, Assigner, MaxIoU, TopK
+from labelkit.similarity import dotd, gcd, gjsd, iof, nwd, rfd, simd
 from tests import oracles
 from tests.assigners.paths import path
 from tests.assigners.test_all import ARGUMENTS
@@ -28,6 +28,8 @@ RULES: dict[str, Assigner] = {
     "rka, simd": RKA(1, SIMD),
     "rka, gcd": RKA(2, gcd),
     "rka, rfd": RKA(2, rfd),
+    "rka, gjsd": RKA(2, gjsd),
+    "paa, mmdet": PAA(variant="mmdet"),
 }
 
 

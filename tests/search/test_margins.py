@@ -12,7 +12,7 @@ from labelkit.assigners import ATSS, FCOS, RKA
 from labelkit.search import windows
 from labelkit.search.candidates import Pairs, nearest_per_level, plausible, within
 from labelkit.search.reach import reach_of
-from labelkit.similarity import OfScaledPriors, dotd, gcd, iof, iou, nwd, rfd, simd
+from labelkit.similarity import OfScaledPriors, dotd, gcd, gjsd, iof, iou, nwd, rfd, simd
 from tests.assigners.paths import path
 from tests.strategies import THIRDS, far_boxes, far_pyramid, target_of, without_grid
 
@@ -26,6 +26,7 @@ SIMILARITIES = {
     "rfd, wasserstein": partial(rfd, kind="wasserstein"),
     "simd": SIMD,
     "gcd": gcd,
+    "gjsd": gjsd,
     "shrunk": OfScaledPriors(gcd, 0.9),
 }
 

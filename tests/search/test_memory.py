@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labelkit import Priors
+from labelkit import Predictions, Priors
+from labelkit.assigners import DCFL, OTA, PAA
 from labelkit.search import windows
 from labelkit.search.candidates import nearest_per_level, plausible
 from labelkit.similarity import iou, nwd
@@ -73,3 +74,19 @@ def test_the_nearest_of_every_level(grid, count, k):
         pairs = nearest_per_level(priors, gt, k)
     assert len(pairs) == count * sum(min(k, size) for size in priors.level_sizes)
     assert seen.elements <= max(8 * windows.BLOCK, 12 * count * len(STRIDES), len(pairs))
+
+
+@pytest.mark.parametrize("grid", [True, False])
+@pytest.mark.parametrize("rule", [PAA(), PAA(variant="mmdet"), OTA(), DCFL()])
+def test_rules_that_ask_for_classes_make_no_table_of_pairs_and_classes(rule, grid):
+    """The dearest is priors x classes, once; priors x ground truths would be 5 million, with classes 400."""
+    priors, gt = scene(2000)
+    priors = priors if grid else without_grid(priors, STRIDES)
+    generator = torch.Generator().manual_seed(0)
+    noise = 4 * torch.randn(len(priors), 4, generator=generator)
+    predictions = Predictions(priors.boxes + noise, torch.rand(len(priors), 80, generator=generator))
+    target = {"boxes": gt, "labels": torch.arange(len(gt)) % 80}
+    with Largest() as seen:
+        answer = rule(priors, target, predictions)
+    assert answer.positive.sum() > 100
+    assert seen.elements <= max(80 * len(priors), 8 * windows.BLOCK)
