@@ -20,7 +20,7 @@ from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, decoded_overlaps
 from labelkit.search.choosing import first_in_order, first_k, first_of, top_k
 
-PORTION = 1 << 20  # pairs that are looked at together
+PORTION = 1 << 20  # pairs beyond the known ones that are looked at together
 _ROWS = 1 << 14  # priors whose scores are
 _ROUNDING = 1e-6  # a sum of float32 numbers near 1
 
@@ -82,10 +82,15 @@ def winners(known: Pairs, chosen: Pairs, gts: GroundTruths, above: float, cost: 
     least = least.scatter_reduce(0, gts.slot(rivals), rivals.value, "amin")
     dear = contested & (least > above)  # somebody that is not known may be the cheapest
     found = [chosen[~contested[gts.slot(chosen)]], _best(rivals[~dear[gts.slot(rivals)]], gts)]
-    for slots in dear.nonzero().squeeze(1).split(max(1, PORTION // max(len(gts), 1))):
+    for slots in portions(dear.nonzero().squeeze(1), len(gts)):
         pairs = _with_all(slots, gts)
         found.append(_best(Pairs(pairs.prior, pairs.gt, cost(pairs)), gts))
     return Pairs.join(found)
+
+
+def portions(index: Int[Tensor, "n"], each: int) -> tuple[Tensor, ...]:
+    """The indices in portions, where every one stands for `each` pairs."""
+    return index.split(max(1, PORTION // max(each, 1)))
 
 
 def worth(pairs: Pairs) -> Pairs:

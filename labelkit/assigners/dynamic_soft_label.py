@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_min_side, check_threshold
 from labelkit.assigners.base import Assigner
-from labelkit.assigners.dynamic_k import PORTION, Cost, cheapest, dynamic_k, sum_over_classes, winners, worth
+from labelkit.assigners.dynamic_k import Cost, cheapest, dynamic_k, portions, sum_over_classes, winners, worth
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
@@ -102,7 +102,7 @@ class DynamicSoftLabel(Assigner):
     def _others(self, gts: GroundTruths, kept: Bool[Tensor, "slots"], cost: Cost, short: Int[Tensor, "n"]) -> Pairs:
         """The k cheapest of all kept priors for some ground truths."""
         found = []
-        for part in short.split(max(1, PORTION // gts.num_priors)):
+        for part in portions(short, gts.num_priors):
             place, prior = kept.view(gts.images, gts.num_priors)[gts.image[part]].nonzero(as_tuple=True)
             pairs = Pairs(prior, part[place], gts.boxes.new_zeros(len(prior)))
             pairs = Pairs(prior, pairs.gt, cost(pairs))

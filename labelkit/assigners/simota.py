@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_min_side, check_threshold
 from labelkit.assigners.base import Assigner
-from labelkit.assigners.dynamic_k import PORTION, cheapest, dynamic_k, sum_over_classes, winners, worth
+from labelkit.assigners.dynamic_k import cheapest, dynamic_k, portions, sum_over_classes, winners, worth
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
@@ -107,7 +107,7 @@ class SimOTA(Assigner):
             own = short[gts.image[short] == image]
             pairs = costs.cheapest_of_class(image, among, own, self.k)
             found.append(pairs[overlaps(pairs, gts, costs.predictions) == 0])
-            for part in own.split(max(1, PORTION // max(gts.num_priors, 1))):
+            for part in portions(own, gts.num_priors):
                 pairs = decoded_overlaps(priors, costs.predictions.boxes[image], gts.boxes[part], among)
                 pairs = Pairs(pairs.prior, part[pairs.gt], pairs.value)
                 pairs = Pairs(pairs.prior, pairs.gt, costs.infeasible(pairs))

@@ -15,7 +15,7 @@ from tests.strategies import batches, scenes
 OWN_BAR = ("topk", "rka", "rfla", "noisy_anchors")  # ranks: the bar is the least value that was chosen
 
 
-KINDS = {"fcos": "any", "atss": "any"}  # of priors; the other rules refuse points
+KINDS = dict.fromkeys(("fcos", "atss", "tal", "simota", "dsl"), "any")  # of priors; the other rules refuse points
 
 
 def couples(pairs) -> set[tuple[int, int]]:
