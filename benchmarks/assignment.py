@@ -25,10 +25,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from labelkit import Priors
-from labelkit.assigners import ATSS, FCOS, RFLA, RKA, MaxIoU, TopK
+from labelkit import Predictions, Priors
+from labelkit.assigners import ATSS, FCOS, RFLA, RKA, DynamicSoftLabel, MaxIoU, SimOTA, TaskAligned, TopK
 from labelkit.receptive_field import rf_priors
-from labelkit.similarity import dotd, iou, nwd, rfd, simd
+from labelkit.similarity import ciou, dotd, iou, nwd, rfd, simd
 
 COCO, TINY = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
 NWD, DOTD = partial(nwd, constant=12.8), partial(dotd, constant=12.8)
@@ -76,9 +76,21 @@ def ground_truths(priors: str, count: int, device: torch.device) -> torch.Tensor
     return torch.cat((center - size / 2, center + size / 2), dim=1).to(device)
 
 
-def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
-    """(method, priors, numbers of ground truths, ours, peer, which labels must agree)."""
+def predictions(priors: Priors, classes: int = 80) -> Predictions:
+    """As a network gives them: boxes about their own prior, half a stride off and some 3 strides wide; low scores."""
+    generator = torch.Generator().manual_seed(len(priors))
+    shift, size, score = (torch.randn(len(priors), n, generator=generator) for n in (2, 2, classes))
+    stride = priors.strides.cpu()[:, None]
+    center, half = priors.centers.cpu() + 0.5 * stride * shift, 1.5 * stride * torch.exp(0.4 * size)
+    boxes = torch.cat((center - half, center + half), dim=1)
+    return Predictions(boxes.to(priors.device), torch.sigmoid(score - 3).to(priors.device))
+
+
+def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable | None, str]]:
+    """(method, priors, numbers of ground truths, ours, peer or None where it asks for too much memory, which labels
+    must agree)."""
     wide, tiny, points = "800x1344, 9 anchors", "800x800, 1 anchor", "800x1344, points"
+    yolo = TaskAligned(k=10, alpha=0.5, overlap=ciou)
     retina, fcos = MaxIoU(), FCOS(center_radius=1.5, closed_ranges=False)
     mmdet = partial(dense.max_similarity, similarity=iou, fg=0.5, bg=0.4, least=0.0)
     rows = [
@@ -107,6 +119,12 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable, str]]:
             partial(dense.hierarchical, similarity=rfd),
             "none",
         ),
+        ("simota", points, (1, 10, 100), SimOTA(), dense.simota, "all"),
+        ("simota", "800x800, points", (1000,), SimOTA(), None, "none"),
+        ("dsl", points, (1, 100), DynamicSoftLabel(), None, "none"),
+        ("dsl", "800x800, points", (1000,), DynamicSoftLabel(), None, "none"),
+        ("tal", points, (1, 10, 100), yolo, dense.task_aligned, "all"),
+        ("tal", "800x800, points", (1, 100, 1000), yolo, dense.task_aligned, "all"),
     ]
     return rows
 
@@ -153,15 +171,20 @@ def measure(case, count: int, made: dict[str, Priors], meter: Meter, seconds: fl
     method, name, _, assigner, peer, labels = case
     priors, device = made[name], made[name].device
     boxes = ground_truths(name, count, device)
-    target = {"boxes": boxes, "labels": torch.zeros(count, dtype=torch.int64, device=device)}
+    target = {"boxes": boxes, "labels": torch.arange(count, device=device) % 80}
+    seen = (predictions(priors),) if assigner.needs_predictions else ()
+    asked = (*seen, target["labels"]) if seen else ()
 
     def ours() -> torch.Tensor:
-        return assigner(priors, target).gt
+        return assigner(priors, target, *seen).gt
 
     def theirs() -> torch.Tensor:
-        return peer(priors, boxes)
+        return peer(priors, boxes, *asked)
 
     ours_mib = meter.mebibytes(ours)  # its first call: later ones find memory that the process still holds
+    if peer is None:
+        ours_ms = statistics.median(meter.milliseconds(ours) for _ in range(7))
+        return Row(method, name, count, math.nan, ours_ms, math.nan, ours_mib, "no peer")
     got, wanted = ours(), theirs()
     if labels == "positive":
         got, wanted = got.clamp(min=-1), wanted

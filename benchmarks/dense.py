@@ -1,7 +1,9 @@
 """The peers: each method as its published code computes it, on the whole prior x ground-truth matrix.
 
 torchvision's own functions where it has the method; the rest written from the papers in the dense form that all
-published implementations share. Ties are broken as torch happens to, so labels are compared where there are none.
+published implementations share (the tables that they build, not their code): SimOTA as MMDetection 3.3 computes it,
+task alignment as Ultralytics 8.4 does. Ties are broken as torch happens to, so labels are compared where there are
+none.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from labelkit import Priors
-from labelkit.boxes import centers
+from labelkit import Predictions, Priors
+from labelkit.boxes import centers, encode_ltrb
+from labelkit.similarity import ciou
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
@@ -94,6 +97,51 @@ def hierarchical(priors: Priors, gt: Tensor, similarity: Similarity, k: int = 3,
     shrunk = Priors.from_boxes(torch.cat((center - half, center + half), dim=1))
     second = ranking(shrunk, gt, similarity, 1)
     return torch.where(first >= 0, first, second)
+
+
+def simota(priors: Priors, gt: Tensor, predictions: Predictions, labels: Tensor, radius=2.5, k=10) -> Tensor:
+    """MMDetection's SimOTA: the cross-entropy of every kept prior, ground truth and class; one topk a ground truth."""
+    inside = encode_ltrb(gt[None], priors.centers[:, None]).amin(dim=-1) > 0
+    offset = (priors.centers[:, None] - centers(gt)[None]).abs().amax(dim=-1)
+    square = offset < radius * priors.strides[:, None]
+    kept = (inside | square).any(dim=1)
+    feasible = (inside & square)[kept]
+    overlap = box_iou(predictions.boxes[kept], gt)
+    scores = predictions.scores[kept][:, None].repeat(1, len(gt), 1)
+    hot = torch.nn.functional.one_hot(labels, scores.shape[-1]).to(scores)[None].repeat(len(scores), 1, 1)
+    classes = torch.nn.functional.binary_cross_entropy(scores, hot, reduction="none").sum(dim=-1)
+    cost = classes - 3 * (overlap + 1e-7).log() + 1e5 * ~feasible
+    room = overlap.topk(min(k, len(overlap)), dim=0).values.sum(dim=0).int().clamp(min=1)
+    taken = torch.zeros_like(cost, dtype=torch.bool)
+    for g in range(len(gt)):
+        taken[cost[:, g].topk(int(room[g]), largest=False).indices, g] = True
+    contested = taken.sum(dim=1) > 1
+    taken[contested] = False
+    taken[contested, cost[contested].argmin(dim=1)] = True
+    answer = torch.full((len(priors),), -1, device=gt.device)
+    value, owner = taken.max(dim=1)
+    answer[kept] = torch.where(value, owner, -1)
+    return answer
+
+
+def task_aligned(priors: Priors, gt: Tensor, predictions: Predictions, labels: Tensor, k=10) -> Tensor:
+    """Ultralytics' task alignment for one image: masks, metrics and counts of all G x P; alpha 0.5, beta 6."""
+    inside = encode_ltrb(gt[:, None], priors.centers[None]).amin(dim=-1) > 1e-9
+    scores, overlap = torch.zeros(inside.shape, device=gt.device), torch.zeros(inside.shape, device=gt.device)
+    scores[inside] = predictions.scores.T[labels][inside]
+    decoded = predictions.boxes[None].expand(len(gt), -1, -1)[inside]
+    overlap[inside] = ciou(decoded, gt[:, None].expand(-1, len(priors), -1)[inside]).clamp(min=0)
+    metric = scores.pow(0.5) * overlap.pow(6)
+    best = metric.topk(k, dim=1).indices
+    count = torch.zeros(inside.shape, dtype=torch.int8, device=gt.device)
+    count.scatter_(1, best, 1)
+    taken = count.bool() & inside
+    contested = taken.sum(dim=0) > 1
+    highest = torch.zeros_like(taken).scatter_(0, overlap.argmax(dim=0, keepdim=True), True)
+    taken = torch.where(contested, highest, taken)
+    target = metric * taken
+    target = target / (target.amax(dim=1, keepdim=True) + 1e-9) * (overlap * taken).amax(dim=1, keepdim=True)
+    return torch.where(target.amax(dim=0) > 0, taken.int().argmax(dim=0), -1)
 
 
 def _settle(value: Tensor, candidates: Tensor, chosen: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from labelkit.assigners.atss import ATSS
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.dcfl import DCFL
+from labelkit.assigners.dynamic_soft_label import DynamicSoftLabel
 from labelkit.assigners.fcos import FCOS
 from labelkit.assigners.hambox import HAMBox
 from labelkit.assigners.max_iou import MaxIoU
@@ -12,6 +13,8 @@ from labelkit.assigners.paa import PAA
 from labelkit.assigners.rfla import HLA, RFLA
 from labelkit.assigners.rka import RKA
 from labelkit.assigners.s3fd import S3FD
+from labelkit.assigners.simota import SimOTA
+from labelkit.assigners.task_aligned import TaskAligned
 from labelkit.assigners.topk import TopK
 
 ASSIGNERS: dict[str, type[Assigner]] = {
@@ -27,6 +30,9 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "paa": PAA,
     "ota": OTA,
     "dcfl": DCFL,
+    "simota": SimOTA,
+    "tal": TaskAligned,
+    "dsl": DynamicSoftLabel,
 }
 
 __all__ = [
@@ -41,8 +47,11 @@ __all__ = [
     "RKA",
     "S3FD",
     "Assigner",
+    "DynamicSoftLabel",
     "HAMBox",
     "MaxIoU",
     "NoisyAnchors",
+    "SimOTA",
+    "TaskAligned",
     "TopK",
 ]

@@ -7,6 +7,7 @@ its ground truth's image, and nothing is padded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import ClassVar, cast
@@ -105,25 +106,31 @@ def _check_predictions(predictions: Predictions | None, gts: GroundTruths, singl
             raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
         if value.shape != shape:
             raise ValueError(f"predictions.{name} must have shape {list(shape)}, got {list(value.shape)}")
-        if not bool(torch.isfinite(value).all()):
-            index = (~torch.isfinite(value)).nonzero()[0].tolist()
-            raise ValueError(f"predictions.{name}{index} must be finite, got {float(value[tuple(index)])}")
-    _check_classes(gts, gts.labels, scores)
+    _check_values(boxes, scores)
+    _check_classes(gts, gts.labels, scores.shape[-1])
     return Predictions(boxes, scores)
 
 
-def _check_classes(gts: GroundTruths, labels: Tensor, scores: Tensor) -> None:
-    """Every label has a column, every score is a probability."""
-    classes = scores.shape[-1]
+def _check_values(boxes: Tensor, scores: Tensor) -> None:
+    """Every coordinate is finite, every score is a probability: one pass over each, for they are many."""
+    (left, right), (low, high) = (torch.aminmax(x) if x.numel() else x.new_zeros(2) for x in (boxes, scores))
+    if bool((left > -math.inf) & (right < math.inf) & (low >= 0) & (high <= 1)):  # a NaN fails
+        return
+    for name, value in (("boxes", boxes), ("scores", scores)):
+        for index in (~torch.isfinite(value)).nonzero()[:1].tolist():
+            raise ValueError(f"predictions.{name}{index} must be finite, got {float(value[tuple(index)])}")
+    raise ValueError(
+        f"predictions.scores must be probabilities in [0, 1], got values from {float(low)} to {float(high)}: "
+        "apply a sigmoid to logits first"
+    )
+
+
+def _check_classes(gts: GroundTruths, labels: Tensor, classes: int) -> None:
+    """Every label has a column."""
     if len(gts) and int(labels.max()) >= classes:
         index = int(labels.argmax())
         image, own = int(gts.image[index]), int(gts.index_in_image[index])
         raise ValueError(
             f"target[{image}]['labels'][{own}] must be below the {classes} classes of predictions.scores, "
             f"got {int(labels[index])}"
-        )
-    if scores.numel() and not bool((scores.min() >= 0) & (scores.max() <= 1)):
-        raise ValueError(
-            f"predictions.scores must be probabilities in [0, 1], got values from {float(scores.min())} "
-            f"to {float(scores.max())}: apply a sigmoid to logits first"
         )

@@ -2,7 +2,7 @@
 
 `plausible`: alike enough, or among the k most similar. `within`: centres near each other; `inside`: of these, the
 centres inside a ground truth. `nearest_per_level`: the k nearest centres of every level. `challengers`: all that may
-take a prior from its holder.
+take a prior from its holder. `decoded_overlaps`: by what the network regressed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.choosing import first_k
+from labelkit.search.decoded import decoded_overlaps
 from labelkit.search.elementwise import checked, needs_size
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.plausible import plausible, reachable, scorer
@@ -32,6 +33,7 @@ __all__ = [
     "Pairs",
     "Similarity",
     "challengers",
+    "decoded_overlaps",
     "floored",
     "inside",
     "nearest_per_level",

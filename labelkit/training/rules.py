@@ -37,8 +37,8 @@ def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assign
         known = ", ".join(ASSIGNERS)
         raise ValueError(f"assigner must be one of {known}, got {name!r}{_did_you_mean(name, ASSIGNERS)}")
     values = dict(arguments or {})
-    if "similarity" in values:
-        values["similarity"] = build_similarity(values["similarity"])
+    for key in values.keys() & {"similarity", "overlap"}:
+        values[key] = build_similarity(values[key])
     try:
         return ASSIGNERS[name](**values)
     except TypeError as error:

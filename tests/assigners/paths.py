@@ -3,26 +3,37 @@
 from contextlib import contextmanager
 
 from labelkit import Priors
-from labelkit.search import choosing, windows
+from labelkit.assigners import dynamic_k
+from labelkit.search import choosing, decoded, windows
 
 PATHS = ("at once", "grid", "grid in small chunks", "small blocks")
+SIZES = (
+    (windows, "SMALL"),
+    (windows, "CHUNK"),
+    (windows, "BLOCK"),
+    (choosing, "FEW"),
+    (decoded, "DEARER"),
+    (decoded, "MANY"),
+    (dynamic_k, "PORTION"),
+)
 
 
 @contextmanager
 def path(name: str, priors: Priors):
-    """Yield the priors to use, with the portions of `windows` set for the time being.
+    """Yield the priors to use, with the sizes of portions set for the time being.
 
     "at once" is what a problem as small as these takes by itself; the others are forced upon it.
     """
-    before = (windows.SMALL, choosing.FEW, windows.CHUNK, windows.BLOCK)
+    before = [getattr(room, size) for room, size in SIZES]
     if name != "at once":
-        windows.SMALL = choosing.FEW = 0
+        windows.SMALL = choosing.FEW = decoded.DEARER = 0
     if name == "grid in small chunks":
-        windows.CHUNK = 1
+        windows.CHUNK = decoded.MANY = dynamic_k.PORTION = 1
     if name == "small blocks":
         windows.BLOCK = 7
         priors = Priors.from_boxes(priors.boxes, priors.level_sizes, priors.level_strides)
     try:
         yield priors
     finally:
-        windows.SMALL, choosing.FEW, windows.CHUNK, windows.BLOCK = before
+        for (room, size), value in zip(SIZES, before, strict=True):
+            setattr(room, size, value)

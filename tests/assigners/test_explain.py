@@ -23,7 +23,8 @@ OWN_BAR = (
 )  # ranks, shares: the bar is the least value that was chosen
 
 
-KINDS = {"fcos": "any", "atss": "any", "ota": "any"}  # of priors; the other rules refuse points
+# of priors; the other rules refuse points
+KINDS = dict.fromkeys(("fcos", "atss", "ota", "tal", "simota", "dsl"), "any")
 
 
 def couples(pairs) -> set[tuple[int, int]]:
