@@ -105,11 +105,19 @@ def _check_predictions(predictions: Predictions | None, gts: GroundTruths, singl
             raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
         if value.shape != shape:
             raise ValueError(f"predictions.{name} must have shape {list(shape)}, got {list(value.shape)}")
-        if not bool(torch.isfinite(value).all()):
+        if not _all_finite(value):
             index = (~torch.isfinite(value)).nonzero()[0].tolist()
             raise ValueError(f"predictions.{name}{index} must be finite, got {float(value[tuple(index)])}")
     _check_classes(gts, gts.labels, scores)
     return Predictions(boxes, scores)
+
+
+def _all_finite(value: Tensor) -> bool:
+    """In one pass over what may be millions of numbers: a NaN fails both comparisons."""
+    if value.numel() == 0:
+        return True
+    low, high = torch.aminmax(value)
+    return bool((low > -torch.inf) & (high < torch.inf))
 
 
 def _check_classes(gts: GroundTruths, labels: Tensor, scores: Tensor) -> None:

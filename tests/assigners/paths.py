@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 from labelkit import Priors
-from labelkit.search import choosing, windows
+from labelkit.search import order, windows
 
 PATHS = ("at once", "grid", "grid in small chunks", "small blocks")
 
@@ -14,9 +14,9 @@ def path(name: str, priors: Priors):
 
     "at once" is what a problem as small as these takes by itself; the others are forced upon it.
     """
-    before = (windows.SMALL, choosing.FEW, windows.CHUNK, windows.BLOCK)
+    before = (windows.SMALL, order.FEW, windows.CHUNK, windows.BLOCK)
     if name != "at once":
-        windows.SMALL = choosing.FEW = 0
+        windows.SMALL = order.FEW = 0
     if name == "grid in small chunks":
         windows.CHUNK = 1
     if name == "small blocks":
@@ -25,4 +25,4 @@ def path(name: str, priors: Priors):
     try:
         yield priors
     finally:
-        windows.SMALL, choosing.FEW, windows.CHUNK, windows.BLOCK = before
+        windows.SMALL, order.FEW, windows.CHUNK, windows.BLOCK = before

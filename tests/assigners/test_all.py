@@ -13,6 +13,7 @@ from labelkit.similarity import iou, nwd
 
 ARGUMENTS = {
     "hambox": {"k": 3, "decoded_thresh": 0.5},
+    "hungarian": {"image_size": (64, 64)},
     "rka": {"similarity": partial(nwd, constant=12.8)},
 }
 every = pytest.mark.parametrize("name", ASSIGNERS)
@@ -174,7 +175,7 @@ def test_it_shows_its_arguments_and_cannot_be_changed(name):
 def test_a_rule_by_overlap_refuses_points(name):
     """No prior overlaps anything: without a word every object would be background."""
     points = Priors.points((64, 64), (8, 16))
-    if name in ("fcos", "rka", "atss"):  # centres and NWD know points, and ATSS asks for no overlap then
+    if name in ("fcos", "rka", "atss", "hungarian", "poto"):  # centres, NWD and decoded boxes; ATSS asks for no overlap
         assert build(name)(points, target(GOOD), predictions(points)).positive.any()
         return
     with pytest.raises(ValueError, match=r"priors must have a positive size somewhere for (iou|rfd)"):

@@ -12,10 +12,17 @@ from tests.assigners.test_all import ARGUMENTS, GOOD, anchors, build, every, pre
 from tests.assigners.test_regions import REGION, with_regions
 from tests.strategies import batches, scenes
 
-OWN_BAR = ("topk", "rka", "rfla", "noisy_anchors")  # ranks: the bar is the least value that was chosen
+OWN_BAR = (
+    "topk",
+    "rka",
+    "rfla",
+    "noisy_anchors",
+    "hungarian",
+    "poto",
+)  # ranks: the bar is the least value that was chosen
 
 
-KINDS = {"fcos": "any", "atss": "any"}  # of priors; the other rules refuse points
+KINDS = dict.fromkeys(("fcos", "atss", "hungarian", "poto"), "any")  # of priors; the other rules refuse points
 
 
 def couples(pairs) -> set[tuple[int, int]]:
