@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, generalized_box_iou
 
 from labelkit import Predictions, Priors
 from labelkit.boxes import centers, encode_ltrb
@@ -142,6 +143,39 @@ def task_aligned(priors: Priors, gt: Tensor, predictions: Predictions, labels: T
     target = metric * taken
     target = target / (target.amax(dim=1, keepdim=True) + 1e-9) * (overlap * taken).amax(dim=1, keepdim=True)
     return torch.where(target.amax(dim=0) > 0, taken.int().argmax(dim=0), -1)
+
+
+def poto_quality(priors: Priors, target: dict[str, Tensor], seen: Predictions, alpha=0.8, radius=1.5) -> Tensor:
+    """DeFCN's matrix [G, P]: score and IoU of the decoded boxes, -1 outside the centre squares."""
+    gt, score = target["boxes"], seen.scores[:, target["labels"]].T
+    quality = score ** (1 - alpha) * box_iou(gt, seen.boxes) ** alpha
+    sides = torch.cat((priors.centers[None] - gt[:, None, :2], gt[:, None, 2:] - priors.centers[None]), dim=2)
+    offset = (priors.centers[None] - centers(gt)[:, None]).abs().max(dim=2).values
+    fits = (sides.min(dim=2).values > 0) & (offset < radius * priors.strides[None])
+    return torch.where(fits, quality, -1.0)
+
+
+def solved(value: Tensor, maximize: bool, least: float = -torch.inf) -> Tensor:
+    """scipy's matching of [G, P] as the ground truth of every prior; a pair of less than `least` is none."""
+    gt, prior = map(torch.from_numpy, linear_sum_assignment(value.numpy(), maximize=maximize))
+    kept = value[gt, prior] >= least
+    return torch.full((value.shape[1],), -1).index_copy_(0, prior[kept], gt[kept])
+
+
+def poto(priors: Priors, target: dict[str, Tensor], seen: Predictions) -> Tensor:
+    """DeFCN's POTO, but for what it matches at -1."""
+    return solved(poto_quality(priors, target, seen), maximize=True, least=0.0)
+
+
+def detr(priors: Priors, target: dict[str, Tensor], seen: Predictions, height=800, width=1344) -> Tensor:
+    """Deformable DETR's matcher: focal class cost, L1 of normalised (cx, cy, w, h), GIoU; weights 2, 5, 2."""
+    gt, p = target["boxes"], seen.scores[:, target["labels"]]
+    yes = 0.25 * (1 - p) ** 2 * -(p + 1e-8).log()
+    no = 0.75 * p**2 * -(1 - p + 1e-8).log()
+    scale = gt.new_tensor([width, height, width, height])
+    coded = [torch.cat((centers(boxes), boxes[:, 2:] - boxes[:, :2]), dim=1) / scale for boxes in (seen.boxes, gt)]
+    cost = 5 * torch.cdist(*coded, p=1) + 2 * (yes - no) - 2 * generalized_box_iou(seen.boxes, gt)
+    return solved(cost.T, maximize=False)
 
 
 def _settle(value: Tensor, candidates: Tensor, chosen: Tensor) -> Tensor:

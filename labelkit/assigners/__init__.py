@@ -6,10 +6,12 @@ from labelkit.assigners.dcfl import DCFL
 from labelkit.assigners.dynamic_soft_label import DynamicSoftLabel
 from labelkit.assigners.fcos import FCOS
 from labelkit.assigners.hambox import HAMBox
+from labelkit.assigners.hungarian import Hungarian
 from labelkit.assigners.max_iou import MaxIoU
 from labelkit.assigners.noisy_anchors import NoisyAnchors
 from labelkit.assigners.ota import OTA
 from labelkit.assigners.paa import PAA
+from labelkit.assigners.poto import POTO
 from labelkit.assigners.rfla import HLA, RFLA
 from labelkit.assigners.rka import RKA
 from labelkit.assigners.s3fd import S3FD
@@ -33,6 +35,8 @@ ASSIGNERS: dict[str, type[Assigner]] = {
     "simota": SimOTA,
     "tal": TaskAligned,
     "dsl": DynamicSoftLabel,
+    "hungarian": Hungarian,
+    "poto": POTO,
 }
 
 __all__ = [
@@ -43,12 +47,14 @@ __all__ = [
     "HLA",
     "OTA",
     "PAA",
+    "POTO",
     "RFLA",
     "RKA",
     "S3FD",
     "Assigner",
     "DynamicSoftLabel",
     "HAMBox",
+    "Hungarian",
     "MaxIoU",
     "NoisyAnchors",
     "SimOTA",

@@ -1,4 +1,5 @@
-"""The search: pairs, who may match (candidates), who is taken (choosing; matching, by the sum). Assigners import these.
+"""The search: pairs, who may match (candidates), who is taken (choosing). Assigners import these two.
 
-`plausible`, `windows`, `reach` and `elementwise` stand underneath; nobody outside this package imports them.
+`plausible`, `windows`, `reach`, `elementwise`, `order` and `matching` stand underneath; nobody outside this package
+imports them.
 """

@@ -1,42 +1,22 @@
 """Choosing: which of the candidate pairs are taken. Every function marks pairs; ties are broken, never left open.
 
+`first_of`, `first_k`, `first_in_order`: the best of every group. `best_per_prior`, `top_k`: the same by similarity.
+`best_first`: one pair after another. `minimum_sum`: all at once, at the least total cost.
+
 The order is always the same: a better value first, then the lower prior or the lower ground truth, on every device.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Int
 from torch import Tensor
 
+from labelkit.search.matching import minimum_sum
+from labelkit.search.order import first_in_order, first_k, first_of
 from labelkit.search.pairs import Pairs
 
-FEW = 1 << 12  # so few pairs are sorted outright
-
-
-def first_of(group: Int[Tensor, "n"], groups: int, criterion: Shaped[Tensor, "n"], *ties: Tensor) -> Bool[Tensor, "n"]:
-    """Mark the first pair of every group: the smallest in `criterion`, ties by the next one, and so on.
-
-    Exactly one pair a group, provided the last criterion has no ties inside a group. Scatter-reduces of minima do not
-    depend on the order of execution: the same answer on every device.
-    """
-    alive = criterion == _least(group, groups, criterion, _top(criterion))
-    for tie in ties:
-        top = _top(tie)
-        tie = torch.where(alive, tie, top)
-        alive = alive & (tie == _least(group, groups, tie, top))
-    return alive
-
-
-def _top(criterion: Tensor) -> float:
-    return math.inf if criterion.is_floating_point() else torch.iinfo(criterion.dtype).max
-
-
-def _least(group: Tensor, groups: int, criterion: Tensor, top: float) -> Tensor:
-    least = criterion.new_full((groups,), top).scatter_reduce_(0, group, criterion, "amin")
-    return least.index_select(0, group)
+__all__ = ["best_first", "best_per_prior", "first_in_order", "first_k", "first_of", "minimum_sum", "top_k"]
 
 
 def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Tensor, "n"]:
@@ -45,52 +25,6 @@ def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Ten
     slot: the prior's index over the whole batch, image * P + prior, so that images do not meet.
     """
     return first_of(slot, slots, -pairs.value, pairs.gt)
-
-
-def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
-    """Mark the first k pairs of every group in the order of `criteria` (see `first_of`).
-
-    Sorting all pairs is dear, so of many only those equal to their group's k-th least first criterion are sorted:
-    what is below it is in, what is above it is out.
-    """
-    count = torch.bincount(group, minlength=groups)
-    widest = int(count.max()) if groups else 0
-    if widest <= k:
-        return torch.ones_like(group, dtype=torch.bool)
-    if len(group) <= FEW or widest * groups > 4 * len(group):  # groups so uneven that their table would be empty
-        return first_in_order(group, count.new_full((groups,), k), *criteria)
-    least = _kth_least(group, count, widest, k, criteria[0]).index_select(0, group)
-    chosen = criteria[0] < least
-    tied = (criteria[0] == least).nonzero().squeeze(1)
-    room = k - torch.bincount(group[chosen], minlength=groups)
-    tied = tied[first_in_order(group[tied], room, *(criterion[tied] for criterion in criteria[1:]))]
-    return chosen.index_fill_(0, tied, True)
-
-
-def _kth_least(
-    group: Int[Tensor, "n"], count: Int[Tensor, "groups"], widest: int, k: int, value: Float[Tensor, "n"]
-) -> Float[Tensor, "groups"]:
-    """The k-th least value of every group, infinity where it has fewer: from a table with a group in each row."""
-    if widest < k:
-        return value.new_full(count.shape, math.inf)
-    if bool((group[1:] < group[:-1]).any()):
-        order = group.argsort()
-        group, value = group[order], value[order]
-    before = (count.cumsum(0) - count).index_select(0, group)
-    place = torch.arange(len(group), device=group.device) - before + group * widest
-    table = value.new_full((len(count) * widest,), math.inf).index_copy_(0, place, value)
-    return table.view(-1, widest).topk(k, dim=1, largest=False).values[:, -1]
-
-
-def first_in_order(group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criteria: Tensor) -> Bool[Tensor, "n"]:
-    """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end."""
-    order = torch.arange(group.shape[0], device=group.device)
-    for criterion in (*reversed(criteria), group):
-        order = order[criterion[order].argsort(stable=True)]
-    count = torch.bincount(group, minlength=room.shape[0])
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[group[order]]
-    return place < room[group]
 
 
 def top_k(pairs: Pairs, gts: int, k: int) -> Bool[Tensor, "n"]:

@@ -1,10 +1,14 @@
-"""Matching: the pairs of least total cost, one prior a ground truth and one ground truth a prior, exactly and sparsely.
+"""Matching: the pairs of least total cost, one ground truth a prior and so many priors a ground truth, exactly.
 
 The Hungarian algorithm on priors x ground truths costs seconds where there are thousands of each. It need not see them
-all. Join ground truths that share a candidate: components are independent, and in a component of m ground truths some
-optimal matching uses only the m cheapest candidates of each (one that uses a worse one finds, among its m cheapest, one
-that the other m - 1 leave free, at no higher cost). Most components have one ground truth, or several whose cheapest
-candidates differ: their cheapest candidates are the answer, and only the others go to scipy.
+all: among m rivals some optimal matching uses only the m cheapest candidates of each (one that uses a worse one finds,
+among its m cheapest, one that the other m - 1 leave free, at no higher cost). Whoever shares no candidate is no rival.
+
+So every ground truth starts with a list of its cheapest candidate alone. Those that share a listed candidate, directly
+or through others, are rivals, and their lists grow to as many candidates as they are, until no list has to grow. The
+rivals of one circle then match at the least sum that their circle alone could have, and no two circles meet: that is
+the least sum of all. Most circles are one ground truth, whose cheapest candidate is its own; only the others go to
+scipy, which is imported when the first of them comes.
 """
 
 from __future__ import annotations
@@ -12,60 +16,94 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from labelkit.search.choosing import first_in_order, first_of
+from labelkit.devices import as_double
+from labelkit.search.order import first_k, first_of
 from labelkit.search.pairs import Pairs
 
+TABLE = 1 << 22  # entries of a dense table (32 MiB); of a larger one only the pairs are kept, which takes longer
 
-def minimum_sum(pairs: Pairs, slot: Int[Tensor, "n"], gts: int, cost: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+
+def minimum_sum(
+    pairs: Pairs, slot: Int[Tensor, "n"], gts: int, cost: Float[Tensor, "n"], copies: int = 1
+) -> Bool[Tensor, "n"]:
     """Mark the matching of least total `cost` among those that serve as many ground truths as candidates allow.
 
     slot: where the prior of each pair stands over the whole batch; a slot is used once at most. A ground truth without
-    a pair stays without. Costs are finite. Of several matchings of one sum the answer is that of scipy's
-    `linear_sum_assignment` on the reduced table, ground truths ascending as rows, slots ascending as columns.
+    a pair stays without. Costs are finite. copies: how many priors a ground truth may have; of all matchings those that
+    serve most ground truths once come first, then of these the ones that serve most of them twice, and so on.
+    Of several matchings of one sum the answer is that of scipy's `linear_sum_assignment` on the reduced table, ground
+    truths ascending as rows, slots ascending as columns (of `min_weight_full_bipartite_matching` beyond `TABLE`).
     """
-    best = first_of(pairs.gt, gts, cost, slot)
-    wanted, times = torch.unique(slot[best], return_counts=True)
-    if bool((times <= 1).all()):
+    best = first_of(pairs.gt, gts, cost, slot) if copies == 1 else first_k(pairs.gt, gts, copies, cost, slot)
+    taken = slot[best]
+    if len(torch.unique(taken)) == len(taken):
         return best
-    owner, column, price = (x.cpu().numpy() for x in (pairs.gt, slot, cost.double()))
-    component = _components(owner, column, gts)
-    crowded = np.isin(component[owner], component[owner[best.cpu().numpy() & np.isin(column, wanted[times > 1].cpu())]])
-    size = np.bincount(component, minlength=component.max() + 1)[component]
-    left = np.flatnonzero(crowded)
-    room = torch.from_numpy(np.where(np.bincount(owner[left], minlength=gts) > 0, size, 0))
-    group = torch.from_numpy(owner[left])
-    cheap = first_in_order(group, room, torch.from_numpy(price[left]), torch.from_numpy(column[left])).numpy()
-    left = left[cheap]
-    chosen = best.clone()
-    chosen[torch.from_numpy(np.flatnonzero(crowded)).to(chosen.device)] = False
-    for one in np.unique(component[owner[left]]):
-        part = left[component[owner[left]] == one]
-        chosen[torch.from_numpy(part[_solved(owner[part], column[part], price[part])]).to(chosen.device)] = True
-    return chosen
+    owner, column, price = (x.cpu().numpy() for x in (pairs.gt, slot, as_double(cost)))
+    chosen = best.cpu().numpy()
+    circle, listed = _circles(owner, column, price, chosen, gts, copies)
+    chosen[(np.bincount(circle) > 1)[circle[owner]]] = False
+    for part in np.split(listed, 1 + np.flatnonzero(np.diff(circle[owner[listed]]))):
+        chosen[part[_solved(owner[part], column[part], price[part], copies)]] = True
+    return torch.from_numpy(chosen).to(slot.device)
+
+
+def _circles(
+    owner: np.ndarray, column: np.ndarray, price: np.ndarray, best: np.ndarray, gts: int, copies: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The circle of each ground truth, and the listed pairs of those that have rivals, circle by circle.
+
+    best: marks the first `copies` of each ground truth, the lists to begin with.
+    """
+    rank, need = np.where(best, 0, len(owner)), np.full(gts, copies)
+    while True:
+        listed = np.flatnonzero(rank < need[owner])
+        circle = _components(owner[listed], column[listed], gts)
+        wanted = copies * np.bincount(circle)[circle]
+        if (wanted <= need).all():
+            break
+        new = np.flatnonzero(((wanted > copies) & (need == copies))[owner])  # no rivals until now
+        new = new[np.lexsort((column[new], price[new], owner[new]))]
+        times = np.bincount(owner[new], minlength=gts)
+        rank[new] = np.arange(len(new)) - (np.cumsum(times) - times)[owner[new]]
+        need = np.maximum(need, wanted)
+    listed = listed[(need > copies)[owner[listed]]]
+    return circle, listed[np.argsort(circle[owner[listed]], kind="stable")]
 
 
 def _components(owner: np.ndarray, column: np.ndarray, gts: int) -> np.ndarray:
-    """The component of each ground truth; one without a pair is one by itself."""
-    columns, place = np.unique(column, return_inverse=True)
-    size = gts + len(columns)
-    graph = coo_array((np.ones(len(owner), dtype=np.int8), (owner, gts + place)), shape=(size, size))
-    return connected_components(graph, directed=False)[1][:gts]
+    """A number for each ground truth, the least index of those that it shares a column with, directly or not."""
+    number, of_column = np.arange(gts), np.empty(column.max() + 1, dtype=np.int64)
+    while True:
+        known = number.copy()
+        of_column[column] = gts
+        np.minimum.at(of_column, column, number[owner])
+        np.minimum.at(number, owner, of_column[column])
+        if (number == known).all():
+            return number
 
 
-def _solved(owner: np.ndarray, column: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """Which of these pairs the best matching takes: a dense table with a private last resort for each ground truth."""
-    rows, row = np.unique(owner, return_inverse=True)
+def _solved(owner: np.ndarray, column: np.ndarray, price: np.ndarray, copies: int) -> np.ndarray:
+    """Which of these pairs the best matching takes: a row for each copy, and a private last resort for each row."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    gts, gt = np.unique(owner, return_inverse=True)
     columns, place = np.unique(column, return_inverse=True)
-    table = np.full((len(rows), len(columns) + len(rows)), np.inf)
-    table[row, place] = price - price.min()
-    # Dearer than any difference between two sums, so that as many as possible are served.
-    table[np.arange(len(rows)), len(columns) + np.arange(len(rows))] = (np.ptp(price) + 1) * (len(rows) + 1)
-    taken = np.full(len(rows), -1)
-    where, to = linear_sum_assignment(table)
-    taken[where] = to
-    return np.flatnonzero(taken[row] == place)
+    rows = len(gts) * copies
+    shape = rows, len(columns) + rows
+    # Dearer than any difference between two sums, so that as many as possible are served; dearest for first copies.
+    resort = (np.ptp(price) + 1) * (rows + 1) * np.tile(np.arange(copies, 0, -1), len(gts))
+    row = np.concatenate([gt * copies + copy for copy in range(copies)] + [np.arange(rows)])
+    to = np.concatenate([place] * copies + [len(columns) + np.arange(rows)])
+    weight = np.concatenate([price - price.min() + 1] * copies + [resort + 1])  # a sparse table holds no zeros
+    if shape[0] * shape[1] <= TABLE:
+        table = np.full(shape, np.inf)
+        table[row, to] = weight
+        taken = linear_sum_assignment(table)[1]
+    else:
+        taken = min_weight_full_bipartite_matching(csr_array((weight, (row, to)), shape=shape))[1]
+    found = np.arange(rows) // copies * shape[1] + taken
+    return np.flatnonzero(np.isin(gt * shape[1] + place, found))

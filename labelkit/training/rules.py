@@ -18,6 +18,7 @@ OF_SMALL_DETECTOR: dict[str, dict[str, Any]] = {"noisy_anchors": {"n": 9}}
 OF_COURSE_DATA: dict[str, dict[str, Any]] = {
     "fcos": {"center_radius": 1.5},
     "hambox": {"k": 5, "decoded_thresh": 0.5},
+    "hungarian": {"image_size": (128, 128)},
     "rka": {"similarity": {"name": "nwd", "constant": 12.8}},
 }
 OF_SKY: dict[str, dict[str, Any]] = {"rka": {"similarity": {"name": "nwd", "constant": 6.8}}}  # its `nwd_constant`

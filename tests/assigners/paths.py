@@ -4,14 +4,14 @@ from contextlib import contextmanager
 
 from labelkit import Priors
 from labelkit.assigners import dynamic_k
-from labelkit.search import choosing, decoded, windows
+from labelkit.search import decoded, order, windows
 
 PATHS = ("at once", "grid", "grid in small chunks", "small blocks")
 SIZES = (
     (windows, "SMALL"),
     (windows, "CHUNK"),
     (windows, "BLOCK"),
-    (choosing, "FEW"),
+    (order, "FEW"),
     (decoded, "DEARER"),
     (decoded, "MANY"),
     (dynamic_k, "PORTION"),
@@ -26,7 +26,7 @@ def path(name: str, priors: Priors):
     """
     before = [getattr(room, size) for room, size in SIZES]
     if name != "at once":
-        windows.SMALL = choosing.FEW = decoded.DEARER = 0
+        windows.SMALL = order.FEW = decoded.DEARER = 0
     if name == "grid in small chunks":
         windows.CHUNK = decoded.MANY = dynamic_k.PORTION = 1
     if name == "small blocks":

@@ -13,6 +13,7 @@ from labelkit.similarity import iou, nwd
 
 ARGUMENTS = {
     "hambox": {"k": 3, "decoded_thresh": 0.5},
+    "hungarian": {"image_size": (64, 64)},
     "rka": {"similarity": partial(nwd, constant=12.8)},
 }
 every = pytest.mark.parametrize("name", ASSIGNERS)
@@ -175,7 +176,7 @@ def test_a_rule_by_overlap_refuses_points(name):
     """No prior overlaps anything: without a word every object would be background."""
     points = Priors.points((64, 64), (8, 16))
     # centres, NWD and decoded boxes know points, ATSS asks for no overlap
-    if name in ("fcos", "rka", "atss", "ota", "tal", "simota", "dsl"):
+    if name in ("fcos", "rka", "atss", "ota", "tal", "simota", "dsl", "hungarian", "poto"):
         assert build(name)(points, target(GOOD), predictions(points)).positive.any()
         return
     with pytest.raises(ValueError, match=r"priors must have a positive size somewhere for (iou|rfd|gjsd)"):

@@ -20,11 +20,13 @@ OWN_BAR = (
     "paa",
     "ota",
     "dcfl",
+    "hungarian",
+    "poto",
 )  # ranks, shares: the bar is the least value that was chosen
 
 
 # of priors; the other rules refuse points
-KINDS = dict.fromkeys(("fcos", "atss", "ota", "tal", "simota", "dsl"), "any")
+KINDS = dict.fromkeys(("fcos", "atss", "ota", "tal", "simota", "dsl", "hungarian", "poto"), "any")
 
 
 def couples(pairs) -> set[tuple[int, int]]:

@@ -87,6 +87,10 @@ EXAMPLES = {
     "max_iou": [assigners.MaxIoU(low_quality_ties="nearest"), assigners.MaxIoU(allow_low_quality_matches=False)],
     "fcos": [assigners.FCOS()],
     "hambox": [assigners.HAMBox(k=3, decoded_thresh=0.2)],
+    "hungarian": [
+        assigners.Hungarian(image_size=(64, 96)),
+        assigners.Hungarian("softmax", (1, 0, 2), candidates="inside", repeat=3),
+    ],
     "noisy_anchors": [assigners.NoisyAnchors(n=5), assigners.NoisyAnchors(n=5, variant="paper")],
     "paa": [assigners.PAA(), assigners.PAA(variant="mmdet")],
     "rka": [assigners.RKA(similarity=partial(nwd, constant=12.8))],

@@ -25,7 +25,11 @@ from labelkit.similarity import nwd
 from tests.detectors.pretended import DEVICE, device_without_float64
 from tests.detectors.scenes import batch
 
-ARGUMENTS = {"hambox": {"k": 3, "decoded_thresh": 0.2}, "rka": {"similarity": partial(nwd, constant=12.8)}}
+ARGUMENTS = {
+    "hambox": {"k": 3, "decoded_thresh": 0.2},
+    "hungarian": {"image_size": (64, 96)},
+    "rka": {"similarity": partial(nwd, constant=12.8)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def _losses(build, name):
 
 
 @pytest.mark.parametrize("build", [retinanet, fcos])
-@pytest.mark.parametrize("name", ["max_iou", "atss", "hambox", "noisy_anchors"])
+@pytest.mark.parametrize("name", ["max_iou", "atss", "hambox", "noisy_anchors", "hungarian", "poto"])
 def test_the_losses_of_the_detectors_are_those_of_the_cpu(elsewhere, build, name):
     elsewhere(_losses, build, name)
 
