@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from labelkit import NEGATIVE, Predictions, Priors
 from labelkit.assigners import Hungarian
+from labelkit.search import windows
 from labelkit.similarity import iou
 from tests import oracles_matching as oracle
 from tests.assigners.paths import PATHS, path
+from tests.search.test_memory import Largest
 from tests.strategies import batches, predictions_for, scenes, target_of
 
 SIZE = (96, 80)
@@ -226,17 +228,14 @@ def test_a_ground_truth_without_candidate_gets_nothing_and_changes_nobody(candid
 
 def test_all_priors_are_looked_at_in_blocks(monkeypatch):
     """No tensor of the size P x G: the largest is a block's."""
-    from labelkit.search import windows
-    from tests.search.test_memory import Largest
-
-    monkeypatch.setattr(windows, "BLOCK", 1 << 12)
+    monkeypatch.setattr(windows, "BLOCK", 1 << 10)
     generator = torch.Generator().manual_seed(0)
-    corner = torch.rand(40, 2, generator=generator) * 200
+    corner = torch.rand(40, 2, generator=generator) * 100
     target = {"boxes": torch.cat((corner, corner + 20), dim=1), "labels": torch.zeros(40).long()}
-    priors = Priors.points((256, 256), (2,))
+    priors = Priors.points((128, 128), (2,))
     seen = Predictions(priors.boxes + torch.tensor([-8.0, -8, 8, 8]), torch.rand(len(priors), 1, generator=generator))
     with Largest() as most:
-        answer = Hungarian(image_size=(256, 256))(priors, target, seen)
+        answer = Hungarian(image_size=(128, 128))(priors, target, seen)
     assert answer.positives_per_gt(40).tolist() == [1] * 40
     assert most.elements <= 4 * max(len(priors), windows.BLOCK + 40 * 40) < len(priors) * 40 / 8
 
