@@ -228,16 +228,16 @@ def test_a_ground_truth_without_candidate_gets_nothing_and_changes_nobody(candid
 
 def test_all_priors_are_looked_at_in_blocks(monkeypatch):
     """No tensor of the size P x G: the largest is a block's."""
-    monkeypatch.setattr(windows, "BLOCK", 1 << 10)
+    monkeypatch.setattr(windows, "BLOCK", 1 << 12)
     generator = torch.Generator().manual_seed(0)
-    corner = torch.rand(40, 2, generator=generator) * 100
-    target = {"boxes": torch.cat((corner, corner + 20), dim=1), "labels": torch.zeros(40).long()}
-    priors = Priors.points((128, 128), (2,))
+    corner = torch.rand(64, 2, generator=generator) * 70
+    target = {"boxes": torch.cat((corner, corner + 20), dim=1), "labels": torch.zeros(64).long()}
+    priors = Priors.points((96, 96), (2,))
     seen = Predictions(priors.boxes + torch.tensor([-8.0, -8, 8, 8]), torch.rand(len(priors), 1, generator=generator))
     with Largest() as most:
-        answer = Hungarian(image_size=(128, 128))(priors, target, seen)
-    assert answer.positives_per_gt(40).tolist() == [1] * 40
-    assert most.elements <= 4 * max(len(priors), windows.BLOCK + 40 * 40) < len(priors) * 40 / 8
+        answer = Hungarian(image_size=(96, 96))(priors, target, seen)
+    assert answer.positives_per_gt(64).tolist() == [1] * 64
+    assert most.elements <= 8 * windows.BLOCK < len(priors) * 64 / 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
