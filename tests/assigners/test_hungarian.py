@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from labelkit import NEGATIVE, Predictions, Priors
 from labelkit.assigners import Hungarian
-from labelkit.search import windows
 from labelkit.similarity import iou
 from tests import oracles_matching as oracle
 from tests.assigners.paths import PATHS, path
-from tests.search.test_memory import Largest
 from tests.strategies import batches, predictions_for, scenes, target_of
 
 SIZE = (96, 80)
@@ -224,20 +222,6 @@ def test_a_ground_truth_without_candidate_gets_nothing_and_changes_nobody(candid
     more, fewer = rule(priors, target_of(boxes), seen), rule(priors, target_of(boxes[:2]), seen)
     assert torch.equal(more.gt, fewer.gt)
     assert more.positives_per_gt(3).tolist() == [1, 1, 0]
-
-
-def test_all_priors_are_looked_at_in_blocks(monkeypatch):
-    """No tensor of the size P x G: the largest is a block's."""
-    monkeypatch.setattr(windows, "BLOCK", 1 << 12)
-    generator = torch.Generator().manual_seed(0)
-    corner = torch.rand(64, 2, generator=generator) * 70
-    target = {"boxes": torch.cat((corner, corner + 20), dim=1), "labels": torch.zeros(64).long()}
-    priors = Priors.points((96, 96), (2,))
-    seen = Predictions(priors.boxes + torch.tensor([-8.0, -8, 8, 8]), torch.rand(len(priors), 1, generator=generator))
-    with Largest() as most:
-        answer = Hungarian(image_size=(96, 96))(priors, target, seen)
-    assert answer.positives_per_gt(64).tolist() == [1] * 64
-    assert most.elements <= 8 * windows.BLOCK < len(priors) * 64 / 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

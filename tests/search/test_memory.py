@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from labelkit import Predictions, Priors
 from labelkit.assigners import DCFL, OTA, PAA
 from labelkit.search import windows
-from labelkit.search.candidates import nearest_per_level, plausible
-from labelkit.similarity import iou, nwd
+from labelkit.search.candidates import cheapest, nearest_per_level, plausible
+from labelkit.similarity import giou, iou, nwd
 from tests.strategies import without_grid
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -90,3 +90,14 @@ def test_rules_that_ask_for_classes_make_no_table_of_pairs_and_classes(rule, gri
         answer = rule(priors, target, predictions)
     assert answer.positive.sum() > 100
     assert seen.elements <= max(80 * len(priors), 8 * windows.BLOCK)
+
+
+@pytest.mark.parametrize(("count", "k"), [(2000, 9), (1000, 100)])
+def test_the_cheapest_by_any_cost(count, k):
+    priors, gt = scene(count)
+    with Largest() as seen:
+        pairs = cheapest(priors, range(count), k, lambda some: -giou(priors.boxes[some.prior], gt[some.gt]))
+    assert torch.bincount(pairs.gt).tolist() == [k] * count
+    assert seen.elements <= max(8 * windows.BLOCK, len(pairs)) < len(priors) * count
+    best = giou(priors.boxes, gt[:1]).topk(k).values
+    assert torch.equal(pairs.value[pairs.gt == 0].sort(descending=True).values, best)
