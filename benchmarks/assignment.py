@@ -21,12 +21,26 @@ from functools import partial
 from pathlib import Path
 
 import dense
+import dense_mixtures
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from labelkit import Predictions, Priors
-from labelkit.assigners import ATSS, FCOS, RFLA, RKA, DynamicSoftLabel, MaxIoU, SimOTA, TaskAligned, TopK
+from labelkit.assigners import (
+    ATSS,
+    DCFL,
+    FCOS,
+    OTA,
+    PAA,
+    RFLA,
+    RKA,
+    DynamicSoftLabel,
+    MaxIoU,
+    SimOTA,
+    TaskAligned,
+    TopK,
+)
 from labelkit.receptive_field import rf_priors
 from labelkit.similarity import ciou, dotd, iou, nwd, rfd, simd
 
@@ -119,6 +133,12 @@ def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable | None, 
             partial(dense.hierarchical, similarity=rfd),
             "none",
         ),
+        ("paa", "800x1344, 1 anchor", (1, 10, 100), PAA(), dense_mixtures.paa, "positive"),
+        ("paa", tiny, (1, 100, 1000), PAA(), dense_mixtures.paa, "positive"),
+        ("ota", points, (1, 10), OTA(), dense_mixtures.ota, "all"),
+        ("ota", points, (100,), OTA(), None, "none"),
+        ("ota", "800x800, points", (1000,), OTA(), None, "none"),
+        ("dcfl", tiny, (1, 100, 300), DCFL(), dense_mixtures.dcfl, "positive"),
         ("simota", points, (1, 10, 100), SimOTA(), dense.simota, "all"),
         ("simota", "800x800, points", (1000,), SimOTA(), None, "none"),
         ("dsl", points, (1, 100), DynamicSoftLabel(), None, "none"),

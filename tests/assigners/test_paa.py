@@ -60,6 +60,7 @@ def passed(scores: list[float], variant: str) -> list[int]:
         ([1, 1, 1], [0], [0]),  # all of component 0 and equally likely
         ([0.5, 2], [0], [0]),
         ([1, 1.0001], [0], [0]),  # "full" and "diag" of scikit-learn differ here: both are equally likely
+        ([1, 1.2, 3, 3.1, 3.4, 3.9], [0], [0]),  # two members about their mean are equally likely: the lower
         ([1], [0], []),
         ([], [], []),
         ([1.0026, 1.0044, 1.0045], [0, 1, 2], []),  # collapsed: component 0 is empty
