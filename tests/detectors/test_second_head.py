@@ -12,6 +12,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 from labelkit import assigners
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet, LossRule, fcos, progressive_weights, retinanet
 from labelkit.detectors.second_head import TwoHeads
+from labelkit.similarity import ciou
 from tests.detectors.scenes import Recorder, batch, fixed, losses_and_gradients
 
 BUILD = [retinanet, fcos]
@@ -64,6 +65,33 @@ def test_the_second_heads_losses_are_those_of_a_detector_that_has_it_alone(build
         torch.testing.assert_close(losses[f"second_{name}"], loss, rtol=0, atol=0)
     assert torch.equal(both.last_second_assignment.gt, single.last_assignment.gt)
     assert both.last_assignment.positive.sum() > both.last_second_assignment.positive.sum() > 0
+
+
+@pytest.mark.parametrize("build", BUILD)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (assigners.TaskAligned(k=10, alpha=0.5, overlap=ciou), assigners.TaskAligned(k=1, alpha=0.5, overlap=ciou)),
+        (assigners.TopK(k=3), assigners.POTO()),
+    ],
+)
+def test_consistent_dual_assignment_gives_each_object_many_and_one(build, first, second):
+    images, targets = batch([(64, 64)] * 2, [3, 1], seed=4)
+    detector = two(build, assigner=first).train()
+    with torch.no_grad():
+        detector.head.regression_head.bbox_reg.bias.add_(2.0 if build is fcos else 0.0)  # boxes of a size
+    detector.use_second_head(second)
+    losses, gradients = losses_and_gradients(detector, images, targets)
+    counts = [len(target["labels"]) for target in targets]
+    many, one = (
+        torch.cat(assignment.positives_per_gt(counts))
+        for assignment in (detector.last_assignment, detector.last_second_assignment)
+    )
+    assert (one <= 1).all() and one.sum() >= 3 and many.sum() > one.sum()
+    assert (
+        all(loss.isfinite() for loss in losses.values())
+        and gradients.keys() == dict(detector.named_parameters()).keys()
+    )
 
 
 @pytest.mark.parametrize("build", BUILD)

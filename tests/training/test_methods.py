@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from labelkit.assigners import ASSIGNERS, ATSS, TopK
+from labelkit.assigners import ATSS, TopK
 from labelkit.detectors import LOSSES, LossRule, progressive_weights
 from labelkit.detectors.heads import PointHead
 from labelkit.detectors.loss_rule import METHODS
@@ -42,18 +42,17 @@ def test_a_recipe_says_which_loss_and_which_head():
     assert Recipe(detector="fcos").build(1).loss_rule == LossRule()
 
 
-def test_suppression_is_the_detectors_the_recipes_or_none_for_a_head_that_answers_one_to_one(monkeypatch):
+def test_suppression_is_the_detectors_the_recipes_or_none_for_a_head_that_answers_one_to_one():
     assert TINY.build(1).nms_thresh == 0.5 and Recipe(nms_thresh=0.7).build(1).nms_thresh == 0.7
     assert DUAL.build(1).nms_thresh == 1.0 and replace(DUAL, nms_thresh=0.6).build(1).nms_thresh == 0.6
-    monkeypatch.setitem(ASSIGNERS, "poto", type("OneEach", (TopK,), {}))
-    assert Recipe(assigner="poto").build(1).nms_thresh == 1.0
-    assert Recipe(assigner="poto", nms_thresh=0.5).build(1).nms_thresh == 0.5
+    for name in ("poto", "hungarian"):
+        assert Recipe(assigner=name).build(1).nms_thresh == 1.0
+        assert Recipe(assigner=name, nms_thresh=0.5).build(1).nms_thresh == 0.5
+    assert Recipe(assigner="hungarian", assigner_args={"repeat": 4}).build(1).nms_thresh == 0.5
 
 
-def test_one_command_gives_a_method_its_head_and_loss(monkeypatch):
-    """By registry name: what is true of a name is true of the rule that will bear it."""
+def test_one_command_gives_a_method_its_head_and_loss():
     for name, scored in (("simota", True), ("tal", False), ("paa", True), ("dsl", False), ("poto", False)):
-        monkeypatch.setitem(ASSIGNERS, name, type(name, (ATSS,), {}))
         built = Recipe(detector="fcos", assigner=name).build(1)
         assert built.loss_rule == METHODS[name, None] and getattr(built.head, "scored", True) is scored
         bias = built.head.regression_head.bbox_ctrness.bias.item() if scored else None
