@@ -25,7 +25,7 @@ class AssignedFCOS(Assigning, FCOS):
     """torchvision's FCOS: its points, head, transforms and post-processing, and `assigner` for its rule.
 
     Losses are torchvision's: focal over all priors that are not ignored, GIoU and centre-ness over the positives,
-    all divided by the positives of the batch (at least 1; their mean over the processes when there are several,
+    all divided by the positives of the batch (at least 1; of several processes each divides by its share of them,
     so that two processes give the gradients of one with the doubled batch). Soft methods change them by what the
     `Assignment` says: `score_target` in the class column, `weight` on all three; and by what their paper says of the
     loss, see `LossRule`: what the third branch learns, weights and divisors of the box loss. A head with bins

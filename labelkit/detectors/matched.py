@@ -54,10 +54,11 @@ def class_losses(rule: LossRule, logits: Tensor, assignment: Assignment, matched
 def divisor(amounts: Tensor) -> Tensor:
     """What the losses of a batch are divided by: the sum, at least 1.
 
-    DDP averages gradients over processes, so a divisor of the whole batch is averaged over them as well.
+    Of several processes each divides by its share of the whole batch's divisor: DDP averages their gradients, which are
+    then those of one process with the whole batch, also where a sum of small scores is below 1.
     """
     total = amounts.sum().float()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(total)
-        total /= torch.distributed.get_world_size()
+        return total.clamp(min=1) / torch.distributed.get_world_size()
     return total.clamp(min=1)
