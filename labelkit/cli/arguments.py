@@ -12,13 +12,13 @@ from labelkit.training.recipe import COURSE_DATA
 LONGEST = 80  # characters of a folder's name
 
 
-def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_arguments(pairs: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """["k=3", "similarity=nwd", "similarity.constant=12.8"] as {"k": 3, "similarity": {"name": "nwd", ...}}."""
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise ValueError(f"--set must be NAME=VALUE, got {pair!r}")
+            raise ValueError(f"{option} must be NAME=VALUE, got {pair!r}")
         try:
             value = json.loads(text)
         except json.JSONDecodeError:

@@ -8,7 +8,7 @@ import typer
 
 from labelkit.cli.arguments import parse_arguments, run_folder
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_scores, say
-from labelkit.training.recipe import Recipe
+from labelkit.training.recipe import ARGUMENTS_OF, Recipe
 
 Option = typer.Option
 
@@ -29,6 +29,26 @@ def train(
     plain_loss: Annotated[
         bool, Option("--plain-loss", help="The detector's own loss, without what the rule's paper says of it.")
     ] = Recipe.plain_loss,
+    loss: Annotated[
+        str | None, Option(help="focal, qfl, vfl, mal or ia_bce, for all rules; what a rule's paper says by default.")
+    ] = Recipe.loss,
+    quality: Annotated[
+        str | None, Option(help="For fcos, what its third branch learns: centerness, iou, objectness, or none.")
+    ] = Recipe.quality,
+    bins: Annotated[int | None, Option(help="For fcos: a distribution over so many bins a side.")] = Recipe.bins,
+    second_assigner: Annotated[
+        str | None, Option(help="Rule of a second head, on detached features, that answers without suppression.")
+    ] = Recipe.second_assigner,
+    second_args: Annotated[list[str] | None, Option("--second-set", help="Argument of the second rule.")] = None,
+    second_weights: Annotated[str, Option(help="Of the two heads' losses: equal or progressive.")] = (
+        Recipe.second_weights
+    ),
+    warmup_assigner: Annotated[str | None, Option(help="Rule to begin with.")] = Recipe.warmup_assigner,
+    warmup_args: Annotated[list[str] | None, Option("--warmup-set", help="Argument of the rule to begin with.")] = None,
+    warmup_share: Annotated[float, Option(help="Share of the steps that it is for.")] = Recipe.warmup_share,
+    nms_thresh: Annotated[
+        float | None, Option(help="Overlap above which a detection is suppressed; 1: none is.")
+    ] = Recipe.nms_thresh,
     anchor_scale: Annotated[float, Option(help="Side of the small retinanet's anchors, in strides.")] = (
         Recipe.anchor_scale
     ),
@@ -74,7 +94,8 @@ def train(
     with plain_errors():
         # Every option of a recipe bears the name of its field.
         values = {field.name: context.params[field.name] for field in fields(Recipe)}
-        values["assigner_args"] = parse_arguments(assigner_args or [])
+        for name in ARGUMENTS_OF.values():
+            values[name] = parse_arguments(values[name] or [], option_name(name))
         recipe, given = Recipe(**values), _given(context)
 
         from labelkit import training
@@ -107,7 +128,7 @@ def _own(folder: Path, wanted: Recipe, given: list[str]) -> Recipe:
 
     there = read_recipe(folder)
     asked, holds = vars(wanted), there.as_dict()
-    ignored = [f"{option_name(name)} {_text(asked[name])}" for name in given if _differs(asked[name], holds[name])]
+    ignored = [_option(name, asked[name]) for name in given if _differs(asked[name], holds[name])]
     if ignored:
         say(f"{folder} goes on with its own settings; ignored: {', '.join(ignored)}")
     return there
@@ -120,8 +141,11 @@ def _differs(asked: Any, holds: Any) -> bool:
 
 def option_name(field: str) -> str:
     """The option of a recipe's field."""
-    return "--set" if field == "assigner_args" else f"--{field.replace('_', '-')}"
+    named = {"assigner_args": "--set", "second_args": "--second-set", "warmup_args": "--warmup-set"}
+    return named.get(field, f"--{field.replace('_', '-')}")
 
 
-def _text(value: Any) -> str:
-    return " --set ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+def _option(field: str, value: Any) -> str:
+    """As it would stand on the command line."""
+    name = option_name(field)
+    return " ".join(f"{name} {k}={v}" for k, v in value.items()) if isinstance(value, dict) else f"{name} {value}"

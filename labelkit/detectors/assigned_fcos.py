@@ -6,15 +6,18 @@ from math import inf
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection import FCOS
 from torchvision.ops import generalized_box_iou_loss
 
 from labelkit.assigners import FCOS as FCOSRule
+from labelkit.assignment import Assignment
 from labelkit.boxes import centerness, centers, encode_ltrb
-from labelkit.detectors.assigning import Assigning, Matched, class_losses
+from labelkit.detectors.assigning import Assigning
+from labelkit.detectors.loss_rule import LossRule
+from labelkit.detectors.matched import Matched, class_losses, divisor
+from labelkit.losses import distribution_focal_loss
 from labelkit.priors import Priors
 
 
@@ -22,9 +25,11 @@ class AssignedFCOS(Assigning, FCOS):
     """torchvision's FCOS: its points, head, transforms and post-processing, and `assigner` for its rule.
 
     Losses are torchvision's: focal over all priors that are not ignored, GIoU and centre-ness over the positives,
-    all divided by the positives of the batch (at least 1; their mean over the processes when there are several,
+    all divided by the positives of the batch (at least 1; of several processes each divides by its share of them,
     so that two processes give the gradients of one with the doubled batch). Soft methods change them by what the
-    `Assignment` says: `score_target` in the class column, `weight` on all three. An assigner made for anchor boxes
+    `Assignment` says: `score_target` in the class column, `weight` on all three; and by what their paper says of the
+    loss, see `LossRule`: what the third branch learns, weights and divisors of the box loss. A head with bins
+    (`labelkit.detectors.heads`) has the distribution focal loss beside the box loss. An assigner made for anchor boxes
     sees torchvision's anchors: one square of side = stride at every point.
     Without an assigner the rule is torchvision's with the model's `center_sampling_radius`, ranges open at both ends,
     and the losses equal torchvision's; an assigner and `center_sampling_radius` are a TypeError.
@@ -70,47 +75,60 @@ class AssignedFCOS(Assigning, FCOS):
         """Boxes `[..., P, 4]` in pixels of the network's input, from the head's numbers."""
         return self.box_coder.decode(numbers, anchors)
 
-    @torch.compiler.disable
-    def compute_loss(
+    def _head_losses(
         self,
         targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
-        anchors: list[Tensor],
-        num_anchors_per_level: list[int],
+        outputs: dict[str, Tensor],
+        anchors: Tensor,
+        assignment: Assignment,
+        rule: LossRule,
     ) -> dict[str, Tensor]:
-        with torch.autocast(anchors[0].device.type, enabled=False):
-            outputs = {name: output.float() for name, output in head_outputs.items()}
-            assignment = self.assign(targets, outputs)
-            class_weights, box_weights = self.loss_rule.weights(assignment)
-            matched = Matched(assignment, targets, box_weights)
-            positives = _mean_over_processes(assignment.positive.sum()).clamp(min=1)
-            losses = {
-                "classification": class_losses(
-                    self.loss_rule, outputs["cls_logits"], assignment, matched, class_weights
-                ),
-                "bbox_regression": self._box_losses(outputs["bbox_regression"], matched, anchors[0]),
-                "bbox_ctrness": self._centerness_losses(outputs["bbox_ctrness"], matched, anchors[0]),
-            }
-            return {name: values.sum() / positives for name, values in losses.items()}
+        class_weights, box_weights = rule.weights(assignment)
+        if self._learns_objectness(rule):
+            class_weights = class_weights * assignment.positive
+        matched = Matched(assignment, targets)
+        points, logits = anchors[matched.prior], outputs["cls_logits"]
+        boxes = self.decode(matched.of(outputs["bbox_regression"]), points)
+        matched.judge(rule, assignment, box_weights, boxes, matched.of(logits))
+        positives = divisor(assignment.positive)
+        by_class = positives if rule.class_divisor == "positives" else divisor(matched.target)
+        by_boxes = positives if rule.box_weight is None else divisor(matched.weight)
+        of_boxes = rule.weigh(generalized_box_iou_loss(boxes, matched.boxes, reduction="none"), matched.weight)
+        losses = {
+            "classification": class_losses(rule, logits, assignment, matched, class_weights).sum() / by_class,
+            "bbox_regression": of_boxes.sum() / by_boxes,
+        }
+        if getattr(self.head, "scored", True):
+            of_quality = self._quality_losses(outputs["bbox_ctrness"][..., 0], assignment, matched, points, rule)
+            losses["bbox_ctrness"] = rule.quality_weight * of_quality.sum() / positives
+        if "bbox_distribution" in outputs:
+            distances = self.box_coder.encode(points, matched.boxes)
+            of_bins = distribution_focal_loss(matched.of(outputs["bbox_distribution"]), distances).mean(dim=1)
+            of_bins = rule.weigh(of_bins, matched.weight)
+            losses["bbox_distribution"] = rule.distribution_weight * of_bins.sum() / by_boxes
+        return losses
 
-    def _box_losses(self, distances: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
-        decoded = self.decode(distances[matched.image, matched.prior], anchors[matched.prior])
-        losses = generalized_box_iou_loss(decoded, matched.boxes, reduction="none")
-        return self.loss_rule.weigh(losses, matched.weight)
+    def _learns_objectness(self, rule: LossRule) -> bool:
+        return rule.quality == "objectness" and getattr(self.head, "scored", True)
 
-    def _centerness_losses(self, logits: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
-        # A positive of another method may lie outside its box, or on its border: as far from central as can be.
-        distances = encode_ltrb(matched.boxes, centers(anchors[matched.prior]))
-        inside = distances.min(dim=1).values > 0
-        expected = torch.where(inside, centerness(torch.where(inside[:, None], distances, 1)), 0)
-        losses = binary_cross_entropy_with_logits(logits[matched.image, matched.prior, 0], expected, reduction="none")
-        return self.loss_rule.weigh(losses, matched.weight)
+    def _scores(self, outputs: dict[str, Tensor], rule: LossRule) -> Tensor:
+        scores = outputs["cls_logits"].sigmoid()
+        return (scores * outputs["bbox_ctrness"].sigmoid()).sqrt() if self._learns_objectness(rule) else scores
+
+    def _quality_losses(
+        self, logits: Tensor, assignment: Assignment, matched: Matched, points: Tensor, rule: LossRule
+    ) -> Tensor:
+        """Of the third branch: at every prior that is not ignored for objectness, else at the positives."""
+        if rule.quality == "objectness":
+            positive = assignment.positive.to(logits.dtype)
+            return binary_cross_entropy_with_logits(logits, positive, reduction="none") * ~assignment.ignored
+        expected = matched.overlap if rule.quality == "iou" else _centerness(matched, points)
+        losses = binary_cross_entropy_with_logits(matched.of(logits), expected, reduction="none")
+        return rule.weigh(losses, matched.given)
 
 
-def _mean_over_processes(count: Tensor) -> Tensor:
-    """DDP averages gradients over processes; a normaliser of the whole batch has to be averaged as well."""
-    count = count.float()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(count)
-        count /= torch.distributed.get_world_size()
-    return count
+def _centerness(matched: Matched, points: Tensor) -> Tensor:
+    # A positive of another method may lie outside its box, or on its border: as far from central as can be.
+    distances = encode_ltrb(matched.boxes, centers(points))
+    inside = distances.min(dim=1).values > 0
+    return torch.where(inside, centerness(torch.where(inside[:, None], distances, 1)), 0)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, smooth_l1_loss
 from torchvision.models.detection import RetinaNet
@@ -11,7 +10,10 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from labelkit.assigners import MaxIoU
-from labelkit.detectors.assigning import Assigning, Matched, class_losses
+from labelkit.assignment import Assignment
+from labelkit.detectors.assigning import Assigning
+from labelkit.detectors.loss_rule import LossRule
+from labelkit.detectors.matched import Matched, class_losses, divisor
 from labelkit.priors import Priors
 
 DELTA_LOSSES = {"l1": l1_loss, "smooth_l1": smooth_l1_loss}
@@ -27,7 +29,9 @@ class AssignedRetinaNet(Assigning, RetinaNet):
 
     Losses are torchvision's: focal over all priors that are not ignored, the head's box loss over the positives,
     both divided by the positives of each image (at least 1) and averaged over the images. Soft methods change
-    them by what the `Assignment` says: `score_target` in the class column, `weight` on both.
+    them by what the `Assignment` says: `score_target` in the class column, `weight` on both; and by what their paper
+    says of the loss, see `LossRule`: a loss that is divided by a sum of targets or of weights is divided by that of
+    the batch.
     Without an assigner the rule is that of the model's `proposal_matcher`, and the losses equal torchvision's; an
     assigner and `fg_iou_thresh`, `bg_iou_thresh` or `proposal_matcher` are a TypeError.
 
@@ -71,31 +75,35 @@ class AssignedRetinaNet(Assigning, RetinaNet):
         anchors = anchors.expand_as(numbers).reshape(-1, 4)
         return self.box_coder.decode_single(numbers.reshape(-1, 4), anchors).reshape(numbers.shape)
 
-    @torch.compiler.disable
-    def compute_loss(
-        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
+    def _head_losses(
+        self,
+        targets: list[dict[str, Tensor]],
+        outputs: dict[str, Tensor],
+        anchors: Tensor,
+        assignment: Assignment,
+        rule: LossRule,
     ) -> dict[str, Tensor]:
-        with torch.autocast(anchors[0].device.type, enabled=False):
-            outputs = {name: output.float() for name, output in head_outputs.items()}
-            assignment = self.assign(targets, outputs)
-            class_weights, box_weights = self.loss_rule.weights(assignment)
-            matched = Matched(assignment, targets, box_weights)
-            positives = assignment.positive.sum(dim=1).clamp(min=1)
-            classification = class_losses(
-                self.loss_rule, outputs["cls_logits"], assignment, matched, class_weights
-            ).sum(dim=(1, 2))
-            boxes = self._box_losses(outputs["bbox_regression"], matched, anchors[0])
-            return {
-                "classification": (classification / positives).mean(),
-                "bbox_regression": (boxes / positives[matched.image]).sum() / len(targets),
-            }
-
-    def _box_losses(self, deltas: Tensor, matched: Matched, anchors: Tensor) -> Tensor:
-        kind = self.head.regression_head._loss_type
-        deltas, anchors = deltas[matched.image, matched.prior], anchors[matched.prior]
-        if kind in DELTA_LOSSES:
-            expected = self.box_coder.encode_single(matched.boxes, anchors)
-            losses = DELTA_LOSSES[kind](deltas, expected, reduction="none").sum(dim=1)
+        class_weights, box_weights = rule.weights(assignment)
+        matched = Matched(assignment, targets)
+        deltas, own = matched.of(outputs["bbox_regression"]), anchors[matched.prior]
+        boxes, logits = self.decode(deltas.detach(), own), outputs["cls_logits"]
+        matched.judge(rule, assignment, box_weights, boxes, matched.of(logits))
+        positives = assignment.positive.sum(dim=1).clamp(min=1)
+        of_classes = class_losses(rule, logits, assignment, matched, class_weights)
+        of_boxes = rule.weigh(self._box_losses(deltas, own, matched.boxes), matched.weight)
+        if rule.class_divisor == "targets":
+            classification = of_classes.sum() / divisor(matched.target)
         else:
-            losses = BOX_LOSSES[kind](self.decode(deltas, anchors), matched.boxes, reduction="none")
-        return self.loss_rule.weigh(losses, matched.weight)
+            classification = (of_classes.sum(dim=(1, 2)) / positives).mean()
+        if rule.box_weight is not None:
+            regression = of_boxes.sum() / divisor(matched.weight)
+        else:
+            regression = (of_boxes / positives[matched.image]).sum() / len(targets)
+        return {"classification": classification, "bbox_regression": regression}
+
+    def _box_losses(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+        kind = self.head.regression_head._loss_type
+        if kind in DELTA_LOSSES:
+            expected = self.box_coder.encode_single(boxes, anchors)
+            return DELTA_LOSSES[kind](deltas, expected, reduction="none").sum(dim=1)
+        return BOX_LOSSES[kind](self.decode(deltas, anchors), boxes, reduction="none")

@@ -18,12 +18,15 @@ from labelkit.assigners.ground_truths import FLAGS
 from labelkit.assignment import Assignment, Predictions
 from labelkit.detectors.door import check_targets
 from labelkit.detectors.loss_rule import LossRule
+from labelkit.detectors.second_head import SECOND, TwoHeads
 from labelkit.detectors.sharing import combined, share
 from labelkit.priors import Priors
 
 D = TypeVar("D", bound="Assigning")
 KEPT_SIZES = 16
 ASKED_OF_TARGETS = ("boxes", "labels", *FLAGS)
+OF_SECOND = {"second_assigner", "second_loss_rule", "last_second_assignment"}
+OWN_ATTRIBUTES = {"assigner", "loss_rule", "assignment_priors", "last_assignment", "_converted"} | OF_SECOND
 
 
 class CachedAnchors(AnchorGenerator):
@@ -71,6 +74,8 @@ class Assigning(nn.Module, ABC):
     in which nothing may be learned (`iscrowd` or `ignore`, see `labelkit.assigners`); a box or a label that can't be
     learned is a ValueError that names the target, the index and the value.
 
+    A second head that answers without suppression, trained by a second assigner: `use_second_head`.
+
     `torch.compile` works around a training step: assignment and losses, whose shapes follow the number of objects, run
     outside of its graphs.
     What is exported is the plain model, `to_torchvision()`; `torch.jit.script(detector)` takes it by itself.
@@ -78,8 +83,12 @@ class Assigning(nn.Module, ABC):
 
     torchvision_class: ClassVar[type[nn.Module]]
     rule_arguments: ClassVar[tuple[str, ...]]  # those of torchvision's that an assigner stands for
+    second_assigner: Callable | None = None
+    second_loss_rule: LossRule = LossRule()
+    last_second_assignment: Assignment | None = None
     head: Any
     box_coder: Any
+    nms_thresh: float
     detections_per_img: int
     topk_candidates: int
     anchor_generator: Any  # torchvision's until `use_assigner`, then CachedAnchors around it
@@ -106,13 +115,15 @@ class Assigning(nn.Module, ABC):
     def to_torchvision(self) -> nn.Module:
         """The plain model, its modules shared: of torchvision's class, or of its subclass that this was made from.
 
-        What can be exported, and given to code that knows torchvision only.
+        What can be exported, and given to code that knows torchvision only. Of two heads it has the one that answers.
         """
         kinds = [kind for kind in type(self).__mro__ if issubclass(kind, self.torchvision_class)]
         model = share(self, next(kind for kind in kinds if not issubclass(kind, Assigning)))
-        for name in ("assigner", "loss_rule", "assignment_priors", "last_assignment", "_converted"):
+        for name in OWN_ATTRIBUTES & vars(model).keys():
             delattr(model, name)
         model.anchor_generator = self.anchor_generator.generator
+        if isinstance(self.head, TwoHeads):
+            model.head = self.head.answering
         return model
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -162,6 +173,26 @@ class Assigning(nn.Module, ABC):
         self.anchor_generator = CachedAnchors(generator, self.nominal_strides())
         self._converted: tuple[Priors, Priors] | None = None
 
+    def use_second_head(self, assigner: Callable) -> None:
+        """From now on a second head answers: a copy of the present one, on detached features, taught by `assigner`.
+
+        The backbone learns from the first head alone. In training the losses of the second stand beside those of the
+        first, their names with "second_" in front; their plain sum weighs both alike, see also
+        `second_head.progressive_weights`. `nms_thresh` becomes 1.0, which is no suppression in torchvision's
+        detectors: it is for boxes that overlap by more than it. The first head answers again where
+        `detector.head.answers` is set to "first". A third branch learns in both heads what `loss_rule` says now.
+        Where there are two heads already, only the assigner changes.
+        """
+        if assigner is None:
+            raise TypeError("assigner must be an assigner, got None: torchvision has no rule for a second head")
+        check_assigner(assigner)
+        if not isinstance(self.head, TwoHeads):
+            self.head = TwoHeads(self.head)
+        self.second_assigner = assigner
+        self.second_loss_rule = LossRule.of(assigner).with_branch_of(self.loss_rule)
+        self.last_second_assignment = None
+        self.nms_thresh = 1.0
+
     def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
         """torchvision's: the losses in training, the detections otherwise. What targets may be is said above."""
         if self.training and targets is not None:
@@ -169,18 +200,61 @@ class Assigning(nn.Module, ABC):
         return super().forward(images, targets)
 
     @torch.compiler.disable
-    @torch.no_grad()
+    def compute_loss(
+        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor], *_: Any
+    ) -> dict[str, Tensor]:
+        """The losses of the head, and those of the second under their own names, in float32."""
+        with torch.autocast(anchors[0].device.type, enabled=False):
+            outputs = {name: output.float() for name, output in head_outputs.items()}
+            first = {name: output for name, output in outputs.items() if not name.startswith(SECOND)}
+            losses = self._head_losses(targets, first, anchors[0], self.assign(targets, first), self.loss_rule)
+            if self.second_assigner is not None:
+                second = {name.removeprefix(SECOND): outputs[name] for name in outputs.keys() - first.keys()}
+                assignment = self._ask(
+                    self.second_assigner, self.anchor_generator.priors, targets, second, self.second_loss_rule
+                )
+                self.last_second_assignment = assignment
+                of_second = self._head_losses(targets, second, anchors[0], assignment, self.second_loss_rule)
+                losses |= {SECOND + name: loss for name, loss in of_second.items()}
+            return losses
+
+    @abstractmethod
+    def _head_losses(
+        self,
+        targets: list[dict[str, Tensor]],
+        outputs: dict[str, Tensor],
+        anchors: Tensor,
+        assignment: Assignment,
+        rule: LossRule,
+    ) -> dict[str, Tensor]:
+        """The losses of one head on its assignment."""
+
+    @torch.compiler.disable
     def assign(self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor]) -> Assignment:
         """The batch's assignment in float32 and without gradient; also kept as `last_assignment`."""
         priors = self._priors_for_assigner()
+        self.last_assignment = self._ask(self.assigner, priors, targets, head_outputs, self.loss_rule)
+        return self.last_assignment
+
+    @torch.no_grad()
+    def _ask(
+        self,
+        assigner: Callable,
+        priors: Priors,
+        targets: list[dict[str, Tensor]],
+        outputs: dict[str, Tensor],
+        rule: LossRule,
+    ) -> Assignment:
         predictions = None
-        if getattr(self.assigner, "needs_predictions", True):
-            boxes = self.decode(head_outputs["bbox_regression"], self.anchor_generator.priors.boxes)
-            predictions = Predictions(boxes=boxes, scores=head_outputs["cls_logits"].sigmoid())
+        if getattr(assigner, "needs_predictions", True):
+            boxes = self.decode(outputs["bbox_regression"], self.anchor_generator.priors.boxes)
+            predictions = Predictions(boxes=boxes, scores=self._scores(outputs, rule))
         asked = [{key: target[key] for key in ASKED_OF_TARGETS if key in target} for target in targets]
-        assignment = self.assigner(priors, asked, predictions)
-        self.last_assignment = assignment
-        return assignment
+        return assigner(priors, asked, predictions)
+
+    def _scores(self, outputs: dict[str, Tensor], rule: LossRule) -> Tensor:
+        """The class probabilities `[B, P, C]` that an assigner sees."""
+        return outputs["cls_logits"].sigmoid()
 
     def _priors_for_assigner(self) -> Priors:
         priors = self.anchor_generator.priors
@@ -223,25 +297,3 @@ def check_assigner(assigner: Any) -> None:
 
 def _what(model: Any) -> str:
     return f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-
-
-class Matched:
-    """The positives of a batch, flat: their image, their prior, their ground truth's box and label, their weight."""
-
-    def __init__(self, assignment: Assignment, targets: list[dict[str, Tensor]], box_weights: Tensor):
-        counts = [len(target["labels"]) for target in targets]
-        starts = torch.tensor([0, *counts[:-1]], device=assignment.gt.device).cumsum(0)
-        self.image, self.prior = assignment.positive.nonzero(as_tuple=True)
-        index = starts[self.image] + assignment.gt[self.image, self.prior]
-        self.boxes = torch.cat([target["boxes"] for target in targets])[index]
-        self.labels = torch.cat([target["labels"] for target in targets])[index]
-        self.weight = box_weights[self.image, self.prior]
-
-
-def class_losses(rule: LossRule, logits: Tensor, assignment: Assignment, matched: Matched, weights: Tensor) -> Tensor:
-    """`[B, P, C]`, weighed: the score target in the column of a positive's class, 0 elsewhere; ignored priors out."""
-    targets = torch.zeros_like(logits)
-    score = assignment.score_target[matched.image, matched.prior]
-    targets[matched.image, matched.prior, matched.labels] = score.to(logits.dtype)
-    losses = rule.class_loss(logits, targets) * ~assignment.ignored[..., None]
-    return rule.weigh(losses, weights[..., None])

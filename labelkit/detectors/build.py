@@ -14,6 +14,8 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead, 
 from labelkit.detectors.assigned_fcos import AssignedFCOS
 from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES, AssignedRetinaNet
 from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
+from labelkit.detectors.heads import shaped
+from labelkit.detectors.loss_rule import LossRule
 from labelkit.priors import Priors
 
 BUILDERS_OWN = {"small": (), "resnet50_fpn": ("progress", "trainable_backbone_layers")}  # arguments, by backbone
@@ -35,6 +37,7 @@ def retinanet(
     weights: str | None = None,
     box_loss: str = "l1",
     anchor_scale: float = ANCHOR_SCALE,
+    loss_rule: LossRule | None = None,
     assignment_priors: Callable[[Priors], Priors] | None = None,
     min_size: int | None = None,
     **kwargs: Any,
@@ -54,8 +57,10 @@ def retinanet(
             (the backbone) or None. Both are downloaded by torchvision; a download that fails is a ValueError that
             says where to put the file. Only for "resnet50_fpn".
         box_loss: "l1" and "smooth_l1" on the deltas, "giou", "diou" and "ciou" on the boxes.
+        loss_rule: None is what the assigner's paper says of the loss; `labelkit.detectors.LOSSES` has others.
         assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`.
-        kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...).
+        kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...). With
+            `nms_thresh=1.0` nothing is suppressed: torchvision does where boxes overlap by more than it.
     """
     _check(backbone, weights, num_classes)
     AssignedRetinaNet.check_arguments(assigner, kwargs, *BUILDERS_OWN[backbone])
@@ -78,7 +83,9 @@ def retinanet(
     if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
     model.head.regression_head._loss_type = box_loss
-    return AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors)
+    detector = AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors)
+    detector.loss_rule = loss_rule or detector.loss_rule
+    return detector
 
 
 def fcos(
@@ -87,11 +94,16 @@ def fcos(
     assigner: Callable | None = None,
     *,
     weights: str | None = None,
+    loss_rule: LossRule | None = None,
+    bins: int | None = None,
     assignment_priors: Callable[[Priors], Priors] | None = None,
     min_size: int | None = None,
     **kwargs: Any,
 ) -> AssignedFCOS:
     """torchvision's FCOS with any assigner; arguments as for `retinanet`.
+
+    The head is as the loss rule wants it: with a third branch or, for a `quality` of None, without.
+    bins: n, for distances that are distributions over n bins, see `labelkit.detectors.heads`; GFL has 17.
 
     Without an assigner the rule is torchvision's own: centre sampling with radius `center_sampling_radius` (1.5),
     ranges open at both ends. An assigner and a radius are a TypeError.
@@ -111,7 +123,11 @@ def fcos(
         model = _from_torchvision(fcos_resnet50_fpn, weights, num_classes, options)
     if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
-    return AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
+    rule = loss_rule or LossRule.of(assigner)
+    model.head = shaped(model.head, rule.quality, bins)
+    detector = AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
+    detector.loss_rule = rule
+    return detector
 
 
 def _in_mid_cell(sizes: Sequence[float], strides: Sequence[int]) -> AnchorGenerator:

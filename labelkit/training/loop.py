@@ -14,7 +14,10 @@ from torch import Tensor
 import labelkit
 from labelkit import plot
 from labelkit.datasets import BoxDataset, check_trainable, collate
+from labelkit.detectors import progressive_weights
+from labelkit.detectors.second_head import SECOND
 from labelkit.training import runs
+from labelkit.training.building import teach
 from labelkit.training.ceiling import settle, warn_of_ceiling
 from labelkit.training.folder import check_goes_on, claim, holds_run, read_recipe
 from labelkit.training.measuring import Scores, measure, positives_by_size
@@ -35,6 +38,7 @@ class Training(L.LightningModule):
         self.evaluations: list[Scores] = []
         self.seconds = {"training": 0.0, "processor": 0.0}  # by the clock, and of this process on all its cores
         self._recent: list[dict[str, Any]] = []
+        self._warming_up = False
 
     def train_dataloader(self) -> ResumableLoader:
         recipe = self.recipe
@@ -55,16 +59,32 @@ class Training(L.LightningModule):
         # Whatever draws during a step (a random image size) is a function of seed and step.
         torch.manual_seed(seed_for(self.recipe.seed, batch_idx))
         self._began = time.perf_counter(), time.process_time()
+        self._teach(self.recipe.warms_up(batch_idx))
+
+    def on_train_end(self) -> None:
+        self._teach(warming_up=False)
+
+    def _teach(self, warming_up: bool) -> None:
+        if warming_up is not self._warming_up:
+            teach(self.detector, self.recipe, warming_up)
+            self._warming_up = warming_up
 
     def training_step(self, batch: tuple[list[Tensor], list[dict]], batch_idx: int) -> Tensor:
         losses = self.detector(*batch)
-        weights = {"bbox_regression": self.recipe.box_weight}
-        total = sum(weights.get(name, 1.0) * value for name, value in losses.items())
+        total = sum(self._weight(name, batch_idx) * value for name, value in losses.items())
         row = {"loss": total, **losses}
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self._recent.append({"step": batch_idx + 1, "lr": lr} | {name: value.detach() for name, value in row.items()})
         self.log("loss", total.detach(), prog_bar=True)
         return total
+
+    def _weight(self, name: str, step: int) -> float:
+        """Of a loss in the sum: of the box loss, times of the head in this step."""
+        weight = self.recipe.box_weight if name.removeprefix(SECOND) == "bbox_regression" else 1.0
+        if self.recipe.second_weights == "equal":
+            return weight
+        first, second = progressive_weights(step, self.recipe.steps)
+        return weight * (second if name.startswith(SECOND) else first)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.seconds["training"] += time.perf_counter() - self._began[0]
@@ -146,7 +166,7 @@ def train(
     check_goes_on(folder, recipe, resume)
     if holds_run(folder):
         recipe = read_recipe(folder)
-    recipe.rule()  # before data are loaded
+    recipe.rules()  # before data are loaded
     train_set, val_set = data or recipe.load()
     check_trainable(train_set)
     recipe = settle(recipe, train_set.targets, val_set.targets)

@@ -64,10 +64,15 @@ def positives_by_size(
 
 @contextmanager
 def _mode(detector: nn.Module, training: bool) -> Iterator[None]:
-    """Evaluation mode throughout, so that no statistic moves; with `training` the detector itself asks its assigner."""
+    """Evaluation mode throughout, so that no statistic moves; with `training` the detector itself asks its assigner.
+
+    Of its head only the flag of the whole is `training`, by which two heads know whether both are asked.
+    """
     before = {module: module.training for module in detector.modules()}
     detector.eval()
     detector.training = training
+    if isinstance(detector, AssignedRetinaNet | AssignedFCOS):
+        detector.head.training = training
     try:
         yield
     finally:

@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 DETECTORS = ("retinanet", "fcos")
 COURSE_DATA = ("digits", "trees", "sky")
 BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
+LOSSES = (None, "focal", "qfl", "vfl", "mal", "ia_bce")
+QUALITIES = (None, "centerness", "iou", "objectness", "none")
+SECOND_WEIGHTS = ("equal", "progressive")
+ARGUMENTS_OF = {"assigner": "assigner_args", "second_assigner": "second_args", "warmup_assigner": "warmup_args"}
 FULL_STEPS, FAST_STEPS = 750, 200
 
+_ONE_OF: dict[str, tuple[str | None, ...]] = {
+    "detector": DETECTORS,
+    "box_loss": BOX_LOSSES,
+    "loss": LOSSES,
+    "quality": QUALITIES,
+    "second_weights": SECOND_WEIGHTS,
+}
 _AT_LEAST_ONE = ("steps", "batch_size", "checkpoint_every", "images", "detections", "topk_candidates", "min_size")
 _NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_every")
 _POSITIVE = ("lr", "anchor_scale")
@@ -35,8 +46,20 @@ class Recipe:
             (`rules.fill_in`), or the rule's defaults; `as_dict` writes them all.
         detector: "retinanet" or "fcos". backbone, box_loss, anchor_scale, min_size: see `labelkit.detectors`.
         weights: "imagenet", "coco", or a file: see `labelkit.training.weights`.
+        loss: the classification loss, with the target and the divisors that go with it, of all rules of the run: see
+            `labelkit.detectors.LOSSES`. None: what each rule's paper says.
+        quality: for fcos, what the third branch learns, "none" for a head without it, see
+            `labelkit.detectors.LossRule`. None: what the loss says.
+        bins: for fcos, a distribution over so many bins for every side, with its loss. None: one number a side.
         plain_loss: the detector's own loss on the method's labels and weights, without what the method's paper says
             of the loss beside them.
+        second_assigner, second_args: the rule of a second head, which reads detached features and answers in place of
+            the first, without suppression. second_weights: of the two heads' losses, "equal", or "progressive" from
+            the first to the second (`labelkit.detectors.progressive_weights`, a step for an epoch).
+        warmup_assigner, warmup_args, warmup_share: the rule of the (first) head for that share of the steps; TOOD's
+            code begins with "atss" for a third.
+        nms_thresh: detections that overlap a better one of their class by more are suppressed; 1.0 suppresses none.
+            None: the detector's, or 1.0 for a second head and for one-to-one rules (poto, hungarian).
         detections, topk_candidates: how many detections an image may get, and how many candidates of a level NMS
             sees. None: enough for the image with the most objects (`labelkit.training.ceiling`).
         data: "digits", "trees" or "trees:K" (fold K of 3), "sky", or a COCO-format folder: `annotations.json` and
@@ -58,6 +81,16 @@ class Recipe:
     weights: str | None = None
     box_loss: str = "giou"
     plain_loss: bool = False
+    loss: str | None = None
+    quality: str | None = None
+    bins: int | None = None
+    second_assigner: str | None = None
+    second_args: dict[str, Any] = field(default_factory=dict)
+    second_weights: str = "equal"
+    warmup_assigner: str | None = None
+    warmup_args: dict[str, Any] = field(default_factory=dict)
+    warmup_share: float = 1 / 3
+    nms_thresh: float | None = None
     anchor_scale: float = 4.0
     min_size: int | None = None
     detections: int | None = None
@@ -81,9 +114,10 @@ class Recipe:
     evaluate_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("detector", DETECTORS), ("box_loss", BOX_LOSSES)):
+        for name, known in _ONE_OF.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                names = ", ".join(value for value in known if value is not None)
+                raise ValueError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -96,12 +130,28 @@ class Recipe:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup must lie in [0, 1], a share of the steps, got {self.warmup}")
+        if not 0 < self.warmup_share < 1:
+            raise ValueError(f"warmup_share must lie between 0 and 1, a share of the steps, got {self.warmup_share}")
+        if self.nms_thresh is not None and not 0 <= self.nms_thresh <= 1:
+            raise ValueError(f"nms_thresh must lie in [0, 1], an overlap, got {self.nms_thresh}")
+        if self.bins is not None and self.bins < 2:
+            raise ValueError(f"bins must be at least 2, got {self.bins}")
+        for name in ("quality", "bins"):
+            if self.detector != "fcos" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for fcos, a {self.detector} has no such head, got {getattr(self, name)!r}")
+        for name, arguments in ARGUMENTS_OF.items():
+            if getattr(self, name) is None and getattr(self, arguments):
+                raise ValueError(f"{arguments} are of a {name}, and there is none: got {getattr(self, arguments)}")
+        if self.second_weights != "equal" and self.second_assigner is None:
+            raise ValueError(f"second_weights is for a second_assigner, and there is none: got {self.second_weights!r}")
+        if self.plain_loss and self.loss is not None:
+            raise ValueError(f"plain_loss and loss both say which loss: give one of them, got loss={self.loss!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for a file, with every argument that the rule really has; `from_dict` builds the same rule."""
+        """Plain values for a file, with every argument that the rules really have; `from_dict` builds the same ones."""
         from labelkit.training.rules import plain_arguments
 
-        return asdict(self) | {"assigner_args": plain_arguments(self.rule())}
+        return asdict(self) | {ARGUMENTS_OF[name]: plain_arguments(rule) for name, rule in self.rules().items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
@@ -116,13 +166,31 @@ class Recipe:
         """Whether the data are the course's own."""
         return self.data.partition(":")[0] in COURSE_DATA
 
-    def rule(self) -> Assigner:
-        """The assigner; a wrong name or argument is a `ValueError` that names it."""
+    def rules(self) -> dict[str, Assigner]:
+        """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""
         from labelkit.training.rules import build_assigner, fill_in
 
+        found = {}
         data = self.data if self.of_course else None
-        arguments = fill_in(self.assigner, self.assigner_args, small=self.backbone == "small", data=data)
-        return build_assigner(self.assigner, arguments)
+        for field_, arguments in ARGUMENTS_OF.items():
+            name = getattr(self, field_)
+            if name is None:
+                continue
+            given = getattr(self, arguments)
+            filled = fill_in(name, given, small=self.backbone == "small", data=data)
+            try:
+                found[field_] = build_assigner(name, filled)
+            except ValueError as error:
+                raise ValueError(str(error) if field_ == "assigner" else f"{field_}: {error}") from error
+        return found
+
+    def rule(self) -> Assigner:
+        """The assigner; a wrong name or argument is a `ValueError` that names it."""
+        return self.rules()["assigner"]
+
+    def warms_up(self, step: int) -> bool:
+        """Whether this step, counted from 0, is still the warm-up rule's."""
+        return self.warmup_assigner is not None and step < self.warmup_share * self.steps
 
     def build(self, num_classes: int) -> AssignedRetinaNet | AssignedFCOS:
         """The detector with fresh (or downloaded, or loaded) weights; seed torch before."""

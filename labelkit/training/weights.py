@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import FCOS
 from torchvision.ops import FrozenBatchNorm2d
 
 NAMED = ("imagenet", "coco")  # what torchvision downloads; any other text is a file
 CLASS_LAYER = "head.classification_head.cls_logits."
+BOX_LAYER, THIRD_BRANCH = "head.regression_head.bbox_reg.", "head.regression_head.bbox_ctrness."
+HEAD, FIRST_HEAD, SECOND_HEAD = "head.", "head.first.", "head.second."
 BODY = "backbone.body."
 FROZEN = ("conv1", "bn1", "layer1")  # what torchvision leaves as it is when it starts from trained weights
 
@@ -32,17 +35,17 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def start_from_file(detector: nn.Module, path: str | os.PathLike) -> None:
     """Begin with the weights in a file: a state dict of torchvision's detector, of its backbone, or a run's checkpoint.
 
-    The class layer starts anew where the file's has another number of classes. As with downloaded weights, a ResNet's
-    batch norms are frozen, and so are its stem and first stage. A file that is not there, unreadable or of another
-    network is a `ValueError` that names it.
+    The class layer starts anew where the file's has another number of classes, and so do the layers of fcos whose form
+    a method changes: distances against bins, a third branch that one of the two lacks. Of two heads in the file the
+    second is taken, which answers. As with downloaded weights, a ResNet's batch norms are frozen, and so are its stem
+    and first stage. A file that is not there, unreadable or of another network is a `ValueError` that names it.
     """
     weights = _read(Path(path))
     own = detector.state_dict()
     if "conv1.weight" in weights:  # a ResNet by itself, whose classifier no detector has
         weights = {BODY + name: value for name, value in weights.items() if not name.startswith("fc.")}
         weights |= {name: value for name, value in own.items() if not name.startswith(BODY)}
-    classes = {name: value for name, value in own.items() if name.startswith(CLASS_LAYER)}
-    weights |= {n: v for n, v in classes.items() if n in weights and weights[n].shape != v.shape}
+    weights = _with_head_of(detector, weights)
     _freeze_norms(detector)
     weights = {n: v for n, v in weights.items() if not n.endswith(".num_batches_tracked")}
     try:
@@ -50,6 +53,20 @@ def start_from_file(detector: nn.Module, path: str | os.PathLike) -> None:
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"weights: {path} does not fit the detector: {reason}") from error
+
+
+def _with_head_of(detector: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, in their head the detector's own layers where those have another form by design."""
+    own = detector.state_dict()
+    if any(name.startswith(SECOND_HEAD) for name in weights):
+        weights = {n.replace(SECOND_HEAD, HEAD): v for n, v in weights.items() if not n.startswith(FIRST_HEAD)}
+    free: tuple[str, ...] = (CLASS_LAYER,)
+    if isinstance(detector, FCOS):
+        free += (BOX_LAYER, THIRD_BRANCH)
+        weights = {n: v for n, v in weights.items() if n in own or not n.startswith(THIRD_BRANCH)}
+        weights = {n: v for n, v in own.items() if n.startswith(THIRD_BRANCH)} | weights
+    anew = [n for n in own if n.startswith(free) and n in weights and weights[n].shape != own[n].shape]
+    return weights | {name: own[name] for name in anew}
 
 
 def _first(names: list[str]) -> str:

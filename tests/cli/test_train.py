@@ -46,20 +46,23 @@ def test_every_option_arrives_in_the_recipe(folder, tmp_path, monkeypatch):
     other = {
         "assigner": "topk", "assigner_args": {"k": 4}, "detector": "fcos", "backbone": "resnet50_fpn",
         "weights": "imagenet", "box_loss": "ciou", "plain_loss": True, "anchor_scale": 3.0, "min_size": 320,
+        "loss": None, "quality": "iou", "bins": 9, "second_assigner": "atss", "second_args": {"k": 4},
+        "second_weights": "progressive", "warmup_assigner": "topk", "warmup_args": {"k": 4}, "warmup_share": 0.25,
+        "nms_thresh": 0.75,
         "detections": 7, "topk_candidates": 8, "data": str(folder), "val": str(folder / "val"), "images": 9,
         "flip": True, "strict": True, "steps": 3, "batch_size": 5, "lr": 0.5, "weight_decay": 0.25, "warmup": 0.5,
         "clip": 1.5, "box_weight": 0.75, "seed": 11, "precision": "bf16-mixed", "workers": 2, "checkpoint_every": 6,
         "evaluate_every": 4,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(Recipe)}
-    words = []
-    for name, value in other.items():
-        words += (
-            [option_name(name)] if value is True else [option_name(name), "k=4" if name.endswith("args") else value]
-        )
-    result = call("train", *words, "--out", tmp_path / "run", "--device", "cpu", "--quiet")
-    assert result.exit_code == 0, result.output
-    assert seen["recipe"] == Recipe(**other) != Recipe()
+    for given in (other, other | {"plain_loss": False, "loss": "vfl"}):  # those two do not go together
+        words = []
+        for name, value in given.items():
+            if value is not None and value is not False:
+                words += [option_name(name)] + ([] if value is True else ["k=4" if name.endswith("args") else value])
+        result = call("train", *words, "--out", tmp_path / "run", "--device", "cpu", "--quiet")
+        assert result.exit_code == 0, result.output
+        assert seen["recipe"] == Recipe(**given) != Recipe()
     assert seen["options"] == {"resume": False, "accelerator": "cpu", "progress": False} and result.output == ""
 
 
@@ -100,6 +103,9 @@ def test_without_a_checkpoint_resume_starts_anew(folder, tmp_path, monkeypatch):
         (["--weights", "coco"], "weights must be None for the small backbone"),
         (["--weights", "coco.pth"], "weights must be imagenet, coco or a file, and there is no file 'coco.pth'"),
         (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--second-assigner", "atts"], "second_assigner: assigner must be one of .* did you mean 'atss'?"),
+        (["--second-assigner", "topk", "--second-set", "k"], "--second-set must be NAME=VALUE, got 'k'"),
+        (["--warmup-set", "k=3", "--steps", "4"], r"warmup_args are of a warmup_assigner, .* got \{'k': 3\}"),
         (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N, mps or another of torch's, got 'gpu'"),
     ],
 )

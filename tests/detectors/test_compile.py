@@ -12,11 +12,20 @@ import torch
 from torch._dynamo.utils import counters
 
 import labelkit
-from labelkit.detectors import fcos, retinanet
+from labelkit import assigners
+from labelkit.detectors import AssignedFCOS, fcos, retinanet
 from tests.detectors.scenes import batch
 
 PACKAGE = str(Path(labelkit.__file__).parent)
-BUILD = {"retinanet": retinanet, "fcos": fcos}
+
+
+def two_heads_with_bins(classes: int) -> AssignedFCOS:
+    detector = fcos(classes, assigner=assigners.TaskAligned(), bins=8)
+    detector.use_second_head(assigners.POTO())
+    return detector
+
+
+BUILD = {"retinanet": retinanet, "fcos": fcos, "two heads with bins": two_heads_with_bins}
 
 
 def train(name: str) -> tuple[int, set[str]]:

@@ -90,7 +90,9 @@ def test_a_run_of_the_first_edition_goes_on(tmp_path):
         patch.setattr(Training, "training_step", stops)
         run(recipe, tmp_path)
     config = runs.read_json(tmp_path / runs.CONFIG)
-    for name in ("detections", "topk_candidates", "plain_loss"):
+    later = ("loss", "quality", "bins", "second_assigner", "second_args", "second_weights", "warmup_assigner")
+    later += ("warmup_args", "warmup_share", "nms_thresh")
+    for name in ("detections", "topk_candidates", "plain_loss", *later):
         del config["recipe"][name]
     runs.write_json(tmp_path / runs.CONFIG, config | {"recipe": config["recipe"] | {"assigner_args": {}}})
     result = resume(tmp_path, data=(squares(), squares(4, seed=1)), progress=False, accelerator="cpu")

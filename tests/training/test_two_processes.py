@@ -1,15 +1,30 @@
 """Two processes with half the batch each compute the gradients of one process with the whole batch."""
 
 import os
+from functools import partial
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from labelkit.detectors import fcos, retinanet
+from labelkit import assigners
+from labelkit.detectors import LOSSES, fcos, retinanet
 
-BUILD = {"retinanet": retinanet, "fcos": fcos}
+
+def two_heads(classes):
+    detector = fcos(classes, assigner=assigners.ATSS(), loss_rule=LOSSES["qfl"], bins=8)
+    detector.use_second_head(assigners.POTO())
+    return detector
+
+
+BUILD = {
+    "retinanet": retinanet,
+    "fcos": fcos,
+    "divided by targets": partial(retinanet, assigner=assigners.TaskAligned()),
+    "objectness": partial(fcos, assigner=assigners.SimOTA()),
+    "divided by scores, two heads": two_heads,
+}
 
 
 def scene(kind):
