@@ -18,6 +18,9 @@ class Variant(NamedTuple):
     settings: dict[str, Any] = {}
 
 
+_SHIPPED: dict[str, Any] = {"k": 10, "alpha": 0.5}
+# Every row is measured with suppression and without; these methods would leave it out by themselves.
+_WITH_NMS: dict[str, Any] = {"nms_thresh": 0.5}
 # "Fixed IoU" is four different rules, and they differ by more than most methods do: always named by its ties.
 VARIANTS: dict[str, Variant] = {
     "max_iou, no low quality": Variant("max_iou", {"allow_low_quality_matches": False}),
@@ -45,6 +48,34 @@ VARIANTS: dict[str, Variant] = {
     "rka, dotd": Variant("rka", {"similarity": "dotd"}),
     "rka, simd": Variant("rka", {"similarity": "simd"}),
     "rfla": Variant("rfla"),
+    "dcfl": Variant("dcfl"),
+    # FCOS's detector: three branches, and boxes as distances. "fcos" above is its rule on RetinaNet's.
+    "fcos, own detector": Variant("fcos", {}, {"detector": "fcos"}),
+    # The same labels, other losses on them; then boxes as distributions, which FCOS's head can have.
+    "atss, quality focal": Variant("atss", {}, {"loss": "qfl"}),
+    "atss, distributions": Variant("atss", {}, {"loss": "qfl", "detector": "fcos", "bins": 17}),
+    "atss, varifocal": Variant("atss", {}, {"loss": "vfl"}),
+    "atss, MAL": Variant("atss", {}, {"loss": "mal"}),
+    # With the third branch that their papers give them.
+    "paa": Variant("paa", {}, {"detector": "fcos"}),
+    "ota": Variant("ota", {}, {"detector": "fcos"}),
+    "simota": Variant("simota", {}, {"detector": "fcos"}),
+    # As TOOD has it; as Ultralytics ships it, without the floor on sides and with it (their second stride).
+    "tal": Variant("tal", {}, {"warmup_assigner": "atss"}),
+    "tal, k=10": Variant("tal", _SHIPPED),
+    "tal, floor 8 px": Variant("tal", _SHIPPED | {"min_side": 8.0}),
+    "dsl": Variant("dsl"),
+    "dsl, mmyolo": Variant("dsl", {"variant": "mmyolo"}),
+    # One-to-one, by the box alone, by box and score, by place alone; then as a second head beside a rule of many.
+    "topk, k=1": Variant("topk", {"k": 1}),
+    "rka, dotd, k=1": Variant("rka", {"similarity": "dotd", "k": 1}),
+    "poto": Variant("poto", {}, _WITH_NMS),
+    "poto, box alone": Variant("poto", {"alpha": 1.0}, _WITH_NMS),
+    "hungarian, inside": Variant("hungarian", {"weights": (2, 0, 2), "candidates": "inside"}, _WITH_NMS),
+    "topk, k=3, then poto": Variant("topk", {"k": 3}, _WITH_NMS | {"second_assigner": "poto"}),
+    "tal, then one": Variant(
+        "tal", _SHIPPED, _WITH_NMS | {"second_assigner": "tal", "second_args": _SHIPPED | {"k": 7, "k_final": 1}}
+    ),
 }
 BASELINE = "max_iou, all ties"
 # A threshold alone, one that leaves nobody out, the points inside, a threshold of each object's own, the k best,
