@@ -9,6 +9,7 @@
 
 # %%
 import math
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -20,8 +21,13 @@ from labelkit.boxes import centerness, centers, decode_ltrb, encode_ltrb
 from labelkit.detectors import fcos
 from labelkit.evaluation import evaluate
 from labelkit.losses import (
-    distribution_focal_loss, expected_distance, focal_loss, ia_bce_loss, mal_loss,
-    quality_focal_loss, varifocal_loss,
+    distribution_focal_loss,
+    expected_distance,
+    focal_loss,
+    ia_bce_loss,
+    mal_loss,
+    quality_focal_loss,
+    varifocal_loss,
 )
 from labelkit.nms import nms
 from labelkit.similarity import giou, iou
@@ -147,7 +153,7 @@ def curve(loss, q):
     return loss(logit, torch.full_like(logit, q))
 
 # %%
-plain = lambda z, q: F.binary_cross_entropy_with_logits(z, q, reduction="none")
+plain = partial(F.binary_cross_entropy_with_logits, reduction="none")
 both = {"cross entropy": plain, "quality focal": quality_focal_loss}
 lines = {name: curve(loss, 0.8) for name, loss in both.items()}
 fig, (ax,) = plot.figure(width=6.0, height=3.4)
@@ -631,7 +637,8 @@ assert pushes["MAL"] / pushes["varifocal"] > 10 and push(varifocal_loss, 0.9)[99
 
 # %%
 fig, axes = plot.figure(2, width=4.8, height=3.4)
-for ax, (ylabel, what) in zip(axes, {"loss": curve, "push on the logit": push}.items()):
+shown = {"loss": curve, "push on the logit": push}
+for ax, (ylabel, what) in zip(axes, shown.items(), strict=True):
     lines = {name: what(loss, 0.0) for name, loss in LOSSES.items()}
     plot.curves(ax, p, lines, xlabel="score p of a background place", ylabel=ylabel)
 axes[0].set(ylim=(0, 3))
@@ -824,11 +831,12 @@ course.check("12.4", enters)
 #
 # | | soft labels |
 # |---|---|
-# | who may match? who is chosen? who wins? | as the rule beside them says: ATSS in GFL and VarifocalNet, one-to-one matching in DEIM |
+# | who may match? | as the rule beside them: ATSS in GFL and VarifocalNet, a matching in DEIM |
 # | how well? | the IoU of the decoded box with its object, without gradient |
-# | cost | one IoU per positive and step; with bins, $4n$ outputs per place instead of 4 |
-# | fails when | the rule gave an object no positive; a side is longer than $n - 1$ strides; a bad match is all an object has and its weight silences it |
-# | report | the loss with β, γ and α; the clamp of $q$; $n$ and not `reg_max`; what divides each sum; what weighs the box loss |
+# | who is chosen? who wins? | as that rule says |
+# | cost | an IoU per positive and step; with bins, $4n$ outputs per place instead of 4 |
+# | fails when | an object has no positive; a side exceeds $n - 1$ strides; its only match is silenced |
+# | report | β, γ, α; the clamp of $q$; $n$, not `reg_max`; what divides the sums; the box loss's weight |
 #
 # | loss | target of a positive | its weight | background |
 # |---|---|---|---|

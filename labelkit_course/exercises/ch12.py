@@ -1,5 +1,6 @@
 """The exercises of chapter 12: quality focal, the last bin, what four losses ask for, where quality enters."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -55,12 +56,12 @@ def extreme_logits(answer):
 
 
 def the_gradient(answer):
-    slopes = []
-    for loss in (answer, quality_focal_loss):
-        logits = torch.tensor([1.0, -1.0], requires_grad=True)
-        slopes += torch.autograd.grad(loss(logits, torch.tensor([0.3, 0.8]), 2).sum(), logits)
-    inputs = {"logits": [1.0, -1.0], "targets": [0.3, 0.8], "beta": 2}
-    compare("The gradient with respect to the logits goes through both factors", inputs, *slopes)
+    logits, targets = torch.tensor([1.0, -1.0], requires_grad=True), torch.tensor([0.3, 0.8])
+    got, want = (
+        torch.autograd.grad(loss(logits, targets, 2).sum(), logits)[0] for loss in (answer, quality_focal_loss)
+    )
+    inputs = {"logits": logits.detach(), "targets": targets, "beta": 2}
+    compare("The gradient with respect to the logits goes through both factors", inputs, got, want)
 
 
 def no_elements(answer):
@@ -195,7 +196,7 @@ def _not_clamped(y, n):
 
 # --- 12.3 -----------------------------------------------------------------------------------------------------------
 
-FOUR = {
+FOUR: dict[str, Callable] = {
     "quality focal": quality_focal_loss,
     "varifocal": varifocal_loss,
     "MAL": mal_loss,
