@@ -206,7 +206,7 @@ print(f"GPU: {gpu}")
 # | 09 | [ATSS][09] | can the threshold come from the data? |
 # | 10 | [HAMBox][10] | are there priors that overlap badly and still predict well? |
 # | 11 | [Noisy anchors][11] | what if a label is a number between 0 and 1? |
-# | 12 | Soft labels | what may a target be? |
+# | 12 | [Soft labels][12] | what may a target be? |
 # | 13 | Mixtures and transport | can the labels of a whole image be one optimum? |
 # | 14 | Task alignment | what if class and place are judged in one number? |
 # | 15 | Without NMS | what if each object has one prediction only? |
@@ -227,6 +227,7 @@ print(f"GPU: {gpu}")
 # [09]: 09_atss.ipynb
 # [10]: 10_hambox.ipynb
 # [11]: 11_noisy_anchors.ipynb
+# [12]: 12_soft_labels.ipynb
 # [16]: 16_small_objects.ipynb
 # [17]: 17_metrics_for_small_objects.ipynb
 # [18]: 18_rfla.ipynb
