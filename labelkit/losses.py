@@ -39,7 +39,7 @@ def quality_focal_loss(
     """Cross entropy with a quality (the IoU of the decoded box) as target, times |target - p|^beta.
 
     Zero where the score already equals the quality. The factor takes part in the gradient, as in focal loss.
-    Li et al., Generalized Focal Loss, 2020, equation 5; no alpha.
+    Li et al., Generalized Focal Loss, 2020, equation 2; no alpha.
     """
     logits, targets = _same_shape(logits, targets)
     return _cross_entropy(logits, targets) * (targets - logits.sigmoid()).abs() ** beta
