@@ -12,8 +12,9 @@ from torchvision.ops import box_convert
 
 import labelkit_course as course
 from labelkit import Priors, datasets, plot
-from labelkit.assigners import FCOS
+from labelkit.assigners import ATSS, FCOS
 from labelkit.boxes import area, centers, decode_deltas, decode_ltrb, encode_deltas, encode_ltrb
+from labelkit.detectors import retinanet
 from labelkit.similarity import iou
 
 # %%
@@ -411,10 +412,49 @@ assert found == {0.5: 9, 0.0: 15}
 # their FCOS is deliberate (torchvision issue 7473). What matters is that training and use agree. If you compare two
 # libraries, or load another's weights, it is among the first things to check.
 #
+# And the mirror? If nothing depends on which side is left, a mirrored photograph gets the mirrored labels. We try it
+# with the 32 crowns of the second photograph, anchors of 16, 32 and 64 px, and the rule of chapter 9.
+
+# %% tags=["nbval-check-output"]
+def positive_cells(boxes, offset):
+    """Which cells of the three levels, of 32, 16 and 8 cells a side, have a positive anchor."""
+    priors = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)), offset=offset)
+    levels = ATSS()(priors, {"boxes": boxes}).positive.split([32**2, 16**2, 8**2])
+    return [level.reshape(side, side) for level, side in zip(levels, (32, 16, 8), strict=True)]
+
+as_they_are = torch.as_tensor(many[1]["boxes"])
+in_mirror = as_they_are[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([128, 0, 128, 0])
+counts, lost = {}, {}
+for offset in (0.5, 0.0):
+    here, there = positive_cells(as_they_are, offset), positive_cells(in_mirror, offset)
+    counts[offset] = [sum(int(level.sum()) for level in levels) for levels in (here, there)]
+    lost[offset] = sum(int((one.flip(1) & ~other).sum()) for one, other in zip(here, there, strict=True))
+    print(f"offset {offset}: {counts[offset][0]} positives, {counts[offset][1]} in the mirrored photograph; "
+          f"{lost[offset]} of the {counts[offset][0]} are not positive in their mirrored cell")
+assert counts == {0.5: [129, 129], 0.0: [122, 120]} and lost == {0.5: 0, 0.0: 58}
+
+# %% [markdown]
+# In mid-cell the mirrored photograph gets exactly the mirrored labels. On the corners it gets two positives fewer, and
+# for 58 of the 122 the mirrored cell is not positive, because the anchor of that cell stands one stride beside the
+# mirrored anchor.
+#
 # ## torchvision's anchors
 #
 # torchvision makes its anchors with an `AnchorGenerator`. It differs from the formulas above in three things. The
-# first is the offset, 0. The second: it rounds the corners of every shape to whole pixels.
+# first is the offset, 0, in all of torchvision's own detectors. The small detectors that this course trains from
+# chapter 7 on use the same class and move its anchors by half a stride, so that they stand in mid-cell.
+
+# %% tags=["nbval-check-output"]
+first_cells = {
+    "torchvision": AnchorGenerator(((16,),), ((1.0,),)),
+    "the course's small detector": retinanet(1).anchor_generator.generator,
+}
+for name, maker in first_cells.items():
+    print(f"{name}: anchor of the first cell of stride 4 at {centers(maker.cell_anchors[0])[0].tolist()}")
+assert [centers(maker.cell_anchors[0])[0].tolist() for maker in first_cells.values()] == [[0, 0], [2, 2]]
+
+# %% [markdown]
+# The second difference is that it rounds the corners of every shape to whole pixels.
 
 # %% tags=["nbval-check-output"]
 print("size   meant     torchvision   area is off by")

@@ -557,16 +557,16 @@ fig, (ax,) = plot.figure(width=6.4, height=3.4)
 runs = {name: {SIZE_KEYS[key]: 100 * run[key] for key in SIZE_KEYS} for name, run in scores.items()}
 plot.bars_by_size(ax, runs, ylabel="AP50 after 100 steps")
 plot.show(fig, alt=(
-    "AP50 by object size after 100 steps. The fixed threshold without a low-quality rule is near zero on objects "
-    "under 8 px; TopK with k = 3 finds some of them, and is ahead from 8 to 16 px. On 16 px and more it is not."))
+    "AP50 by object size after 100 steps. The fixed threshold without a low-quality rule is at zero on objects under "
+    "8 px, and TopK with k = 3 is not."))
 
-# measured with seed 0 on two processors: 0 against 29 to 33 AP50 under 8 px
-assert 100 * scores["fixed, none"]["AP50_0-8"] < 2 and 100 * scores["TopK, k = 3"]["AP50_0-8"] > 5
+# measured with seeds 0 to 2: 0 against 27 to 43 AP50 under 8 px
+assert 100 * scores["fixed, none"]["AP50_0-8"] < 0.2 and 100 * scores["TopK, k = 3"]["AP50_0-8"] > 0.5
 
 # %% [markdown]
-# Without a positive there is nothing to learn from: the fixed rule finds no object under 8 px. TopK does, after 100
-# steps. On the largest objects the fixed rule holds its own: to them it does give positives. The leaderboard below
-# has longer runs; this short one shows the first lesson only.
+# Without a positive there is nothing to learn from, and the fixed rule finds no object under 8 px. TopK finds some of
+# them within 100 steps. From 8 px on both rules give positives, and what the picture shows there is one seed and the
+# beginning of a training. The leaderboard below has longer runs; this short one shows the first lesson only.
 #
 # ### Fault 1, settled
 #
@@ -611,19 +611,20 @@ plot.show(fig, alt=(
 
 for name, part in reach.items():
     print(f"{name:12}: {part:4.0%} of the anchors with IoU 0.2 to 0.3 become boxes of 0.5 or more")
-# Measured with seed 0: 0 % against 33 %.
-assert reach["fixed, none"] < 0.02 < 0.05 < reach["TopK, k = 3"]
+# Measured with seeds 0 to 2: 0 % against 22 to 46 %.
+assert reach["fixed, none"] < 0.01 < 0.03 < reach["TopK, k = 3"]
 
 # %% [markdown]
 # The same anchors, the same network. Taught by the threshold it moves none of them to 0.5, and so the threshold seems
-# to be right: these anchors are hopeless. Taught by TopK it moves a good part of them there.
+# to be right: these anchors are hopeless. Taught by TopK it moves many of them there.
 # **The threshold makes its own prophecy come true.** Chapter 10 builds a method on what is seen here: it asks the
 # network which anchors regress well.
 #
 # ### Beside the leaderboard
 #
 # `labelkit course board` trains every method for longer, with several seeds. These are its rows for the fixed rules and
-# TopK: 750 steps and three seeds. AP and differences are in percent.
+# TopK: 750 steps and three seeds. They were trained with anchors on the corners of the cells, and are being trained
+# again with anchors in mid-cell (chapter 3). AP and differences are in percent.
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")

@@ -621,16 +621,18 @@ runs = {name: {keys[key]: 100 * run[key] for key in keys} for name, run in score
 plot.bars_by_size(ax, runs, ylabel="AP50 after 80 steps")
 plot.show(fig, alt=(
     "AP50 by object size after 80 steps with one detector and three ways to label. By IoU without a low-quality rule "
-    "it is near zero under 8 px and low elsewhere. By place and scale, and with ATSS, it is far higher from 8 px on."))
+    "it is at zero under 8 px, and with the two other ways it is not. From 8 px on the order changes with the size."))
 
-# measured with seed 0 on two processors, AP50: 4 against 24 to 27 (FCOS) and 26 to 32 (ATSS); under 8 px: 0 against
-# 2 to 6 and 13 to 24
-assert all(scores[name]["AP50"] > 2 * scores["by IoU, no low-quality rule"]["AP50"] for name in list(scores)[1:])
-assert scores["by IoU, no low-quality rule"]["AP50_0-8"] < 0.02
+# measured with seeds 0 to 2, AP50: 7 to 11 against 23 to 30 (FCOS) and 21 to 27 (ATSS); under 8 px: 0 against 2 to 6
+# and 6 to 17; from 8 to 16 px 10 to 35 against 29 to 42 and 28 to 36
+by_iou, *others = scores.values()
+assert all(other["AP50"] > by_iou["AP50"] + 0.03 and other["AP50_0-8"] > 0.002 > by_iou["AP50_0-8"] for other in others)
 
 # %% [markdown]
-# One detector, three ways to label: the same network finds next to nothing, or a good deal. So the paper's conclusion
-# **reproduces in kind**: with everything else equal, the labels make the difference, and points are not needed for it.
+# One detector, three ways to label. By IoU alone the network finds nothing under 8 px, and over all sizes its AP50 is
+# well below that of the two others. (Single bars from 8 px on go either way, and change places with the seed.) So the
+# paper's conclusion **reproduces in kind**: with everything else equal, the labels make the difference, and points are
+# not needed for it.
 #
 # Three things do not carry over, and one should know them.
 #
@@ -640,7 +642,8 @@ assert scores["by IoU, no low-quality rule"]["AP50_0-8"] < 0.02
 #   sees 1.5 AP between them on COCO.
 # - The step from RetinaNet's head to FCOS's, with centre-ness, was not trained here.
 #
-# The leaderboard has longer runs: 750 steps and three seeds. AP and differences are in percent.
+# The leaderboard has longer runs: 750 steps and three seeds. Its rows were trained with anchors on the corners of the
+# cells, and are being trained again with anchors in mid-cell (chapter 3). AP and differences are in percent.
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")

@@ -122,7 +122,7 @@ plot.show(fig, alt=(
     "tail below 0.5."))
 wrong = (result < 0.5).float().mean().item()
 print(f"boxes below IoU 0.5: {wrong:.0%} of the matched anchors; all of them have label 1 and weight 1")
-assert 0.1 < wrong < 0.6 and (ham.score_target[ham.positive] == 1).all()  # seen: about 30 %
+assert 0.1 < wrong < 0.6 and (ham.score_target[ham.positive] == 1).all()  # seen: 30 to 34 %
 
 # %% [markdown]
 # It is not rare. A good part of these positives ends below 0.5, where a box counts as a miss. Perhaps
@@ -259,7 +259,7 @@ assert (paper.score_target[~paper.positive] == 0).all()
 def on_level_0(values):
     """The values of the 32 x 32 anchors of the finest level as a map, with where they stand."""
     level = anchors.levels == 0
-    return values[level].reshape(32, 32), range(0, 128, 4), range(0, 128, 4)
+    return values[level].reshape(32, 32), range(2, 128, 4), range(2, 128, 4)
 
 shown = {"label by TopK": top.score_target, "cleanliness at the start": NoisyAnchors(n=9, variant="paper")(
     anchors, targets, at_start).score_target, "after 100 steps": paper.score_target}
@@ -275,7 +275,7 @@ plot.show(fig, alt=(
     "around them."))
 means = [labels[labels > 0].mean().item() for labels in shown.values()]
 print("mean label of the positives:", " ".join(f"{m:.2f}" for m in means))
-assert means[0] == 1 and means[1] < 0.4 and means[2] > means[1] + 0.1  # seen: 1, 0.26, 0.5
+assert means[0] == 1 and means[1] < 0.4 and means[2] > means[1] + 0.1  # seen: 1, 0.26, 0.45
 
 # %% [markdown]
 # The labels now depend on the network. At the start they are low, because nothing is found or recognised. While the
@@ -652,25 +652,22 @@ runs = {name: {keys[key]: 100 * row[key] for key in keys} for name, row in score
 plot.bars_by_size(ax, runs, ylabel="AP50 after 100 steps")
 plot.show(fig, alt=(
     "AP50 by object size after 100 steps for nearly the same positives with label 1, with the code's soft labels, and "
-    "with the paper's. All three learn all sizes. None is far ahead."))
+    "with the paper's. In each of the three the bar under 8 px is the lowest."))
 for name, row in scores.items():
     print(f"{name:14} AP {100 * row['AP']:5.1f}   AP50 {100 * row['AP50']:5.1f}   AP75 {100 * row['AP75']:5.1f}")
 gain = 100 * (scores["noisy, code"]["AP"] - scores["TopK, label 1"]["AP"])
 tiny = {name: 100 * row["AP50_0-8"] for name, row in scores.items()}
 print(f"code against label 1: {gain:+.1f} AP; {tiny['noisy, code'] - tiny['TopK, label 1']:+.1f} AP50 under 8 px")
-# Seen in nine pairs of runs (seeds 0 to 2, 80 to 150 steps): gain of -4.1 to +1.4; under 8 px -3 to -11.
-assert abs(gain) < 8 and min(row["AP50"] for row in scores.values()) > 0.15
+# Seen with seeds 0, 1, 2: gain of -0.6, -3.4, -7.8; under 8 px -2, -15, -22.
+assert gain < 4 and min(row["AP50"] for row in scores.values()) > 0.15
+assert all(row["AP50_0-8"] < min(row["AP50_8-16"], row["AP50_16+"]) for row in scores.values())
 
 # %% [markdown]
 # The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not show in our
-# short run.** Don't read a loss from it either: we compared the code's form with label 1 nine times, with three seeds
-# and 80 to 150 steps, and the difference in AP had either sign. It is noise. Nor is it a gain if the paper's form has
-# the highest bars: that is one run.
-#
-# One thing was the same in all nine: under 8 px the code's form was behind label 1. That is what the low labels let us
-# expect, but it is no finding yet. **With the same seed, the processor's instruction set alone moves AP50 under 8 px by
-# 5**: label 1 reached 14 with AVX-512 and 20 without, and the code's form was behind by 1 and by 9. Such a distance
-# says as much about the machine as about the labels, so the longer runs below have to decide.
+# short run.** When we trained the pair with three seeds, the code's form ended behind label 1 each time, by 0.6, 3.4 and
+# 7.8 AP, and under 8 px by 2, 15 and 22 AP50. The sign is what the low labels of the small objects let us expect. How
+# large the difference is depends on the seed, and after 100 steps soft labels, which start low, may only be late. The
+# longer runs below have to decide.
 #
 # Was the promise at least kept that the score follows the quality of the box? Take all boxes that overlap an object
 # with IoU 0.3 or more, and correlate the ranks of score and IoU. (1: the best box always scores highest.)
@@ -689,12 +686,13 @@ for name, net in detector.items():
     follows[name] = rank_correlation(predictions.scores[..., 0].flatten()[near], quality[near])
     print(f"{name:14} rank correlation of score and IoU: {follows[name]:.2f}")
 assert all(value > 0.2 for value in follows.values())
-assert abs(follows["noisy, code"] - follows["TopK, label 1"]) < 0.2  # seen: 0.47 and 0.47, 0.43 and 0.37
+assert abs(follows["noisy, code"] - follows["TopK, label 1"]) < 0.2  # seen: they differ by 0.03 to 0.09
 
 # %% [markdown]
 # No gain to speak of either. A network with hard labels learns such a ranking too: what it cannot recognise well, it
 # scores low. 100 steps are short, and these labels need a network that has something to say. The leaderboard has
-# longer runs: 750 steps and three seeds. AP and differences are in percent.
+# longer runs: 750 steps and three seeds. Its rows were trained with anchors on the corners of the cells, and are being
+# trained again with anchors in mid-cell (chapter 3). AP and differences are in percent.
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")
@@ -748,10 +746,10 @@ print(f"anchors whose box has IoU 0.5: {int(good.sum())}, 0.8: {int(excellent.su
 for name, (fine, perfect) in missed.items():
     print(f"{name:14} calls negative: {fine} of them with IoU 0.5, {perfect} with 0.8")
 assert missed["HAMBox"] == (0, 0) and missed["noisy anchors"][1] > 0
-assert 0.2 < missed["noisy anchors"][0] / good.sum() < 0.45  # seen: 0.30 to 0.34
+assert 0.2 < missed["noisy anchors"][0] / good.sum() < 0.45  # seen: 0.28 to 0.30
 
 # %% [markdown]
-# About a third of all boxes that would count as a hit come from anchors that noisy anchors calls background. HAMBox
+# About three in ten of the boxes that would count as a hit come from anchors that noisy anchors calls background. HAMBox
 # calls none of them so: it compensates or ignores them.
 #
 # And the other way round, HAMBox does nothing about the opening picture. The two repair **opposite errors**:

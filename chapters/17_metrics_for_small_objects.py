@@ -789,16 +789,18 @@ fig, (ax,) = plot.figure(width=6.4, height=3.4)
 plot.bars_by_size(ax, {name: {SIZE_KEYS[key]: 100 * run[key] for key in SIZE_KEYS} for name, run in scores.items()},
                   ylabel="AP50 after 100 steps")
 plot.show(fig, alt=(
-    "AP50 by object size after 100 steps, for TopK with IoU and RKA with NWD. Both find objects of every size, also "
-    "those under 8 px, which a fixed threshold without a low-quality rule does not find at all."))
+    "AP50 by object size after 100 steps, one run for TopK with IoU and one for RKA with NWD. Which bar is the higher "
+    "one changes from size to size, and another seed changes it as well."))
 
-# measured with seed 0 on two processors: 30 to 32 (TopK) and 11 to 15 (RKA) AP50 under 8 px
-assert all(100 * run["AP50_0-8"] > 1 for run in scores.values())
+# measured with seeds 0, 1, 2: AP50 14, 35, 15 (TopK) and 18, 26, 23 (RKA); under 8 px 1, 30, 5 and 17, 20, 25
+assert all(run["AP50"] > 0.05 for run in scores.values())
 
 # %% [markdown]
-# Both learn objects under 8 px, where the fixed threshold of chapter 8 learned next to none. It looks as if TopK were
-# far ahead there. Do not read an order from one short run with one seed. The longer runs of the leaderboard have 750
-# steps and three seeds, with differences paired by seed:
+# Both learn, and that is all that the picture can say. When we trained the same pair with three seeds, TopK came to 1,
+# 30 and 5 AP50 under 8 px and RKA to 17, 20 and 25. After 100 steps the seed moves a bar further than the rule does, so
+# no order can be read from one run. The longer runs of the leaderboard have 750 steps and three seeds, with differences
+# paired by seed. They were trained with anchors on the corners of the cells, and are being trained again with anchors
+# in mid-cell (chapter 3).
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")

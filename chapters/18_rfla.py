@@ -19,7 +19,7 @@ import labelkit_course as course
 from labelkit import NEGATIVE, Priors, datasets, plot
 from labelkit.assigners import RFLA, RKA, MaxIoU
 from labelkit.boxes import area, centers
-from labelkit.detectors import SmallPyramid
+from labelkit.detectors import SmallPyramid, retinanet
 from labelkit.evaluation import size_index
 from labelkit.receptive_field import receptive_fields, resnet_stages, rf_priors
 from labelkit.similarity import iou, nwd, rfd
@@ -53,7 +53,7 @@ plot.show(fig, alt=(
 # - build HLA, the two stages of its assigner, and predict for which objects the second one acts;
 # - say what a rescue gives to a dense crowd, and what it can't give.
 #
-# **You need** chapters 3 (pyramid), 8 (TopK) and 14 (metrics, RKA). About 65 minutes to read and solve, and less than
+# **You need** chapters 3 (pyramid), 8 (TopK) and 17 (metrics, RKA). About 65 minutes to read and solve, and less than
 # a minute of CPU, most of it for one short training run.
 #
 # ## The question
@@ -241,7 +241,7 @@ assert all(0.6 < spread(m) / (f / 4) < 0.9 for m, f in zip(bare, FIELDS, strict=
 # cell of the pixels 64 to 67, whose centre is at 66. But its field is centred on the *first* pixel of the cell, **64**,
 # and so on every level: nearly half a stride up and to the left. With kernels of 3 and a padding of 1, row $i$ looks at
 # pixel $i \cdot$ stride. The authors' anchor-based code puts its priors there, their FCOS code into the middle of the
-# cell, and so do we, as in all chapters.
+# cell, and so do we in all chapters, also for the anchors of the detectors that we train.
 #
 # One more measurement. The detector does not read the stages. It reads the pyramid on top of them, in which the
 # coarse levels are added to the fine ones (chapter 3). RFLA's table leaves that out. What does the finest level see
@@ -290,7 +290,8 @@ for name, priors in {"receptive field": fields, "anchors of ch. 8": anchors}.ite
     side = [(priors.boxes[priors.levels == level][0, 2] - priors.boxes[priors.levels == level][0, 0]).item()
             for level in range(3)]
     print(f"{name:18} sides {side} px, {len(priors)} priors")
-assert torch.equal(fields.centers, anchors.centers)
+trained_on = Priors.from_torchvision(retinanet(1).anchor_generator.generator, (128, 128), ((32, 32), (16, 16), (8, 8)))
+assert torch.equal(fields.centers, anchors.centers) and torch.equal(fields.centers, trained_on.centers)
 print("ResNet-50:         sides", [side / 2 for side in RESNET], "px")
 
 # %% [markdown]
@@ -683,8 +684,8 @@ with tempfile.TemporaryDirectory() as folder:
 for key, name in (("AP", ""), ("AP50_0-8", BINS[0]), ("AP50_8-16", BINS[1]), ("AP50_16+", BINS[2])):
     print(f"{key.partition('_')[0]:4} {name:15} {100 * scores[key]:4.1f}")
 
-# Measured with seed 0: 33.3 AP50 under 8 px; a fixed threshold without a low-quality rule has 0 (chapter 8).
-assert 100 * scores["AP50_0-8"] > 5
+# Measured with seed 0: 24.8 AP50 under 8 px; a fixed threshold without a low-quality rule has 0 (chapter 8).
+assert 100 * scores["AP50_0-8"] > 2
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")
@@ -692,7 +693,8 @@ shown = ["max_iou, all ties", "topk, k=3", "rka", "rfla", "fcos", "atss"]
 Markdown(leaderboard.table({name: board[name] for name in shown}))
 
 # %% [markdown]
-# One run with one seed ranks nothing; the rows have three, and 750 steps. AP and differences are in percent. A
+# One run with one seed ranks nothing; the rows have three, and 750 steps. They were trained with anchors on the
+# corners of the cells, and are being trained again with anchors in mid-cell. AP and differences are in percent. A
 # difference in bold has one sign in every seed and exceeds 1.5. RFLA against two other rankings and the fixed rule:
 
 # %%
