@@ -51,7 +51,7 @@ SIMD = partial(simd, m=5.6, n=5.6)  # what the paper's normalisation gives on 80
 
 @dataclass
 class Row:
-    """One line of the table; times in ms, memory in MiB."""
+    """One line of the table; times in ms, memory in MiB; NaN where there is no peer."""
 
     method: str
     priors: str
@@ -224,6 +224,8 @@ def show(rows: list[Row]) -> None:
         faster, less = row.peer_ms / row.ours_ms, row.peer_mib / max(row.ours_mib, 0.1)
         figures = (f"{row.peer_ms:.2f}", f"{row.ours_ms:.2f}", f"{faster:.1f}x")
         memory = (f"{row.peer_mib:.0f}", f"{row.ours_mib:.1f}", f"{less:.0f}x")
+        if math.isnan(row.peer_ms):
+            figures, memory = ("-", figures[1], "-"), ("-", memory[1], "-")
         table.add_row(row.method, row.priors, str(row.gts), *figures, *memory, row.labels)
     Console(width=150).print(table)
 

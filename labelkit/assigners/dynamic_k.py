@@ -18,10 +18,10 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, decoded_overlaps
-from labelkit.search.choosing import first_in_order, first_k, first_of, top_k
+from labelkit.search.choosing import first_in_order, first_k, first_of
 
-PORTION = 1 << 20  # pairs beyond the known ones that are looked at together
-_ROWS = 1 << 14  # priors whose scores are
+PORTION = 1 << 19  # pairs beyond the known ones that are looked at together
+_ROWS = 1 << 11  # priors whose scores are
 _ROUNDING = 1e-6  # a sum of float32 numbers near 1
 
 Cost = Callable[[Pairs], Tensor]  # the cost of pairs, in float32, whatever their value is
@@ -36,7 +36,7 @@ def dynamic_k(
     for image, among in enumerate(kept.view(gts.images, gts.num_priors)):
         own = (gts.image == image).nonzero().squeeze(1)
         pairs = decoded_overlaps(priors, decoded[image], gts.boxes[own], among, k)
-        best = pairs[top_k(pairs, len(own), k)]
+        best = pairs[first_k(pairs.gt, len(own), k, -pairs.value)]
         total.index_add_(0, own[best.gt].to(total.device), as_double(best.value))
     return (total + _ROUNDING).long().clamp(min=1).to(priors.device)
 
@@ -77,6 +77,8 @@ def winners(known: Pairs, chosen: Pairs, gts: GroundTruths, above: float, cost: 
     """One pair for every chosen prior. A contested one goes to the ground truth of the image for which it is cheapest,
     whether that chose it or not, then to the lower index. cost: of pairs that aren't known."""
     contested = torch.bincount(gts.slot(chosen), minlength=gts.slots) > 1
+    if not bool(contested.any()):
+        return chosen
     rivals = known[contested[gts.slot(known)]]
     least = known.value.new_full((gts.slots,), torch.inf)
     least = least.scatter_reduce(0, gts.slot(rivals), rivals.value, "amin")

@@ -18,9 +18,10 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
+from labelkit.boxes import encode_ltrb
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, decoded_overlaps, inside
+from labelkit.search.candidates import Pairs, decoded_overlaps, floored, inside
 from labelkit.search.choosing import first_k
 
 _RADIUS = {"mmdet": 2.5, "yolox": 1.5}
@@ -76,7 +77,7 @@ class SimOTA(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         costs = _Costs(gts, predictions, self.iou_weight, 1e-7 if self.variant == "mmdet" else 1e-8)
-        # Who may match: the priors near its centre and inside. Who is kept: the priors near or inside anybody.
+        # Who may match: the priors near its centre and inside; kept: all that are near or inside anybody.
         near, kept = self._candidates(priors, gts)
         # How well: by class and box.
         known = Pairs(near.prior, near.gt, costs.feasible(near))
@@ -94,7 +95,8 @@ class SimOTA(Assigner):
         if self.variant == "yolox":
             return square, gts.mark(square)
         kept = gts.mark(square) | gts.mark(inside(priors, gts.boxes, self.min_side))
-        return inside(priors, gts.boxes, self.min_side, radius), kept
+        shown = floored(gts.boxes, self.min_side).index_select(0, square.gt)
+        return square[encode_ltrb(shown, priors.centers.index_select(0, square.prior)).amin(dim=1) > 0], kept
 
     def _others(self, priors: Priors, costs: _Costs, kept: Bool[Tensor, "slots"], short: Int[Tensor, "n"]) -> Pairs:
         """Pairs that aren't feasible, of ground truths that need some: the k cheapest of each are among them.
@@ -103,8 +105,8 @@ class SimOTA(Assigner):
         only makes a pair cheaper. All pairs that overlap come beside them.
         """
         gts, found = costs.gts, []
-        for image, among in enumerate(kept.view(gts.images, gts.num_priors)):
-            own = short[gts.image[short] == image]
+        for image in gts.image[short].unique().tolist():
+            own, among = short[gts.image[short] == image], kept.view(gts.images, gts.num_priors)[image]
             pairs = costs.cheapest_of_class(image, among, own, self.k)
             found.append(pairs[overlaps(pairs, gts, costs.predictions) == 0])
             for part in portions(own, gts.num_priors):
@@ -112,7 +114,7 @@ class SimOTA(Assigner):
                 pairs = Pairs(pairs.prior, part[pairs.gt], pairs.value)
                 pairs = Pairs(pairs.prior, pairs.gt, costs.infeasible(pairs))
                 found.append(pairs[first_k(pairs.gt, len(gts), self.k, pairs.value, pairs.prior)])
-        return Pairs.cat(found, priors)
+        return Pairs.join(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ class _Costs:
             of_class = own[labels == label]
             place = best.repeat(len(of_class))
             found.append(Pairs(prior[place], of_class.repeat_interleave(len(best)), cost[place]))
-        return Pairs.join(found) if found else Pairs(prior[:0], own, absent[:0].float().to(prior.device))
+        return Pairs.join(found)
 
     def _cost(self, absent: Tensor, score: Tensor, overlap: Tensor) -> Tensor:
         score, overlap = as_double(score), as_double(overlap)

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labelkit import Predictions, Priors
-from labelkit.assigners import DCFL, OTA, PAA
+from labelkit.assigners import DCFL, OTA, PAA, DynamicSoftLabel, SimOTA, TaskAligned
 from labelkit.search import windows
 from labelkit.search.candidates import cheapest, nearest_per_level, plausible
 from labelkit.similarity import giou, iou, nwd
@@ -101,3 +101,17 @@ def test_the_cheapest_by_any_cost(count, k):
     assert seen.elements <= max(8 * windows.BLOCK, len(pairs)) < len(priors) * count
     best = giou(priors.boxes, gt[:1]).topk(k).values
     assert torch.equal(pairs.value[pairs.gt == 0].sort(descending=True).values, best)
+
+
+@pytest.mark.parametrize("rule", [TaskAligned(), SimOTA(), DynamicSoftLabel()])
+@pytest.mark.parametrize("reach", [2.0, 400.0])
+def test_the_rules_that_ask_the_network(rule, reach):
+    """Boxes of two strides to each side, or so large that every one overlaps every ground truth: 11 million pairs."""
+    priors, (_, gt) = Priors.points((512, 1024), STRIDES), scene(1000)
+    half = reach * priors.strides[:, None]
+    boxes = torch.cat((priors.centers - half, priors.centers + half), dim=1)
+    scores = torch.rand(len(priors), 4, generator=torch.Generator().manual_seed(0))
+    with Largest() as seen:
+        answer = rule(priors, {"boxes": gt, "labels": torch.arange(1000) % 4}, Predictions(boxes, scores))
+    assert answer.positive.sum() > 100
+    assert seen.elements < len(priors) * len(gt) / 4  # of which each pair gathered has four coordinates
