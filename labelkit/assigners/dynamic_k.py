@@ -51,7 +51,7 @@ def sum_over_classes(
     return sums.index_select(0, place.to(sums.device))
 
 
-def cheapest(
+def take_cheapest(
     known: Pairs, room: Int[Tensor, "G"], above: float, others: Callable[[Tensor], Pairs]
 ) -> tuple[Pairs, Pairs]:
     """(looked at, chosen): the `room` cheapest pairs of every ground truth, ties to the lower prior.

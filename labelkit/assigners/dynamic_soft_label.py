@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_min_side, check_threshold
 from labelkit.assigners.base import Assigner
-from labelkit.assigners.dynamic_k import Cost, cheapest, dynamic_k, portions, sum_over_classes, winners, worth
+from labelkit.assigners.dynamic_k import Cost, dynamic_k, portions, sum_over_classes, take_cheapest, winners, worth
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
@@ -83,7 +83,7 @@ class DynamicSoftLabel(Assigner):
         # Who is chosen: the cheapest, as many as its best boxes are worth.
         counted = kept if self.variant == "mmdet" else torch.ones_like(kept)
         room = dynamic_k(priors, gts, predictions.boxes, counted, self.k)
-        candidates, chosen = cheapest(known, room, _DEAR, partial(self._others, gts, kept, cost))
+        candidates, chosen = take_cheapest(known, room, _DEAR, partial(self._others, gts, kept, cost))
         # Who wins: the ground truth of lowest cost.
         won = winners(known, chosen, gts, _DEAR, cost)
         overlap = overlaps(won, gts, predictions)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_min_side, check_threshold
 from labelkit.assigners.base import Assigner
-from labelkit.assigners.dynamic_k import cheapest, dynamic_k, portions, sum_over_classes, winners, worth
+from labelkit.assigners.dynamic_k import dynamic_k, portions, sum_over_classes, take_cheapest, winners, worth
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
@@ -83,7 +83,7 @@ class SimOTA(Assigner):
         known = Pairs(near.prior, near.gt, costs.feasible(near))
         # Who is chosen: the cheapest, as many as its best boxes are worth.
         room = dynamic_k(priors, gts, predictions.boxes, kept, self.k)
-        candidates, chosen = cheapest(known, room, _FEASIBLE, partial(self._others, priors, costs, kept))
+        candidates, chosen = take_cheapest(known, room, _FEASIBLE, partial(self._others, priors, costs, kept))
         # Who wins: the ground truth of lowest cost.
         won = winners(known, chosen, gts, _FEASIBLE, costs.infeasible)
         overlap = overlaps(won, gts, predictions)
