@@ -94,7 +94,9 @@ def _losses(build, name):
 
 
 @pytest.mark.parametrize("build", [retinanet, fcos])
-@pytest.mark.parametrize("name", ["max_iou", "atss", "hambox", "noisy_anchors", "hungarian", "poto"])
+@pytest.mark.parametrize(
+    "name", ["max_iou", "atss", "hambox", "noisy_anchors", "hungarian", "poto", "paa", "simota", "tal"]
+)
 def test_the_losses_of_the_detectors_are_those_of_the_cpu(elsewhere, build, name):
     elsewhere(_losses, build, name)
 
