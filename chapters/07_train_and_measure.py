@@ -566,9 +566,9 @@ assert at_small["fixed, none"] < 0.7 * at_small["fixed, all ties"]
 assert best_raw["fixed, none"] < 0.35 < best_raw["fixed, all ties"]
 
 # %% [markdown]
-# The post-processing is not to blame. Without the low-quality rule the scores themselves stay low where the small
-# digits are, and none of the 1,344 moved anchors has even IoU 0.35 with one of them. The network has learned what it was
-# told: *here is nothing*.
+# The post-processing is not to blame. Without the low-quality rule the scores themselves stay low where the
+# small digits are, and none of the 1,344 moved anchors has even IoU 0.35 with one of them. The network has
+# learned what it was told: *here is nothing*.
 #
 # ### The experiment: how strict is "found"?
 #

@@ -229,8 +229,9 @@ assert low["under 8 px"] == 1 and 0.15 < everything < 0.35
 assert low["16 px and more"] < low["8 to 16 px"] < low["under 8 px"]
 
 # %% [markdown]
-# **The 89 % does not reproduce here.** On our digits a fifth to a quarter of the good detections come from anchors under
-# 0.35. Faces are not digits, and 100 steps are few. But look at the sizes: the share depends on them above all.
+# **The 89 % does not reproduce here.** On our digits a fifth to a quarter of the good detections come from
+# anchors under 0.35. Faces are not digits, and 100 steps are few. But look at the sizes: the share depends on
+# them above all.
 #
 # Under 8 px it is all of them, and it has to be. An object under 8 px has an area under 64 px², the smallest anchor
 # has 256 px², so their IoU is under 0.25. A share of 89 % says as much about the sizes of objects and anchors as about

@@ -663,11 +663,11 @@ assert gain < 4 and min(row["AP50"] for row in scores.values()) > 0.15
 assert all(row["AP50_0-8"] < min(row["AP50_8-16"], row["AP50_16+"]) for row in scores.values())
 
 # %% [markdown]
-# The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not show in our
-# short run.** When we trained the pair with three seeds, the code's form ended behind label 1 each time, by 0.6, 3.4 and
-# 7.8 AP, and under 8 px by 2, 15 and 22 AP50. The sign is what the low labels of the small objects let us expect. How
-# large the difference is depends on the seed, and after 100 steps soft labels, which start low, may only be late. The
-# longer runs below have to decide.
+# The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not
+# show in our short run.** When we trained the pair with three seeds, the code's form ended behind label 1 each
+# time, by 0.6, 3.4 and 7.8 AP, and under 8 px by 2, 15 and 22 AP50. The sign is what the low labels of the
+# small objects let us expect. How large the difference is depends on the seed, and after 100 steps soft labels,
+# which start low, may only be late. The longer runs below have to decide.
 #
 # Was the promise at least kept that the score follows the quality of the box? Take all boxes that overlap an object
 # with IoU 0.3 or more, and correlate the ranks of score and IoU. (1: the best box always scores highest.)
@@ -749,8 +749,8 @@ assert missed["HAMBox"] == (0, 0) and missed["noisy anchors"][1] > 0
 assert 0.2 < missed["noisy anchors"][0] / good.sum() < 0.45  # seen: 0.28 to 0.30
 
 # %% [markdown]
-# About three in ten of the boxes that would count as a hit come from anchors that noisy anchors calls background. HAMBox
-# calls none of them so: it compensates or ignores them.
+# About three in ten of the boxes that would count as a hit come from anchors that noisy anchors calls
+# background. HAMBox calls none of them so: it compensates or ignores them.
 #
 # And the other way round, HAMBox does nothing about the opening picture. The two repair **opposite errors**:
 #
@@ -780,8 +780,8 @@ for name, a, label in (("HAMBox", ham, ham.score_target), ("noisy anchors", nois
 assert means["HAMBox"] == 1 and max(means["noisy anchors"], means["both by hand"]) < 0.85
 
 # %% [markdown]
-# The last row has no fault of the first column and less of the second. We have not trained it. (Chapter 12 will take
-# the thought further.)
+# The last row has no fault of the first column and less of the second. We have not trained it. Chapter 14 lets one
+# number do both.
 #
 # ## Two ways to group the methods
 #
@@ -851,9 +851,11 @@ assert [name for name, (_, chooses) in group.items() if not chooses] == ["fixed 
 # | breaks | good boxes outside the lists stay negative; small objects look noisy; one positive alone gives 0 / 0 |
 # | name it | variant (paper or code), n, α, the focal α, whether the sum of the loss is kept |
 #
-# **Next.** Soft labels here, a choice by the network there. Rules that do both, where the network decides
-# who is positive *and* how much, wait for chapters 13 and 14. Chapter 16 turns to the other weak spot of this
-# chapter: [small objects](16_small_objects.ipynb).
+# **Next.** Noisy anchors give a positive a label between 0 and 1, and the focal loss then asks for
+# another score than that label. Chapter 12 starts from this gap. It asks what a label may be, which
+# losses aim where their label says, and how hard they insist when a match is bad:
+# [Soft labels](12_soft_labels.ipynb). Rules in which the network also decides who is positive follow in
+# chapters 13 and 14.
 #
 # ## Recap
 #
