@@ -87,7 +87,7 @@ def the_best_is_outside(answer):
 
 
 def zero_metric(answer):
-    case = "A point inside has metric 0 and is untrained ground, although k has room"
+    case = "A point inside has metric 0 and stays untrained, although k has room"
     _tal(case, [[0.5], [0.5], [0.0]], [[0.6], [0.0], [0.7]], answer)
 
 
@@ -103,7 +103,7 @@ def two_objects(answer):
 
 def a_conflict(answer):
     case = "Two objects take one point: the higher IoU wins, whatever the metric"
-    _tal(case, [[0.9, 0.2], [0.3, 0.3]], [[0.6, 0.65], [0.5, 0.1]], answer, k=1)
+    _tal(case, [[0.9, 0.2], [0.3, 0.3]], [[0.6, 0.65], [0.0, 0.1]], answer, k=1)
 
 
 def only_those_that_took_it(answer):
