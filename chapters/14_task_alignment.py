@@ -83,9 +83,9 @@ assert fits[kept] < 0.73 < 0.96 < fits[fitting]
 # - say what STAL is, for which objects it finds candidates, and why a candidate may
 #   still learn nothing.
 #
-# **You need** chapter 2 (suppression), chapter 6 (points), chapter 8 (the k best) and
-# chapter 12 (soft labels). Reading takes about 30 minutes and the exercises 35, and the
-# cells need half a minute of CPU.
+# **You need** chapter 2 (suppression), chapter 6 (points), chapter 8 (the k best),
+# chapter 12 (soft labels) and for one section chapter 13 (dynamic k). Reading takes about
+# 30 minutes and the exercises 35, and the cells need half a minute of CPU.
 #
 # ## One number out of two
 #
@@ -170,8 +170,8 @@ course.predict("14.2", my_winners, four_maps)
 #
 # Because a logarithm keeps the order, ranking by $t$ is the same as ranking by
 # $\log s + \frac{\beta}{\alpha} \log I$. Therefore the order of the points depends on the
-# ratio $\beta / \alpha$ alone. Doubling both exponents moves no point, while halving
-# $\alpha$, as Ultralytics does, is a large change.
+# ratio $\beta / \alpha$ alone. Doubling both exponents moves no point, while halving only
+# $\alpha$, as Ultralytics does, gives another order.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -381,7 +381,7 @@ assert 3.5 < counts[0, 2] < 5 and 11 < counts[1, 2] < 12.5
 # best of each level are taken, but its code ranks all levels together.) TOOD spends its
 # first four epochs with ATSS, so its order may meet boxes that are better than ours.
 #
-# ### Four differences in one scene
+# ### Four smaller differences
 #
 # Ultralytics' version 8.4.190 differs from the formula in smaller ways too. We write down
 # what that code does, in our own words and with dense tables, and compare its labels with
@@ -432,7 +432,7 @@ assert 0 < tables(small, *three.values(), guess)[0][54, 2] < 1e-9
 # Of 84 labels one differs, and of 17 common targets one. Both belong to object 2, which
 # is 4 px wide. Its point 62 has metric 0, because the CIoU is negative, but it stands
 # among the ten that `topk` returns, so it counts as a positive with target 0. No loss
-# hears of it, but a count of positives does. The other difference is the $10^{-9}$ that
+# depends on it, but a count of positives does. The other difference is the $10^{-9}$ that
 # is added to the largest metric. For a large object it changes nothing, whereas the
 # metric of point 54 is smaller than that, so its target falls from 0.025 to 0.003.
 #
@@ -460,8 +460,8 @@ for ax, owner, name in ((axes[0], plain.gt, "only those that took it"),
 plot.legend(axes[0], "gt", "positive")
 plot.show(fig, alt=(
     "Three objects and two points, k = 1. Objects 0 and 1 both take point p. If only "
-    "they compete, object 0 gets it; in Ultralytics object 2 gets it, because its overlap "
-    "is highest, although it had taken q. Objects 0 and 1 then have no positive."))
+    "they compete, object 0 gets it; in Ultralytics object 2 gets it, because its "
+    "overlap is highest, although it had taken q. Objects 0 and 1 then have no positive."))
 assert (plain.gt[p], plain.gt[q]) == (0, 2) and (gt[p], gt[q]) == (2, 2)
 assert plain.positive.sum() == 2 and (gt >= 0).sum() == 2
 
@@ -708,9 +708,10 @@ assert torch.cat(asked).min() > 0 and (area(crowns).sqrt() < 4).sum() < 10
 # %% [markdown]
 # Of the crowns under 8 px, 34 % have no positive without a floor, and 9 % with one. Here
 # CIoU and IoU leave the same share, since few crowns are as small as our 2 px squares.
-# All crowns have candidates under the floor, so those that still have no positive lost
-# all of theirs to neighbours. With a floor, small crowns ask for points that are inside
-# other crowns too, and a conflict has only one winner.
+# All crowns have candidates under the floor, and with IoU all of these have $t > 0$, so
+# the crowns that still have no positive lost theirs to neighbours. With a floor, small
+# crowns ask for points that are inside other crowns too, and a conflict has only one
+# winner.
 #
 # ## What is written about STAL, and is in no code
 #
@@ -799,7 +800,7 @@ assert differ > 190
 #
 # ### A point that is inside something else
 #
-# Both variants share two habits that the formula does not announce. One concerns the
+# Both variants share a habit that the formula does not announce, and it concerns the
 # first question, who may match. Every point inside some object may serve all objects of
 # the image, and if it is far away it is only expensive. We try this on a 2 px object with
 # no point inside.
@@ -825,10 +826,29 @@ assert DynamicSoftLabel()(corner, alone, view).positive.sum() == 0
 # small one. Without the large object, the small one has no positive at all, so what an
 # object gets depends on what happens to surround it.
 #
+# mmyolo's code has a trap of its own. It counts dynamic $k$ over all points and prices
+# those inside no object at $10^8$, so where $k$ exceeds the points inside, it takes
+# arbitrary ones. We let all 84 points predict one 8 px object perfectly.
+
+# %% tags=["nbval-check-output"]
+box = torch.tensor([[28.0, 28, 36, 36]])
+sure = Predictions(box.repeat(84, 1), torch.full((84, 1), 0.5))
+may = torch.zeros(84, dtype=torch.bool)
+may[inside(corner, box).prior] = True
+k = int(iou(sure.boxes, box).topk(13).values.sum())
+taken = torch.where(may, 0.0, 1e8).topk(k, largest=False).indices
+print(f"{may.sum()} points inside, k = {k}, {(~may[taken]).sum()} taken inside nothing")
+ours = DynamicSoftLabel(variant="mmyolo")(
+    corner, {"boxes": box, "labels": torch.tensor([0])}, sure)
+assert torch.equal(ours.positive, may) and may.sum() == 3
+
+# %% [markdown]
+# With labelkit's variant only the three points inside are taken.
+#
 # ### A distance in strides
 #
-# In the last term of the cost is the second habit. It counts the distance in strides of
-# the point's own level.
+# Both variants share a second habit, in the last term of the cost. It counts the distance
+# in strides of the point's own level.
 
 # %%
 d = torch.linspace(0, 60, 121)
@@ -876,8 +896,8 @@ assert [answer.positive[points.levels == level].sum() for level in range(3)] == 
 #
 # Neither of the two, taken alone. Task alignment puts both answers into one number and
 # sets a price between them. With the exponents of TOOD a box of IoU 0.8 needs twice the
-# score of one with 0.9, and with those of Ultralytics four times. In practice the point
-# that fits best learns the object, unless another fits nearly as well and scores far
+# score of one with 0.9, and with those of Ultralytics four times. The point that fits
+# best therefore learns the object, unless another fits nearly as well and scores far
 # better. Two other decisions turned out to matter too, namely which points may be asked
 # at all and in which order the steps are taken. For a tiny object they decide whether
 # anything learns it.

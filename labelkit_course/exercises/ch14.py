@@ -75,6 +75,11 @@ def the_best_two(answer):
     _tal("Four points, k = 2, ranked by score and IoU together", scores, ious, answer, k=2)
 
 
+def maxima_of_what_was_taken(answer):
+    case = "k = 1: a point that was not taken has a higher IoU, and the maxima leave it out"
+    _tal(case, [[0.1], [0.9]], [[0.8], [0.7]], answer, k=1)
+
+
 def other_exponents(answer):
     scores, ious = [[0.9], [0.1], [0.5], [0.99]], [[0.6], [0.9], [0.75], [0.5]]
     for alpha, beta in ((0.5, 6.0), (1.0, 1.0), (2.0, 0.5)):
@@ -172,7 +177,7 @@ def _wrong_tal(
                 if not (gt == g).any() and free.max() > 0:
                     gt[free.argmax()] = g
         own = gt[:, None] == torch.arange(scores.shape[1])
-        among = own if kept else chosen
+        among = {True: own, False: chosen, None: inside}[kept]
         most, widest = (torch.where(among, table, 0.0).amax(dim=0) for table in (metric, ious))
         if rescale == "all":
             most, widest = most.max(), widest.max()
@@ -299,6 +304,7 @@ EXERCISES = (
         tests=(
             one_point,
             the_best_two,
+            maxima_of_what_was_taken,
             other_exponents,
             the_best_is_outside,
             zero_metric,
@@ -322,6 +328,7 @@ EXERCISES = (
             "one maximum for all": (_wrong_tal(rescale="all"), "two objects"),
             "the metric is the target": (_wrong_tal(rescale="not"), "the targets"),
             "the best is asked for 1": (_wrong_tal(rescale="to one"), "the targets"),
+            "maxima of all inside": (_wrong_tal(kept=None), "the maxima leave it out"),
             "maxima before the conflict": (_wrong_tal(kept=False), "over what it kept"),
             "all objects compete": (_wrong_tal(all_in=True), "but took point 1"),
             "losers are refilled": (_wrong_tal(refill=True), "no replacement"),
