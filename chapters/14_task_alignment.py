@@ -461,7 +461,7 @@ plot.legend(axes[0], "gt", "positive")
 plot.show(fig, alt=(
     "Three objects and two points, k = 1. Objects 0 and 1 both take point p. If only "
     "they compete, object 0 gets it; in Ultralytics object 2 gets it, because its "
-    "overlap is highest, although it had taken q. Objects 0 and 1 then have no positive."))
+    "overlap is highest, although it had taken q. Objects 0 and 1 then have none."))
 assert (plain.gt[p], plain.gt[q]) == (0, 2) and (gt[p], gt[q]) == (2, 2)
 assert plain.positive.sum() == 2 and (gt >= 0).sum() == 2
 
