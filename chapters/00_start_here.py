@@ -209,7 +209,7 @@ print(f"GPU: {gpu}")
 # | 12 | [Soft labels][12] | what may a target be? |
 # | 13 | Mixtures and transport | can the labels of a whole image be one optimum? |
 # | 14 | [Task alignment][14] | what if class and place are judged in one number? |
-# | 15 | Without NMS | what if each object has one prediction only? |
+# | 15 | [Without NMS][15] | what if each object has one prediction only? |
 # | 16 | [Small objects][16] | why are small objects hard, in six ways? |
 # | 17 | [Metrics for small objects][17] | what can replace IoU where boxes never touch? |
 # | 18 | [RFLA][18] | what if a prior is what the network can see? |
@@ -229,6 +229,7 @@ print(f"GPU: {gpu}")
 # [11]: 11_noisy_anchors.ipynb
 # [12]: 12_soft_labels.ipynb
 # [14]: 14_task_alignment.ipynb
+# [15]: 15_without_nms.ipynb
 # [16]: 16_small_objects.ipynb
 # [17]: 17_metrics_for_small_objects.ipynb
 # [18]: 18_rfla.ipynb
