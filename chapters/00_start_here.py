@@ -207,7 +207,7 @@ print(f"GPU: {gpu}")
 # | 10 | [HAMBox][10] | are there priors that overlap badly and still predict well? |
 # | 11 | [Noisy anchors][11] | what if a label is a number between 0 and 1? |
 # | 12 | [Soft labels][12] | what may a target be? |
-# | 13 | Mixtures and transport | can the labels of a whole image be one optimum? |
+# | 13 | [Mixtures and transport][13] | how many anchors should an object get, and can their scores decide? |
 # | 14 | [Task alignment][14] | what if class and place are judged in one number? |
 # | 15 | [Without NMS][15] | what if each object has one prediction only? |
 # | 16 | [Small objects][16] | why are small objects hard, in six ways? |
@@ -228,6 +228,7 @@ print(f"GPU: {gpu}")
 # [10]: 10_hambox.ipynb
 # [11]: 11_noisy_anchors.ipynb
 # [12]: 12_soft_labels.ipynb
+# [13]: 13_mixtures_and_transport.ipynb
 # [14]: 14_task_alignment.ipynb
 # [15]: 15_without_nms.ipynb
 # [16]: 16_small_objects.ipynb
