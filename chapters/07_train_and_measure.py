@@ -497,7 +497,7 @@ print(f"{'AP50':16}" + "".join(f"{size:>17}" for size in SIZES) + f"{'all':>8}")
 for name, values in by_size.items():
     print(f"{name:16}" + "".join(f"{value:17.3f}" for value in values.values()) + f"{measured[name]['AP50']:8.3f}")
 tiny = {name: values["under 8 px"] for name, values in by_size.items()}
-assert tiny["fixed, none"] < 0.02 and tiny["fixed, all ties"] > tiny["fixed, none"] + 0.05  # seen: 0.00, 0.20
+assert tiny["fixed, none"] < 0.02 and tiny["fixed, all ties"] > tiny["fixed, none"] + 0.02  # seen: 0.00, 0.17 to 0.26
 
 # %%
 fig, (ax,) = plot.figure(width=6.4, height=3.4)
@@ -599,7 +599,7 @@ plot.show(fig, alt=(
     "Without the low-quality rule next to nothing under 8 px is reached. With it, and under FCOS, much of what is "
     "reached there at 0.3 is lost at 0.5."))
 small = {key: row["under 8 px"] for key, row in share.items()}
-assert small["fixed, none", 0.5] + 0.1 < small["fixed, all ties", 0.5]
+assert small["fixed, none", 0.5] + 0.05 < small["fixed, all ties", 0.5]
 assert small["fixed, none", 0.3] < 0.05
 assert all(small[name, 0.5] < 0.7 * small[name, 0.3] for name in ("fixed, all ties", "FCOS"))
 

@@ -652,7 +652,7 @@ runs = {name: {keys[key]: 100 * row[key] for key in keys} for name, row in score
 plot.bars_by_size(ax, runs, ylabel="AP50 after 100 steps")
 plot.show(fig, alt=(
     "AP50 by object size after 100 steps for nearly the same positives with label 1, with the code's soft labels, and "
-    "with the paper's. In each of the three the bar under 8 px is the lowest."))
+    "with the paper's. In each of the three the bar under 8 px is well below the one from 8 to 16 px."))
 for name, row in scores.items():
     print(f"{name:14} AP {100 * row['AP']:5.1f}   AP50 {100 * row['AP50']:5.1f}   AP75 {100 * row['AP75']:5.1f}")
 gain = 100 * (scores["noisy, code"]["AP"] - scores["TopK, label 1"]["AP"])
@@ -660,7 +660,7 @@ tiny = {name: 100 * row["AP50_0-8"] for name, row in scores.items()}
 print(f"code against label 1: {gain:+.1f} AP; {tiny['noisy, code'] - tiny['TopK, label 1']:+.1f} AP50 under 8 px")
 # Seen with seeds 0, 1, 2: gain of -0.6, -3.4, -7.8; under 8 px -2, -15, -22.
 assert gain < 4 and min(row["AP50"] for row in scores.values()) > 0.15
-assert all(row["AP50_0-8"] < min(row["AP50_8-16"], row["AP50_16+"]) for row in scores.values())
+assert all(row["AP50_0-8"] < row["AP50_8-16"] for row in scores.values())
 
 # %% [markdown]
 # The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not
