@@ -140,8 +140,8 @@ def test_what_the_readme_says_of_the_board_is_so():
     assert not any("**+" in claim(name, nearest, key) for name in ("rka", topk, "rfla") for key in sizes)
 
 
-# AP of digits-fast-atss-seed0, trained anew. The published entry (0.208) is of anchors on the corners of the cells; once
-# the board is trained again, this test reads it from there.
+# AP of digits-fast-atss-seed0, trained anew. The published entry (0.208) is of anchors on the corners of the cells;
+# once the board is trained again, this test reads it from there.
 ANEW = 0.198
 
 
