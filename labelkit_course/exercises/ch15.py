@@ -173,7 +173,7 @@ def a_score_of_zero(answer):
 
 
 def one_is_starved(answer):
-    quality = torch.tensor([[0.3, 0.6, -1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])
+    quality = torch.tensor([[0.25, 0.5, -1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])
     labels = answer(quality)
     if isinstance(labels, torch.Tensor) and (labels == 1).any():
         raise Wrong(
