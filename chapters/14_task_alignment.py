@@ -903,8 +903,8 @@ assert [answer.positive[points.levels == level].sum() for level in range(3)] == 
 # anything learns it.
 #
 # **Next.** An object here has up to 13 positives, and suppression still has to clean up
-# behind them. Chapter 15 asks what happens with exactly one, and whether the metric of
-# this chapter can choose it.
+# behind them. [Chapter 15](15_without_nms.ipynb) asks what happens with exactly one, and
+# whether the metric of this chapter can choose it.
 #
 # ## Recap
 #

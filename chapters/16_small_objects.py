@@ -1,8 +1,10 @@
 # %% [markdown]
 # # 16 · See why small objects are lost, and compensate
 #
-# An object of 6 px meets six difficulties that one of 60 px never meets. This chapter shows each of them as a number
-# on our images, takes FCOS apart to see where its small objects go, and builds the first method made against it.
+# Chapter 15 ended with an object of 3 px that had no candidate at all, and a better matching could not help it, because
+# there was nothing to match. Why does this happen to small objects and not to large ones? An object of 6 px meets six
+# difficulties that one of 60 px never meets. This chapter shows each of them as a number on our images, takes FCOS
+# apart to see where its small objects go, and builds the first method made against it.
 
 # %%
 import tempfile
