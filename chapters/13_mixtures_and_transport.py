@@ -761,10 +761,11 @@ def shipped(seed, dtype):
 away, wrong_sum = [], []
 for seed in range(20):
     got = labels_of(shipped(seed, torch.float64)) == 1
+    assert got.any()
     away += (grid.centers[got] - centers(small)).norm(dim=1).tolist()
     wrong_sum.append((shipped(seed, torch.float32)[1].sum() - 1).abs().item())
 print(f"{len(away)} positives, {min(away):.0f} to {max(away):.0f} px from a 2 px object")
-assert len(away) >= 20 and min(away) > 8
+assert min(away) > 8
 million = torch.tensor(1e6)
 assert million.nextafter(2 * million) - million == 1 / 16
 assert max(wrong_sum) > 0.05 and (shipped(0, torch.float64)[1].sum() - 1).abs() < 1e-4
@@ -984,22 +985,22 @@ qualities = (0.0, 0.25, 0.5, 0.75, 1.0)
 rules = {"PAA": PAA(), "OTA": OTA(), "SimOTA": SimOTA()}
 grown = {name: torch.stack([positives(rule, q).float() for q in qualities])
          for name, rule in rules.items()}
-fixed = {"TopK, k = 9": positives(TopK(k=9)).float(), "ATSS": positives(ATSS()).float()}
+atss = positives(ATSS()).float()
 fig, axes = plot.figure(3, width=3.3, height=3.2)
 titles = ("under 8 px", "8 to 16 px", "16 px up")
 for s, (ax, title) in enumerate(zip(axes, titles, strict=True)):
     lines = {name: own[:, size == s].mean(dim=1) for name, own in grown.items()}
-    lines |= {name: own[size == s].mean().expand(5) for name, own in fixed.items()}
+    lines["ATSS"] = atss[size == s].mean().expand(5)
     plot.curves(ax, qualities, lines, xlabel="quality")
     ax.set(title=title, ylim=(0, 18))
     if s:
         ax.get_legend().remove()
 axes[0].set_ylabel("positives per crown")
 plot.show(fig, alt=(
-    "Positives per crown against the quality of the network, for three sizes. TopK "
-    "and ATSS are level. PAA rises at first and is then nearly level. SimOTA rises at "
-    "every size. OTA rises steeply for large crowns, and falls under 8 px to hardly "
-    "more than one."))
+    "Positives per crown against the quality of the network, for three sizes. ATSS is "
+    "level. PAA rises at first and is then nearly level. SimOTA rises at every size. "
+    "OTA rises steeply for large crowns, and falls under 8 px to hardly more than "
+    "one."))
 
 # %% tags=["nbval-check-output"]
 print(f"{'positives per crown':22}" + "".join(f"{q:7}" for q in qualities))
