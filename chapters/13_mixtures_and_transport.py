@@ -73,8 +73,8 @@ assert (-fits.values.diff()[10:]).max() < 0.02
 # - compute how many anchors an object asks for, its dynamic k;
 # - say what SimOTA keeps of OTA, and name four places where published codes disagree.
 #
-# **You need** chapters 4 (focal loss), 8 (TopK) and 9 (ATSS). About 40 minutes to read,
-# 40 to solve the five exercises, and half a minute of CPU.
+# **You need** chapters 4 (focal loss), 8 (TopK) and 9 (ATSS). About 35 minutes to read,
+# 40 to solve the five exercises, and less than half a minute of CPU.
 #
 # ## One number for what an anchor is worth
 #
@@ -274,8 +274,8 @@ assert abs(late[1][0] - 0.43) < 0.02 and abs(late[1][1] - 0.76) < 0.02
 # After three rounds the fit stops, although its two means are only 0.02 apart and the
 # curves nearly coincide. Had it gone on, it would have parted them, at 0.43 and 0.76. We
 # see the reason in the start. For scores that all lie between 0 and 1 a variance of 1 is
-# wide, so both curves cover everything, every share is close to one half, and the first
-# rounds gain less than the tolerance.
+# wide, so both curves cover everything, every share is close to one half, and the third
+# round gains less than the tolerance.
 #
 # If that is right, the unit of the score must matter, although multiplying all scores of
 # an object by ten changes nothing about which of them are alike. We count on the 725
@@ -336,7 +336,8 @@ assert (once != ten).float().mean() > 0.5
 # | the first heap is empty | all candidates | none |
 # | a single candidate | positive | background |
 #
-# For each of the last three rows we need only one list of scores.
+# For each of the last three rows we need only one list of scores, and the first row is
+# checked below them.
 
 # %% tags=["nbval-check-output"]
 lists = {
@@ -352,8 +353,9 @@ for name, values in lists.items():
         seen[name, variant] = passed.nonzero()[:, 0].tolist()
     print(f"{name:21} {seen[name, 'official']!s:20} {seen[name, 'mmdet']}")
 assert list(seen.values()) == [[0], [], [0, 1, 2], [], [0, 1, 2, 3, 4, 5], [0, 5]]
-other = PAA(variant="mmdet").explain(pyramid, four.target, said).candidates
-assert (-other.value.sort().values[:9] > -told.candidates.value.sort().values[:9]).all()
+pairs = PAA(variant="mmdet").explain(pyramid, four.target, said).candidates
+loss = 1.3 * (1 - giou(said.boxes[pairs.prior], four.boxes[pairs.gt]))
+torch.testing.assert_close(-pairs.value, focal(said.scores[pairs.prior, 0])[0] + loss)
 
 # %% [markdown]
 # In the third list the four middle scores are so close together that the second heap is a
@@ -759,10 +761,11 @@ def shipped(seed, dtype):
 away, wrong_sum = [], []
 for seed in range(20):
     got = labels_of(shipped(seed, torch.float64)) == 1
+    assert got.any()
     away += (grid.centers[got] - centers(small)).norm(dim=1).tolist()
     wrong_sum.append((shipped(seed, torch.float32)[1].sum() - 1).abs().item())
 print(f"{len(away)} positives, {min(away):.0f} to {max(away):.0f} px from a 2 px object")
-assert len(away) >= 20 and min(away) > 8
+assert min(away) > 8
 million = torch.tensor(1e6)
 assert million.nextafter(2 * million) - million == 1 / 16
 assert max(wrong_sum) > 0.05 and (shipped(0, torch.float64)[1].sum() - 1).abs() < 1e-4
@@ -982,22 +985,22 @@ qualities = (0.0, 0.25, 0.5, 0.75, 1.0)
 rules = {"PAA": PAA(), "OTA": OTA(), "SimOTA": SimOTA()}
 grown = {name: torch.stack([positives(rule, q).float() for q in qualities])
          for name, rule in rules.items()}
-fixed = {"TopK, k = 9": positives(TopK(k=9)).float(), "ATSS": positives(ATSS()).float()}
+atss = positives(ATSS()).float()
 fig, axes = plot.figure(3, width=3.3, height=3.2)
 titles = ("under 8 px", "8 to 16 px", "16 px up")
 for s, (ax, title) in enumerate(zip(axes, titles, strict=True)):
     lines = {name: own[:, size == s].mean(dim=1) for name, own in grown.items()}
-    lines |= {name: own[size == s].mean().expand(5) for name, own in fixed.items()}
+    lines["ATSS"] = atss[size == s].mean().expand(5)
     plot.curves(ax, qualities, lines, xlabel="quality")
     ax.set(title=title, ylim=(0, 18))
     if s:
         ax.get_legend().remove()
 axes[0].set_ylabel("positives per crown")
 plot.show(fig, alt=(
-    "Positives per crown against the quality of the network, for three sizes. TopK "
-    "and ATSS are level. PAA rises at first and is then nearly level. SimOTA rises at "
-    "every size. OTA rises steeply for large crowns, and falls under 8 px to hardly "
-    "more than one."))
+    "Positives per crown against the quality of the network, for three sizes. ATSS is "
+    "level. PAA rises at first and is then nearly level. SimOTA rises at every size. "
+    "OTA rises steeply for large crowns, and falls under 8 px to hardly more than "
+    "one."))
 
 # %% tags=["nbval-check-output"]
 print(f"{'positives per crown':22}" + "".join(f"{q:7}" for q in qualities))
@@ -1052,12 +1055,12 @@ assert 3 < near_by < 3.4 and units < 1.3 and 0.5 < largest < 0.6 and undivided <
 # | fails when | the fit stops early; one candidate | no anchor in the middle; twins | a conflict takes all |
 # | report | w, whose reading, the fit's tolerance | eps, iterations, q, radius | version, radius, q |
 #
-# **So, how many?** The scores can decide, but they have to be read. PAA reads them as
-# ranks within an object, and gives six or seven anchors to a crown whether the network is
-# good or poor. Dynamic k reads them as a measure of what the network can already do, and
-# gives few anchors at first and more later. For crowns under 8 px neither reading helps
-# much, since at quality 0.75 they get 3.0, 1.2 and 2.6 anchors. What limits them is not
-# the scores but how few anchors there are near them.
+# **So, how many?** The scores can decide, but they have to be read. PAA compares them
+# within an object, and gives six or seven anchors to a crown from quality 0.25 up,
+# however good the network becomes. Dynamic k reads them as a measure of what the network
+# can already do, and gives few anchors at first and more later. For crowns under 8 px
+# neither reading helps much, since at quality 0.75 they get 3.0, 1.2 and 2.6 anchors.
+# What limits them is not the scores but how few anchors there are near them.
 #
 # **Next.** Every score in this chapter was a sum of a class term and a box term, with a
 # weight between them that somebody chose. Chapter 14 multiplies the two, and asks what
