@@ -745,7 +745,7 @@ missed = {name: (int((good & a.negative).sum()), int((excellent & a.negative).su
 print(f"anchors whose box has IoU 0.5: {int(good.sum())}, 0.8: {int(excellent.sum())}")
 for name, (fine, perfect) in missed.items():
     print(f"{name:14} calls negative: {fine} of them with IoU 0.5, {perfect} with 0.8")
-assert missed["HAMBox"] == (0, 0) and missed["noisy anchors"][1] > 0
+assert missed["HAMBox"] == (0, 0)
 assert 0.2 < missed["noisy anchors"][0] / good.sum() < 0.45  # seen: 0.28 to 0.30
 
 # %% [markdown]
