@@ -1104,13 +1104,16 @@ assert 3 < near_by < 3.4 and units < 1.3 and 0.5 < largest < 0.6 and undivided <
 # ## References
 #
 # - K. Kim, H. S. Lee, *Probabilistic Anchor Assignment with IoU Prediction for Object
-#   Detection*, ECCV 2020, arXiv 2007.08103, section 3, figure 3 and algorithm 1. Code:
-#   kkhoot/PAA, and `paa_head.py` of MMDetection 3.3.0; issues 8 and 9 on the grey zone.
+#   Detection*, ECCV 2020, [arXiv 2007.08103](https://arxiv.org/abs/2007.08103), section
+#   3, figure 3 and algorithm 1. Code: kkhoot/PAA, and `paa_head.py` of MMDetection 3.3.0;
+#   issues 8 and 9 on the grey zone.
 # - Z. Ge and others, *OTA: Optimal Transport Assignment for Object Detection*, CVPR 2021,
-#   arXiv 2103.14259, section 3. Code: Megvii-BaseDetection/OTA.
-# - Z. Ge and others, *YOLOX: Exceeding YOLO Series in 2021*, arXiv 2107.08430, section
-#   2.1. Code: Megvii-BaseDetection/YOLOX, pull request 1589, issues 277 and 1219; and
+#   [arXiv 2103.14259](https://arxiv.org/abs/2103.14259), section 3. Code:
+#   Megvii-BaseDetection/OTA.
+# - Z. Ge and others, *YOLOX: Exceeding YOLO Series in 2021*, [arXiv
+#   2107.08430](https://arxiv.org/abs/2107.08430), section 2.1. Code:
+#   Megvii-BaseDetection/YOLOX, pull request 1589, issues 277 and 1219; and
 #   `sim_ota_assigner.py` of MMDetection 3.3.0.
 # - M. Cuturi, *Sinkhorn Distances: Lightspeed Computation of Optimal Transport*, NeurIPS
-#   2013, arXiv 1306.0895.
+#   2013, [arXiv 1306.0895](https://arxiv.org/abs/1306.0895).
 # - B. Weinstein and others, the tree crowns: `data/neon_trees/ATTRIBUTION.md`.
