@@ -63,7 +63,7 @@ class MaxIoU(Assigner):
         slot = gts.slot(pairs)
         own = pairs[best_per_prior(pairs, slot, gts.slots)]
         # Who is chosen: what is good enough; what is not bad enough is ignored. Who wins: the best ground truth.
-        good, ignored = own[own.value >= self.fg_thresh], gts.slot(own[own.value >= self.bg_thresh])
+        good, ignored = own[own.value >= self.fg_thresh], gts.slot(own)[own.value >= self.bg_thresh]
         if not self.allow_low_quality_matches:
             return Steps(pairs, lambda: pairs[pairs.value >= self.fg_thresh], good, ignored, self.fg_thresh)
         # The low-quality rule chooses more, and a prior that it claims goes to its owner.

@@ -39,7 +39,7 @@ class TopK(Assigner):
         # Who may match, and how well: all priors as similar as a ground truth's k-th best.
         pairs = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
         # Who is chosen: the k best.
-        offset = priors.centers[pairs.prior] - centers(gts.boxes)[pairs.gt]
+        offset = priors.centers.index_select(0, pairs.prior) - centers(gts.boxes).index_select(0, pairs.gt)
         dx, dy = offset.unbind(1)
         order = (-pairs.value, dx * dx + dy * dy, pairs.prior)
         chosen = pairs[first_k(pairs.gt, len(gts), self.k, *order)]

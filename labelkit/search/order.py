@@ -73,8 +73,8 @@ def first_in_order(group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criter
     """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end."""
     order = torch.arange(group.shape[0], device=group.device)
     for criterion in (*reversed(criteria), group):
-        order = order[criterion[order].argsort(stable=True)]
+        order = order.index_select(0, criterion.index_select(0, order).argsort(stable=True))
     count = torch.bincount(group, minlength=room.shape[0])
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[group[order]]
-    return place < room[group]
+    before = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
+    place = torch.arange(len(order), device=order.device) - before
+    return torch.empty_like(order).index_copy_(0, order, place) < room.index_select(0, group)
