@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 18 · Assign by what the network sees: RFLA
+# # 18 · Assign by what the network sees: RFLA and DCFL
 #
 # An anchor is a size that somebody chose. This chapter asks the network instead: which pixels can a feature see? RFLA
 # (receptive field based label assignment, Xu 2022) makes a Gaussian of the answer and assigns with it, in two stages.
@@ -16,13 +16,13 @@ from torch import nn
 from torchvision.models import resnet50
 
 import labelkit_course as course
-from labelkit import NEGATIVE, Priors, datasets, plot
-from labelkit.assigners import RFLA, RKA, MaxIoU
+from labelkit import NEGATIVE, Predictions, Priors, datasets, plot
+from labelkit.assigners import DCFL, RFLA, RKA, MaxIoU
 from labelkit.boxes import area, centers
 from labelkit.detectors import SmallPyramid, retinanet
 from labelkit.evaluation import size_index
 from labelkit.receptive_field import receptive_fields, resnet_stages, rf_priors
-from labelkit.similarity import iou, nwd, rfd
+from labelkit.similarity import gjsd, iou, nwd, rfd
 from labelkit.training import train
 from labelkit.training.recipe import Recipe
 from labelkit_course import board as leaderboard
@@ -51,7 +51,8 @@ plot.show(fig, alt=(
 # - compute the theoretical receptive field of any layer, and measure the effective one by gradients;
 # - build RFD, its similarity of a field and an object, and say why it is not symmetric;
 # - build HLA, the two stages of its assigner, and predict for which objects the second one acts;
-# - say what a rescue gives to a dense crowd, and what it can't give.
+# - say what a rescue gives to a dense crowd, and what it can't give;
+# - follow an object through DCFL's three filters, and find the slip in its published code.
 #
 # **You need** chapters 3 (pyramid), 8 (TopK) and 17 (metrics, RKA). About 65 minutes to read and solve, and less than
 # a minute of CPU, most of it for one short training run.
@@ -792,6 +793,87 @@ Markdown(leaderboard.by_aitod_size({name: board[name] for name in assigners}))
 # 7.4 AP. On the tiny none does, as far as three seeds can tell. On 16 to 32 px RKA is level, and the four others lose
 # 2.2 to 7.9. A rule that gives each object its k best helps the objects that had almost nothing, and only them.
 #
+# ## Three filters: DCFL
+#
+# RFLA never asks the network. Two years later its authors added that question in DCFL
+# (dynamic coarse-to-fine learning, Xu 2023, arXiv 2304.08876), which chooses an object's
+# positives by three filters, each finer than the last.
+#
+# - **Coarse.** The 16 priors whose Gaussian is most similar to the object's. The
+#   similarity is GJSD, which unlike RFD does not care which of the two boxes comes first.
+#   A prior that two objects want goes to the one it resembles more.
+# - **Medium.** Of these the 12 that the network predicts best: the IoU of the predicted
+#   box plus the score for the object's class.
+# - **Fine.** Of these the ones near the middle, measured by a Gaussian about the object
+#   and another about the mean place of its twelve.
+#
+# We follow two objects through the filters. Every prior predicts a box of 14 px beside its
+# own centre, and its two scores grow to the right and downwards.
+
+# %%
+square = Priors.anchors((64, 64), (8, 16, 32), ((32,), (64,), (128,)), offset=0)
+two = {"boxes": torch.tensor([[14.0, 14, 28, 24], [37, 28, 49, 46]]),
+       "labels": torch.tensor([0, 1])}
+place = square.centers + torch.tensor([1.0, -1.0])
+seen = Predictions(torch.cat((place - 7, place + 7), dim=1),
+                   ((square.centers - torch.tensor([30.0, 20.0])) / 20).sigmoid())
+filters = {"coarse: k = 16": DCFL(q=100, gate=600), "medium: q = 12": DCFL(gate=600),
+           "fine: the gate": DCFL()}
+left = {}
+fig, axes = plot.figure(3, width=3.2, height=4.0)
+for ax, (name, rule) in zip(axes, filters.items(), strict=True):
+    answer = rule(square, two, seen)
+    left[name] = answer.positives_per_gt(2).tolist()
+    plot.scene(ax, (64, 64), two["boxes"], title=f"{name}\n{left[name][0]} and {left[name][1]} priors")
+    for g, role in enumerate(("positive", "ignored")):
+        plot.points(ax, square.centers[answer.gt == g], role)
+    plot.legend(ax, "gt", positive="of the left object", ignored="of the right one")
+plot.show(fig, alt=(
+    "Two objects and the priors that each filter leaves them. After the coarse one the "
+    "priors lie far around, after the medium one they are fewer, and after the fine one "
+    "only a handful in the middle of each object is left."))
+assert list(left.values()) == [[14, 16], [12, 12], [2, 4]]
+
+# %% [markdown]
+# The left object begins with 14 priors instead of 16, because two of its choices resemble
+# the right one more. Of thirty priors six are left. So few positives, all of them central
+# and well predicted, are what the method is after.
+#
+# In the published code (Chasel-Tsui/mmrotate-dcfl, commit d60ca27) the second filter has a
+# slip. It sorts all coarse priors for each object, those of other objects with a quality of
+# −100, and keeps the first twelve. An object with fewer than twelve priors of its own thus
+# fills its list with strangers, and what stands in any list is kept for its owner. We let
+# that code's way of counting meet two objects that almost coincide.
+
+# %% tags=["nbval-check-output"]
+def published_medium(priors, target, seen, k=16, q=12):
+    """How many priors each object keeps after the second filter, as the code computes it."""
+    table = gjsd(priors.boxes[:, None], target["boxes"])
+    owner = torch.full((len(priors),), NEGATIVE)
+    for g, column in enumerate(table.T):
+        owner[column >= column.topk(k).values[-1]] = g  # the later object takes over
+    coarse = (owner >= 0).nonzero()[:, 0]
+    quality = iou(seen.boxes[coarse], target["boxes"][owner[coarse]])
+    quality = quality + seen.scores[coarse].amax(dim=1)
+    kept = torch.zeros(len(priors), dtype=torch.bool)
+    for g in range(len(target["boxes"])):
+        own = torch.where(owner[coarse] == g, quality, -100)
+        kept[coarse[own.argsort(descending=True, stable=True)[:q]]] = True
+    return [int((kept & (owner == g)).sum()) for g in range(len(target["boxes"]))]
+
+twins = two | {"boxes": torch.tensor([[14.0, 14, 28, 24], [14.5, 14, 28.5, 24]])}
+ours = filters["medium: q = 12"](square, twins, seen).positives_per_gt(2).tolist()
+print("objects apart:   published", published_medium(square, two, seen))
+print("near-twins:      published", published_medium(square, twins, seen), "  labelkit", ours)
+assert published_medium(square, two, seen) == [12, 12]
+assert published_medium(square, twins, seen)[1] > 12 >= max(ours)
+
+# %% [markdown]
+# Where the objects stand apart, both count alike. Of the near-twins the second one keeps 16
+# priors, four more than the filter allows, and the first one a single prior, since the
+# later object also took over what both had chosen. In labelkit the twins share by
+# similarity, nobody keeps more than twelve, and a short list stays short.
+#
 # ## The card
 #
 # | | RFLA (HLA with RFD) |
@@ -804,6 +886,16 @@ Markdown(leaderboard.by_aitod_size({name: board[name] for name in assigners}))
 # | breaks | stage two acts at a few sizes only; more objects than cells; large objects get three points as well |
 # | name it | k, β, whose table of fields, rescue or not |
 #
+# | | DCFL |
+# |---|---|
+# | who may match? | the 16 priors most similar to the object by GJSD |
+# | how well? | GJSD; then the IoU of the predicted box plus the class score |
+# | who is chosen? | the 12 that are predicted best, and of these the central ones |
+# | who wins? | the most similar object, before the network is asked |
+# | cost | one ranking, then 16 pairs per object |
+# | breaks | few positives are left; in the published code near-twins fill each other's lists |
+# | name it | k, q and the gate; static or moving priors; whose reading |
+#
 # **Next.** You have met the static rules and those that ask the network, on objects of every size. The board of the
 # README puts them side by side.
 #
@@ -815,6 +907,8 @@ Markdown(leaderboard.by_aitod_size({name: board[name] for name in assigners}))
 # - RFD is KL turned into a similarity: scale invariant, not symmetric, kinder to priors that are too small.
 # - Stage two adds a prior only where the best level changes, in narrow bands of size. It does not rescue a crowd.
 # - A real rescue leaves nobody empty. It can't make cells: where objects outnumber them, it takes far ones.
+# - DCFL goes from 16 similar priors to the 12 that are predicted best and on to a few central ones; a list
+#   that is short must stay short, or neighbours fill it.
 #
 # ## Recall
 #
@@ -840,6 +934,8 @@ Markdown(leaderboard.by_aitod_size({name: board[name] for name in assigners}))
 # - C. Xu and others, *RFLA: Gaussian Receptive Field based Label Assignment for Tiny Object Detection*, ECCV 2022,
 #   arXiv 2208.08738, sections 3.1 to 3.3. Code: Chasel-Tsui/mmdet-rfla; issues 4, 18 and 39 on smaller anchors and
 #   stage two.
+# - C. Xu and others, *Dynamic Coarse-to-Fine Learning for Oriented Tiny Object Detection*, CVPR 2023, arXiv 2304.08876,
+#   section 3. Code: Chasel-Tsui/mmrotate-dcfl d60ca27, `coarse2fine_assigner.py`.
 # - W. Luo and others, *Understanding the Effective Receptive Field in Deep Convolutional Neural Networks*, NeurIPS
 #   2016.
 # - J. Wang and others, arXiv 2110.13389 (NWD); C. Xu and others, CVPR workshops 2021 (DotD); C. Xu and others, arXiv
