@@ -233,3 +233,8 @@ def predictions_for(draw, priors: Priors, boxes: Tensor) -> Predictions:
     if draw(st.booleans()):
         decoded, scores = decoded.round(), (scores * 4).round() / 4
     return Predictions(boxes=decoded, scores=scores)
+
+
+def stacked(each: list[Predictions]) -> Predictions:
+    """The predictions of a batch, from those of its images."""
+    return Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))

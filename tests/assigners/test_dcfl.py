@@ -12,7 +12,7 @@ from labelkit.assigners import DCFL
 from labelkit.similarity import gjsd, nwd
 from tests import oracles, oracles_mixtures
 from tests.assigners.paths import PATHS, path
-from tests.strategies import batches, predictions_for, scenes, target_of
+from tests.strategies import batches, predictions_for, scenes, stacked, target_of
 
 rules = st.fixed_dictionaries(
     {
@@ -41,9 +41,8 @@ def test_equals_the_slow_loop(way, data, scene, rules):
 @given(data=st.data(), batch=batches("boxes"), rules=rules)
 def test_a_batch_is_its_images(way, data, batch, rules):
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = DCFL(**rules)(priors, batch.targets, stacked)
+        together = DCFL(**rules)(priors, batch.targets, stacked(each))
     for image, target in enumerate(batch.targets):
         oracles.assert_same(together[image], oracles_mixtures.dcfl(batch.priors, target, each[image], **rules))
 

@@ -10,7 +10,7 @@ from labelkit.assigners import HAMBox
 from labelkit.similarity import iou
 from tests import oracles
 from tests.assigners.paths import PATHS, path
-from tests.strategies import batches, predictions_for, scenes, target_of
+from tests.strategies import batches, predictions_for, scenes, stacked, target_of
 
 rules = st.fixed_dictionaries(
     {
@@ -43,9 +43,8 @@ def test_equals_the_slow_loop(way, data, scene, rules):
 def test_a_batch_is_its_images(way, data, batch, rules):
     assigner = HAMBox(**rules)
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = assigner(priors, batch.targets, stacked)
+        together = assigner(priors, batch.targets, stacked(each))
         for image, boxes in enumerate(batch.boxes):
             oracles.assert_same(together[image], expect(assigner, priors, each[image].boxes, boxes))
 

@@ -10,7 +10,7 @@ from labelkit.assigners import OTA
 from tests import oracles, oracles_mixtures
 from tests.assigners.paths import PATHS, path
 from tests.assigners.test_regions import with_regions
-from tests.strategies import batches, predictions_for, scenes, target_of
+from tests.strategies import batches, predictions_for, scenes, stacked, target_of
 
 rules = st.fixed_dictionaries(
     {
@@ -39,9 +39,8 @@ def test_equals_the_dense_table(way, data, scene, rules):
 @given(data=st.data(), batch=batches(), rules=rules)
 def test_a_batch_is_its_images(way, data, batch, rules):
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = OTA(**rules)(priors, batch.targets, stacked)
+        together = OTA(**rules)(priors, batch.targets, stacked(each))
     for image, target in enumerate(batch.targets):
         wanted = oracles_mixtures.ota(batch.priors, target, each[image], **rules)
         oracles.assert_same(together[image], wanted)

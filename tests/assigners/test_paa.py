@@ -13,7 +13,7 @@ from tests import oracles, oracles_mixtures
 from tests.assigners.paths import PATHS, path
 from tests.assigners.test_mixture import KINDS, padded, peers
 from tests.assigners.test_mixture import rows as score_rows
-from tests.strategies import batches, predictions_for, scenes, target_of
+from tests.strategies import batches, predictions_for, scenes, stacked, target_of
 
 VARIANTS = ("official", "mmdet")
 rules = st.fixed_dictionaries(
@@ -40,9 +40,8 @@ def test_equals_the_slow_loop(way, data, scene, rules):
 @given(data=st.data(), batch=batches("boxes"), rules=rules)
 def test_a_batch_is_its_images(way, data, batch, rules):
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = PAA(**rules)(priors, batch.targets, stacked)
+        together = PAA(**rules)(priors, batch.targets, stacked(each))
     for image, target in enumerate(batch.targets):
         wanted = oracles_mixtures.paa(batch.priors, target, each[image], **rules)
         oracles.assert_same(together[image], wanted)

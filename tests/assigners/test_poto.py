@@ -11,7 +11,7 @@ from labelkit.assigners import POTO
 from labelkit.similarity import iou
 from tests import oracles_matching as oracle
 from tests.assigners.paths import PATHS, path
-from tests.strategies import batches, predictions_for, scenes
+from tests.strategies import batches, predictions_for, scenes, stacked
 
 rules = st.builds(
     POTO,
@@ -47,9 +47,8 @@ def test_equals_the_dense_matching(way, data, scene, rule):
 @given(data=st.data(), batch=batches(), rule=rules)
 def test_a_batch_is_its_images(way, data, batch, rule):
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = rule(priors, batch.targets, stacked)
+        together = rule(priors, batch.targets, stacked(each))
         for image, target in enumerate(batch.targets):
             check(together[image], rule, priors, target, each[image])
             assert torch.equal(together[image].gt, rule(priors, target, each[image]).gt)

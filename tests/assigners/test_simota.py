@@ -10,7 +10,7 @@ from labelkit.assigners import SimOTA
 from labelkit.similarity import iou
 from tests import oracles, oracles_dynamic
 from tests.assigners.paths import PATHS, path
-from tests.strategies import batches, predictions_for, scenes, target_of
+from tests.strategies import batches, predictions_for, scenes, stacked, target_of
 
 rules = st.builds(
     SimOTA,
@@ -41,9 +41,8 @@ def test_equals_the_slow_loop(way, data, scene, rule):
 @given(data=st.data(), batch=batches(max_side=48), rule=rules)
 def test_a_batch_is_its_images(way, data, batch, rule):
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = rule(priors, batch.targets, stacked)
+        together = rule(priors, batch.targets, stacked(each))
         for image, target in enumerate(batch.targets):
             wanted = expect(rule, batch.priors, batch.level_strides, each[image], target)
             oracles.assert_same(together[image], wanted)

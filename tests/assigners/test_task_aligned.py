@@ -10,7 +10,7 @@ from labelkit.assigners import TaskAligned
 from labelkit.similarity import ciou, giou, iou
 from tests import oracles, oracles_dynamic
 from tests.assigners.paths import PATHS, path
-from tests.strategies import batches, predictions_for, scenes, target_of
+from tests.strategies import batches, predictions_for, scenes, stacked, target_of
 
 rules = st.builds(
     TaskAligned,
@@ -43,9 +43,8 @@ def test_equals_the_slow_loop(way, data, scene, rule):
 @given(data=st.data(), batch=batches(max_side=48), rule=rules)
 def test_a_batch_is_its_images(way, data, batch, rule):
     each = [data.draw(predictions_for(batch.priors, boxes)) for boxes in batch.boxes]
-    stacked = Predictions(*(torch.stack([getattr(one, name) for one in each]) for name in ("boxes", "scores")))
     with path(way, batch.priors) as priors:
-        together = rule(priors, batch.targets, stacked)
+        together = rule(priors, batch.targets, stacked(each))
         for image, target in enumerate(batch.targets):
             oracles.assert_same(together[image], expect(rule, priors, each[image], target), tolerance=1e-6)
 
