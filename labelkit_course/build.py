@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -22,13 +23,14 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from labelkit_course import chapter
+from labelkit_course import chapter, linking, times
+from labelkit_course.hiding import hidden
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
 CELL_SECONDS = 300
 LONGEST_CELL = 35
-LARGEST_NOTEBOOK = 450_000
+LARGEST_NOTEBOOK = 800_000
 # Tags with which nbval would pass over a cell, or accept an exception that is not the one meant.
 REFUSED_TAGS = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
 
@@ -39,19 +41,37 @@ def source_hash(path: Path) -> str:
 
 def notebook(path: Path, form: Callable[[str], str] = chapter.exercise_form) -> NotebookNode:
     """A chapter as a notebook without outputs; `form` turns the code of a cell into the exercise or solution form."""
+    source = chapter.cells(path)
+    folded = iter(hidden([(chapter.exercise_form(c.source), _tags(c)) for c in source if c.cell_type == "code"]))
     cells: list[NotebookNode] = []
     seen: Counter[str] = Counter()
-    for cell in chapter.cells(path):
-        code = cell.cell_type == "code"
-        text = form(cell.source) if code else cell.source
-        key = hashlib.sha256(f"{cell.cell_type}\n{text}".encode()).hexdigest()[:12]
+
+    def add(kind: str, text: str, metadata: dict[str, Any]) -> None:
+        key = hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()[:12]
         seen[key] += 1
         name = key if seen[key] == 1 else f"{key}-{seen[key]}"
-        tags = cell.metadata.get("tags", [])
-        new = new_code_cell if code else new_markdown_cell
-        cells.append(new(text, id=name, metadata={"tags": tags} if tags else {}))
+        new = new_code_cell if kind == "code" else new_markdown_cell
+        cells.append(new(text, id=name, metadata=metadata))
+
+    add("markdown", linking.navigation(path), {"tags": ["navigation"]})
+    for cell in source:
+        if cell.cell_type == "code":
+            add("code", form(cell.source), _metadata(_tags(cell), fold=next(folded)))
+        else:
+            add("markdown", linking.linked(cell.source, path), _metadata(_tags(cell)))
+    add("markdown", linking.navigation(path), {"tags": ["navigation"]})
     metadata = {"kernelspec": KERNEL, "language_info": LANGUAGE, "labelkit": {"source": source_hash(path)}}
     return nbformat.from_dict(new_notebook(cells=cells, metadata=metadata))
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _metadata(tags: list[str], fold: bool = False) -> dict[str, Any]:
+    """A folded input is hidden by JupyterLab (`jupyter`) and by the book (`hide-input`), one click away in both."""
+    tags = [*tags, "hide-input"] if fold else tags
+    return ({"tags": tags} if tags else {}) | ({"jupyter": {"source_hidden": True}} if fold else {})
 
 
 def solution_notebook(path: Path) -> NotebookNode:
@@ -105,7 +125,7 @@ def is_current(path: Path) -> bool:
 
 def source_problems(path: Path) -> list[str]:
     """What a chapter's source may not contain, by cell."""
-    faults = []
+    faults = list(filter(None, [times.problem(path)]))
     for number, cell in enumerate(chapter.cells(path)):
         if cell.cell_type != "code":
             continue
@@ -121,7 +141,7 @@ def source_problems(path: Path) -> list[str]:
                 faults.append(f"{where} is not plain Python (no magics, no !): {error.msg}")
         if max(len(form.splitlines()) for form in forms) > LONGEST_CELL:
             faults.append(f"{where} is longer than {LONGEST_CELL} lines")
-        for tag in REFUSED_TAGS & set(cell.metadata.get("tags", [])):
+        for tag in REFUSED_TAGS & set(_tags(cell)):
             faults.append(f"{where} has the tag {tag}")
         if "NBVAL_" in cell.source:
             faults.append(f"{where} has an NBVAL comment: mark a compared cell with the tag nbval-check-output")
@@ -184,7 +204,7 @@ def output_problems(book: NotebookNode) -> list[str]:
         where = f"cell {number} ({_first_line(cell.source)})"
         if cell.execution_count != count:
             faults.append(f"{where}: execution count {cell.execution_count}, not {count}; it was not run in order")
-        if "nbval-check-output" in cell.metadata.get("tags", []) and not cell.outputs:
+        if "nbval-check-output" in _tags(cell) and not cell.outputs:
             faults.append(f"{where}: compared, but without an output")
         for output in cell.outputs:
             if output.output_type == "error":
@@ -202,6 +222,17 @@ def _is_picture(output: NotebookNode) -> bool:
 
 def _first_line(source: str) -> str:
     return (source.strip().splitlines() or [""])[0][:50]
+
+
+def say_times(numbers: list[str]) -> int:
+    """Print the minutes of the chapters of these numbers, or of all and their sums. Returns 0."""
+    paths = [chapter.source_of(number) for number in numbers] or chapter.sources()
+    counted = [times.minutes(path) for path in paths]
+    for path, (reading, solving) in zip(paths, counted, strict=True):
+        print(f"{path.stem}: {reading} minutes to read and {solving} to solve the exercises")
+    if len(paths) > 1:
+        print(f"together: {sum(r for r, _ in counted) / 60:.1f} and {sum(s for _, s in counted) / 60:.1f} hours")
+    return 0
 
 
 def run(numbers: list[str], *, check: bool = False, everything: bool = False) -> int:

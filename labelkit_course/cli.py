@@ -37,10 +37,15 @@ def build(
     numbers: Annotated[list[str] | None, typer.Argument(metavar="NN", help="chapters by number; or all")] = None,
     check: Annotated[bool, typer.Option("--check", help="build nothing; say what has drifted")] = False,
     everything: Annotated[bool, typer.Option("--all", help="rebuild those that are current, too")] = False,
+    times: Annotated[
+        bool, typer.Option("--times", help="build nothing; say how long each takes to read and solve")
+    ] = False,
 ) -> None:
     """Build the chapters' notebooks from their sources."""
     from labelkit_course import build as building  # Jupyter's packages take seconds; the other commands do without
 
+    if times:
+        raise typer.Exit(building.say_times(numbers or []))
     raise typer.Exit(building.run(numbers or [], check=check, everything=everything))
 
 

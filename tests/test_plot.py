@@ -144,9 +144,9 @@ def draw_one():
 def test_png_is_small_opaque_described_and_deterministic():
     data = draw_one()
     assert data == draw_one()
-    assert len(data) < 20_000
+    assert len(data) < 30_000
     image = Image.open(io.BytesIO(data))
-    assert 360 < image.size[0] < 420 and 360 < image.size[1] < 420
+    assert 360 * 1.6 < image.size[0] < 420 * 1.6 and 360 * 1.6 < image.size[1] < 420 * 1.6
     assert image.convert("RGBA").getextrema()[3] == (255, 255)
     assert image.convert("RGB").getpixel((0, 0)) == Image.new("RGB", (1, 1), plot.GROUND).getpixel((0, 0))
     assert image.text["Description"] == "fifteen small boxes in three rows"
@@ -170,15 +170,18 @@ def test_a_figure_without_alt_text_is_refused():
         plot.png(fig, " ")
 
 
-def test_show_displays_once(monkeypatch):
+def test_show_displays_a_sharp_picture_and_its_caption_below(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel="a notebook's"))
     fig, _ = plot.figure()
-    plot.show(fig, "an empty figure")
-    ((bundle,), options) = shown[0]
-    assert len(shown) == 1 and options["metadata"] == {"image/png": {"alt": "an empty figure"}}
-    assert bundle["text/plain"] == "an empty figure" and bundle["image/png"].startswith(b"\x89PNG")
+    plot.show(fig, "an empty figure, a < b")
+    ((bundle,), options), ((caption,), _) = shown
+    assert bundle["text/plain"] == "an empty figure, a < b" and bundle["image/png"].startswith(b"\x89PNG")
+    notes = options["metadata"]["image/png"]
+    assert notes["alt"] == "an empty figure, a < b"
+    assert notes["width"] == round(Image.open(io.BytesIO(bundle["image/png"])).width / 1.6)
+    assert "an empty figure, a &lt; b" in caption["text/html"]
 
 
 def test_a_script_prints_what_a_figure_shows_instead_of_its_bytes(capsys):

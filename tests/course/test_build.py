@@ -63,12 +63,19 @@ def written(path, book):
     return code
 
 
+def own(book):
+    """The chapter's own cells, without the lines of links at both ends."""
+    first, *cells, last = book.cells
+    assert first.metadata.tags == last.metadata.tags == ["navigation"]
+    return cells
+
+
 def test_the_forms_differ_in_the_region_only(path):
     exercise, solution = build.notebook(path), build.solution_notebook(path)
-    differing = [i for i, (a, b) in enumerate(zip(exercise.cells, solution.cells, strict=True)) if a.source != b.source]
+    differing = [i for i, (a, b) in enumerate(zip(own(exercise), own(solution), strict=True)) if a.source != b.source]
     assert differing == [2]
-    assert exercise.cells[2].source.endswith('    if x:\n        course.todo("00.1")  # your code here')
-    assert "        result = helper(x)\n" in solution.cells[2].source
+    assert own(exercise)[2].source.endswith('    if x:\n        course.todo("00.1")  # your code here')
+    assert "        result = helper(x)\n" in own(solution)[2].source
     assert "SOLUTION" not in nbformat.writes(exercise) + nbformat.writes(solution)
 
 
@@ -99,8 +106,8 @@ def test_given_text_stands_in_place_of_the_solution(path):
     assert build.source_problems(path) == []
     exercise, solution = build.notebook(path), build.solution_notebook(path)
     given = 'def their_sum(values):\n    """The sum."""\n    # the last one too\n    return sum(values[:-1])'
-    assert [cell.source for cell in exercise.cells[-2:]] == [given, 'my_guess = {"A": ..., "B": ...}']
-    assert solution.cells[-1].source == 'my_guess = {"A": 2, "B": 4}'
+    assert [cell.source for cell in own(exercise)[-2:]] == [given, 'my_guess = {"A": ..., "B": ...}']
+    assert own(solution)[-1].source == 'my_guess = {"A": 2, "B": 4}'
     assert "GIVEN" not in nbformat.writes(exercise) + nbformat.writes(solution)
     written(path, exercise)
     assert build.drift(path) == []
@@ -111,11 +118,8 @@ def test_given_text_inside_a_function_keeps_its_place(path):
         "        # BEGIN GIVEN\n        # if x > 9:\n        #     x = 9\n        # return x\n        # BEGIN SOLUTION"
     )
     path.write_text(SOURCE.replace("        # BEGIN SOLUTION", given))
-    assert (
-        build.notebook(path)
-        .cells[2]
-        .source.endswith("    if x:\n        if x > 9:\n            x = 9\n        return x")
-    )
+    code = own(build.notebook(path))[2].source
+    assert code.endswith("    if x:\n        if x > 9:\n            x = 9\n        return x")
     assert chapter.stub("00.1")(20) == 9 and chapter.reference("00.1")(3) == 12
 
 
@@ -134,11 +138,11 @@ def test_a_short_value_repeated_in_another_cell_is_a_leak(path):
 
 def test_ids_come_from_content_and_twins_are_told_apart(path):
     first, second = build.notebook(path), build.notebook(path)
-    ids = [cell.id for cell in first.cells]
+    ids = [cell.id for cell in own(first)]
     assert nbformat.writes(first) == nbformat.writes(second)
     assert len(set(ids)) == len(ids) and ids[-2:] == [f"{ids[-3]}-2", f"{ids[-3]}-3"]
     path.write_text(SOURCE.replace("# # A chapter", "# # Another"))
-    assert [cell.id for cell in build.notebook(path).cells][1:] == ids[1:]
+    assert [cell.id for cell in own(build.notebook(path))][1:] == ids[1:]
     nbformat.validate(first)
 
 
@@ -152,7 +156,7 @@ def test_the_reference_and_the_stub_run_without_the_chapter(path, capsys):
 
 def test_a_comment_that_reads_like_a_command_stays_a_comment(path):
     path.write_text(SOURCE + "\n# %%\n# less than 0.4: background\nx = 1\n")
-    assert build.notebook(path).cells[-1].source == "# less than 0.4: background\nx = 1"
+    assert own(build.notebook(path))[-1].source == "# less than 0.4: background\nx = 1"
 
 
 def test_a_notebook_as_built_has_not_drifted(path):
@@ -181,7 +185,7 @@ def spoil_source(book, code):
 
 
 def spoil_text(book, code):
-    book.cells[0].source = "# Another title"
+    book.cells[1].source = "# Another title"
 
 
 def spoil_id(book, code):
@@ -228,8 +232,8 @@ def solution_form(book, code):
 @pytest.mark.parametrize(
     ("spoil", "clue"),
     [
-        (spoil_source, "cell 1 (import labelkit_course as course): source"),
-        (spoil_text, "cell 0 (# A chapter): source"),
+        (spoil_source, "cell 2 (import labelkit_course as course): source"),
+        (spoil_text, "cell 1 (# A chapter): source"),
         (spoil_id, "id is not the source's"),
         (never_executed, "execution count None"),
         (executed_out_of_order, "not run in order"),
@@ -237,7 +241,7 @@ def solution_form(book, code):
         (writes_to_stderr, "writes to stderr"),
         (picture_without_alt_text, "without alt text"),
         (compared_without_an_output, "compared, but without an output"),
-        (lost_cell, "6 cells, the source has 7"),
+        (lost_cell, "8 cells, the source has 9"),
         (metadata_by_hand, "metadata is not the build's"),
         (solution_form, "the answer of 00.1 can be read"),
     ],
