@@ -292,13 +292,13 @@ def png(fig: Figure, alt: str, dpi: int = DPI) -> bytes:
     return file.getvalue()
 
 
-def show(fig: Figure, alt: str) -> None:
+def show(fig: Figure, alt: str, dpi: int = DPI) -> None:
     """Display the figure once in a notebook, with `alt` as its caption and for readers who do not see it.
 
     A script prints `alt`. The picture is sharp on fine screens: more pixels than the width at which it is shown.
     """
-    picture = png(fig, alt)
-    width = round(Image.open(io.BytesIO(picture)).width * 100 / DPI)
+    picture = png(fig, alt, dpi)
+    width = round(Image.open(io.BytesIO(picture)).width * 100 / dpi)
     display(
         {"image/png": picture, "text/plain": alt}, caption=alt, metadata={"image/png": {"alt": alt, "width": width}}
     )

@@ -6,6 +6,7 @@
     course.predict("05.5", guess, reveal) what happens, once you have guessed it
     course.hint("05.2")                   three hints, one at a time
     course.solution("05.2")               one answer
+    course.stage("atss")                  a row of the board at work on three fixed pictures; course.shown: its counts
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
     course.status(), course.reset()       progress, kept in work/progress.json
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from labelkit_course.answers import assigner, use
     from labelkit_course.checking import case, check, hint, predict, preview, solution
     from labelkit_course.exercise import GIVEN, Exercise, Wrong, compare, todo
+    from labelkit_course.on_stage import shown, stage
     from labelkit_course.report import reset, status
     from labelkit_course.values import expect, factor
 
@@ -37,7 +39,9 @@ __all__ = [
     "predict",
     "preview",
     "reset",
+    "shown",
     "solution",
+    "stage",
     "status",
     "todo",
     "use",
@@ -59,7 +63,9 @@ __getattr__ = attach(
         "predict": "labelkit_course.checking",
         "preview": "labelkit_course.checking",
         "reset": "labelkit_course.report",
+        "shown": "labelkit_course.on_stage",
         "solution": "labelkit_course.checking",
+        "stage": "labelkit_course.on_stage",
         "status": "labelkit_course.report",
         "todo": "labelkit_course.exercise",
         "use": "labelkit_course.answers",

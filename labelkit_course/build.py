@@ -30,7 +30,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
 CELL_SECONDS = 300
 LONGEST_CELL = 35
-LARGEST_NOTEBOOK = 800_000
+LARGEST_NOTEBOOK = 1_000_000
 # Tags with which nbval would pass over a cell, or accept an exception that is not the one meant.
 REFUSED_TAGS = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
 

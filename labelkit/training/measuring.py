@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from labelkit.assignment import Assignment
 from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.detectors.assigning import ASKED_OF_TARGETS
@@ -48,18 +49,27 @@ def positives_by_size(
     device = next(detector.parameters()).device
     boxes, counts = [torch.empty(0, 4, device=device)], [torch.empty(0, dtype=torch.int64, device=device)]
     first = torch.utils.data.Subset(cast(Dataset, dataset), range(min(images, len(dataset))))
-    with _mode(detector, training=True):
-        for pictures, targets in DataLoader(first, batch_size, collate_fn=collate):
-            targets = [{key: target[key].to(device) for key in ASKED_OF_TARGETS if key in target} for target in targets]
-            detector([picture.to(device) for picture in pictures], targets)
-            assignment = detector.last_assignment
-            assert assignment is not None  # the training forward has just made it
-            got = assignment.positives_per_gt([len(target["boxes"]) for target in targets])
-            for target, positives in zip(targets, got, strict=True):
-                objects = ~flagged(target)
-                counts.append(positives[objects])
-                boxes.append(target["boxes"].as_subclass(Tensor)[objects])
+    for pictures, targets in DataLoader(first, batch_size, collate_fn=collate):
+        targets = [{key: target[key].to(device) for key in ASKED_OF_TARGETS if key in target} for target in targets]
+        got = assigned(detector, pictures, targets).positives_per_gt([len(target["boxes"]) for target in targets])
+        for target, positives in zip(targets, got, strict=True):
+            objects = ~flagged(target)
+            counts.append(positives[objects])
+            boxes.append(target["boxes"].as_subclass(Tensor)[objects])
     return starvation_by_size(torch.cat(boxes), torch.cat(counts), preset)
+
+
+@torch.no_grad()
+def assigned(
+    detector: AssignedRetinaNet | AssignedFCOS, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]]
+) -> Assignment:
+    """What the detector's assigner, with its present predictions, answers for a batch. Modes are left as they were."""
+    device = next(detector.parameters()).device
+    with _mode(detector, training=True):
+        detector([image.to(device) for image in images], list(targets))
+    assignment = detector.last_assignment
+    assert assignment is not None  # the training forward has just made it
+    return assignment
 
 
 @contextmanager
