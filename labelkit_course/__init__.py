@@ -8,7 +8,7 @@
     course.solution("05.2")               one answer
     course.stage("atss")                  a row of the board at work on three fixed pictures; course.shown: its counts
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
-    course.status(), course.reset()       progress, kept in work/progress.json
+    course.status(), course.reset()       progress, kept in work/.labelkit
 
 Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
 """

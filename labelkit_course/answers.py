@@ -2,8 +2,8 @@
 
 A demonstration asks `course.assigner("atss", k=9)`. It gets labelkit's ATSS, or the learner's function dressed as an
 assigner where `course.use("09.3", my_atss)` took one. Only a passed answer is taken, so a notebook without answers
-runs on labelkit's. The text of a taken answer is kept in work/answers, for the chapters after; it is checked again
-before it is used there. While tests run the chapters nothing is kept and nothing kept is used.
+runs on labelkit's. The text of a taken answer is kept in work/.labelkit/answers, for the chapters after; it is checked
+again before it is used there. While tests run the chapters nothing is kept and nothing kept is used.
 """
 
 import inspect

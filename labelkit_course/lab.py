@@ -14,6 +14,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# No question about Jupyter's news before the first page. A learner's own settings come before these.
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+# The file in which JupyterLab looks for the workspace "course", by its own way of naming.
+WORKSPACE = "course-a908.jupyterlab-workspace"
+CONTENTS = {"current": "@jupyterlab/toc:plugin", "widgets": ["filebrowser", "@jupyterlab/toc:plugin"]}
 
 
 def copy_chapters() -> Path:
@@ -21,6 +26,9 @@ def copy_chapters() -> Path:
     work = Path(os.environ.get("LABELKIT_WORK") or ROOT / "work")
     work.mkdir(parents=True, exist_ok=True)
     added, changed = [], []
+    glossary = ROOT / "chapters" / "glossary.md"
+    if glossary.exists():
+        shutil.copyfile(glossary, work / glossary.name)  # nobody writes in it: always today's
     for book in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")):
         mine = work / book.name
         if not mine.exists():
@@ -44,12 +52,33 @@ def _source(path: Path) -> str | None:
         return None
 
 
+def ready_to_read(work: Path) -> None:
+    """Settings and a workspace for JupyterLab, once: what a learner changes later stays."""
+    if sys.prefix != sys.base_prefix:  # an environment of its own, and not everybody's Python
+        _write_once(Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json", SETTINGS)
+    folder = work / ".labelkit" / "workspaces"
+    left = {"collapsed": False, "visible": True, **CONTENTS}
+    layout = {"left": left, "right": {"collapsed": True, "visible": True}, "relativeSizes": [0.2, 0.8]}
+    _write_once(folder / WORKSPACE, {"data": {"layout-restorer:data": layout}, "metadata": {"id": "course"}})
+
+
+def _write_once(path: Path, content: dict) -> None:
+    """Where the folder can't be written JupyterLab opens as it always does."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except OSError:
+        return
+
+
 def command(work: Path, extra: list[str]) -> list[str]:
     """The JupyterLab line: opens chapter 00; no browser where none could open; root may be root."""
     line = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={work}"]
+    line.append(f"--LabApp.workspaces_dir={work / '.labelkit' / 'workspaces'}")
     first = next(iter(sorted(work.glob("00_*.ipynb"))), None)
     if first is not None:
-        line.append(f"--LabApp.default_url=/lab/tree/{first.name}")
+        line.append(f"--LabApp.default_url=/lab/workspaces/course/tree/{first.name}")
     if not _has_screen():
         line.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -69,6 +98,7 @@ def main(extra: list[str]) -> int:
     Windows can't replace a process; there JupyterLab is a child that is waited for.
     """
     work = copy_chapters()
+    ready_to_read(work)
     print(f"JupyterLab opens {work}. Its address, with the token, is printed below; Ctrl-C ends it.", flush=True)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
     line = command(work, extra)

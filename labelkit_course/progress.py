@@ -1,7 +1,7 @@
-"""What the learner has done, in work/progress.json: `status` reads it, `reset` clears it.
+"""What the learner has done, in work/.labelkit/progress.json: `status` reads it, `reset` clears it.
 
 The file says which edition of the course wrote it. In the first, which did not say so, the chapters 16 to 18 were 13 to
-15: what it kept is carried over, once.
+15, and the file stood in work/ itself, among the notebooks: what it kept is carried over, once.
 """
 
 import json
@@ -15,6 +15,7 @@ from labelkit_course import paths
 STATES = ("blank", "error", "not yet", "committed", "passed")  # committed: a prediction that was not right
 KEPT = ("committed", "passed")  # states that no later check changes
 EDITION = 2
+_FILE = "progress.json"
 MOVED = {"13": "16", "14": "17", "15": "18"}  # chapter in the first edition -> its number since the second
 
 
@@ -26,12 +27,15 @@ def read() -> dict[str, dict]:
 
 
 def carry_over() -> None:
-    """Bring what the first edition kept, records and answers, to today's numbers; no other edition's is touched.
+    """Bring what the first edition kept, records and answers, to today's place and numbers.
 
     The answers move first: if that is interrupted, the file still says first edition and the next call goes on.
     """
+    if os.environ.get("LABELKIT_EXPECT"):
+        return
+    _move_in()
     records = _load()
-    if not _is_of_first_edition(records) or os.environ.get("LABELKIT_EXPECT"):
+    if not _is_of_first_edition(records):
         return
     try:
         for old, new in MOVED.items():
@@ -42,14 +46,26 @@ def carry_over() -> None:
     _write(_moved(records))
 
 
+def _move_in() -> None:
+    """From among the notebooks to the folder that JupyterLab does not list; what is there already stays."""
+    old, new = paths.work(), paths.kept()
+    try:
+        for name in ("answers", _FILE):  # the records last: while they are where they were, the next call goes on
+            if (old / name).exists() and not (new / name).exists():
+                new.mkdir(exist_ok=True)
+                (old / name).replace(new / name)
+    except OSError:
+        return
+
+
 def answers() -> Path:
-    """Where the texts of taken answers are kept, a file an exercise."""
-    return paths.work() / "answers"
+    """Where the texts of taken answers are kept, a file per exercise."""
+    return paths.kept() / "answers"
 
 
 def _load() -> dict[str, Any]:
     try:
-        records = json.loads((paths.work() / "progress.json").read_text(encoding="utf-8"))
+        records = json.loads((paths.kept() / _FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return records if isinstance(records, dict) else {}
@@ -107,7 +123,7 @@ def clear(exercise_id: str | None = None) -> None:
 def _write(records: dict[str, dict]) -> None:
     """Through a temporary file, so that a reader never meets half a record. A folder that can't be written is no
     reason to interrupt a lesson: `labelkit course doctor` reports it."""
-    path = paths.work() / "progress.json"
+    path = paths.kept() / _FILE
     scratch = path.with_suffix(".tmp")
     marked = {"edition": EDITION, **records}
     try:

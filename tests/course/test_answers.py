@@ -80,7 +80,7 @@ ANSWER = """def first_k(priors, gt_boxes, k=2):
 
 def test_an_answer_is_kept_for_later_chapters_and_checked_again(work, monkeypatch):
     course.use("00.1", first_k)
-    kept = work / "answers" / "00.1.py"
+    kept = work / ".labelkit" / "answers" / "00.1.py"
     assert "def first_k" in kept.read_text()
     kept.write_text(ANSWER)
     monkeypatch.setattr(answers, "_taken", {})
@@ -95,8 +95,8 @@ def test_nothing_is_kept_or_taken_from_the_folder_where_tests_run(work, monkeypa
     monkeypatch.setenv("LABELKIT_EXPECT", "pass")
     course.use("00.1", first_k)
     assert not work.exists()
-    (work / "answers").mkdir(parents=True)
-    (work / "answers" / "00.1.py").write_text(ANSWER)
+    (work / ".labelkit" / "answers").mkdir(parents=True)
+    (work / ".labelkit" / "answers" / "00.1.py").write_text(ANSWER)
     monkeypatch.setattr(answers, "_taken", {})
     assert type(course.assigner("topk")) is TopK
 
@@ -105,4 +105,4 @@ def test_reset_takes_the_answers_out(work):
     course.use("00.1", first_k)
     course.reset()
     assert type(course.assigner("topk")) is TopK
-    assert list((work / "answers").iterdir()) == []
+    assert list((work / ".labelkit" / "answers").iterdir()) == []

@@ -25,7 +25,7 @@ def crash(boxes):
 
 
 def state(work):
-    return json.loads((work / "progress.json").read_text())["00.1"]["state"]
+    return json.loads((work / ".labelkit" / "progress.json").read_text())["00.1"]["state"]
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_status_counts_and_reset_forgets(capsys):
 
 
 def test_a_spoilt_or_unwritable_progress_file_does_not_interrupt(work, monkeypatch):
-    work.mkdir()
-    (work / "progress.json").write_text("{ not json")
+    (work / ".labelkit").mkdir(parents=True)
+    (work / ".labelkit" / "progress.json").write_text("{ not json")
     course.check("00.1", RIGHT)
     assert state(work) == "passed"
-    monkeypatch.setenv("LABELKIT_WORK", str(work / "progress.json" / "below a file"))
+    monkeypatch.setenv("LABELKIT_WORK", str(work / ".labelkit" / "progress.json" / "below a file"))
     course.check("00.1", RIGHT)

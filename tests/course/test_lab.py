@@ -1,5 +1,6 @@
 """make lab's work: copies are made once and never overwritten; JupyterLab fits where it runs, and ends with the lab."""
 
+import json
 import os
 import shutil
 import signal
@@ -56,6 +57,44 @@ def test_a_learners_file_is_never_overwritten_and_a_newer_chapter_is_named(chapt
     assert mine.read_text() == "no notebook at all"
 
 
+def test_the_glossary_is_always_todays(chapters, work):
+    (chapters / "glossary.md").write_text("old")
+    lab.copy_chapters()
+    (chapters / "glossary.md").write_text("new")
+    lab.copy_chapters()
+    assert (work / "glossary.md").read_text() == "new"
+
+
+def test_the_lab_opens_ready_to_read_and_leaves_what_a_learner_changed(work, tmp_path, monkeypatch):
+    """Seen in Chromium with JupyterLab 4.6: no question about news, chapter 00 beside its table of contents."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    lab.ready_to_read(work)
+    (settings,) = (tmp_path / "venv").rglob("overrides.json")
+    assert settings.parts[-4:-1] == ("jupyter", "lab", "settings")
+    news = json.loads(settings.read_text())["@jupyterlab/apputils-extension:notification"]
+    assert news == {"fetchNews": "false", "checkForUpdates": False}
+    (workspace,) = (work / ".labelkit" / "workspaces").iterdir()
+    left = json.loads(workspace.read_text())["data"]["layout-restorer:data"]["left"]
+    assert left["current"] == "@jupyterlab/toc:plugin" and not left["collapsed"]
+    settings.write_text("{}")
+    workspace.write_text("{}")
+    lab.ready_to_read(work)
+    assert settings.read_text() == workspace.read_text() == "{}"
+
+
+def test_the_workspace_is_where_jupyterlab_looks_for_it(work):
+    handler = pytest.importorskip("jupyterlab_server.workspaces_handler")
+    assert handler.slugify("course") + handler.WORKSPACE_EXTENSION == lab.WORKSPACE
+    assert f"--LabApp.workspaces_dir={work / '.labelkit' / 'workspaces'}" in lab.command(work, [])
+
+
+def test_pythons_own_folder_is_not_written(work, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "python"))
+    lab.ready_to_read(work)
+    assert not (tmp_path / "python").exists()
+
+
 def test_no_browser_is_opened_where_nobody_sits(work, monkeypatch):
     monkeypatch.setattr(lab, "_has_screen", lambda: False)
     assert "--no-browser" in lab.command(work, [])
@@ -87,7 +126,7 @@ def test_only_root_gets_allow_root_and_further_arguments_come_last(work, monkeyp
 
 def test_the_lab_opens_on_chapter_00(chapters, work):
     lab.copy_chapters()
-    assert "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in lab.command(work, [])
+    assert "--LabApp.default_url=/lab/workspaces/course/tree/00_start_here.ipynb" in lab.command(work, [])
 
 
 JUPYTERLAB = """import os, pathlib, signal, socket

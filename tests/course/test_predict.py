@@ -33,7 +33,7 @@ def declared(monkeypatch):
 
 
 def kept(work):
-    return json.loads((work / "progress.json").read_text())["99.1"]
+    return json.loads((work / ".labelkit" / "progress.json").read_text())["99.1"]
 
 
 # --- values ---------------------------------------------------------------------------------------------------------

@@ -19,21 +19,38 @@ MOVED = {"05.2": FIRST["05.2"], "16.1": FIRST["13.1"], "17.10": FIRST["14.10"], 
 def kept(work):
     """Write a progress file, and an answer each of these exercises."""
 
-    def write(records, ids=()):
-        (work / "answers").mkdir(parents=True, exist_ok=True)
-        (work / "progress.json").write_text(json.dumps(records))
+    def write(records, ids=(), place=".labelkit"):
+        home = work / place
+        (home / "answers").mkdir(parents=True, exist_ok=True)
+        (home / "progress.json").write_text(json.dumps(records))
         for name in ids:
-            (work / "answers" / f"{name}.py").write_text(f"# {name}")
+            (home / "answers" / f"{name}.py").write_text(f"# {name}")
 
     return write
 
 
 def in_the_folder(work):
-    return {file.stem: file.read_text() for file in (work / "answers").iterdir()}
+    return {file.stem: file.read_text() for file in (work / ".labelkit" / "answers").iterdir()}
 
 
 def in_the_file(work):
-    return json.loads((work / "progress.json").read_text())
+    return json.loads((work / ".labelkit" / "progress.json").read_text())
+
+
+@pytest.mark.parametrize("place", ["", ".labelkit"])
+def test_the_first_edition_kept_them_among_the_notebooks(work, kept, place):
+    kept(FIRST, ["09.3", "13.4"], place)
+    assert progress.read() == MOVED and in_the_file(work) == {"edition": 2, **MOVED}
+    assert in_the_folder(work) == {"09.3": "# 09.3", "16.4": "# 13.4"}
+    assert {file.name for file in work.iterdir()} == {".labelkit"}
+
+
+def test_what_was_moved_is_not_replaced(work, kept):
+    second = {"edition": 2, "13.1": {"state": "passed"}}
+    kept(second, ["13.4"])
+    kept(FIRST, ["05.2"], place="")
+    assert progress.read() == {"13.1": {"state": "passed"}} and in_the_folder(work) == {"13.4": "# 13.4"}
+    assert json.loads((work / "progress.json").read_text()) == FIRST
 
 
 def test_the_first_editions_records_and_answers_move_with_their_chapters(work, kept):
@@ -87,6 +104,6 @@ def test_a_folder_that_cannot_be_written_still_reads(work, kept, monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "[]", "{ no", "{}", '{"05.2": 3, "13.1": null}'])
 def test_a_spoilt_file_is_no_progress(work, text):
-    work.mkdir()
-    (work / "progress.json").write_text(text)
+    (work / ".labelkit").mkdir(parents=True)
+    (work / ".labelkit" / "progress.json").write_text(text)
     assert progress.read() == {}
