@@ -1,4 +1,4 @@
-# make lab opens the course, make test proves everything; both set up .venv first. The same without make: README.md.
+# make lab opens the course, make test proves everything; both set up .venv first. The same without make: docs/library.md.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -51,7 +51,7 @@ $(READY): requirements.txt pyproject.toml labelkit_course/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "labelkit needs Python 3.11 or newer, and $(PYTHON) is not. Try: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Setting up .venv: this downloads torch once, on Linux with gigabytes of CUDA. Without a GPU: README.md, Without CUDA."
+	@echo "Setting up .venv: this downloads torch once, on Linux with gigabytes of CUDA. Without a GPU: docs/library.md."
 	@if $(BIN)/python -m pip install --quiet uv==0.13.9 && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt; \
 	then true; else echo "Going on with pip."; $(BIN)/python -m pip install --quiet -r requirements.txt; fi
 	@touch $(READY)

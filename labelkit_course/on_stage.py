@@ -71,15 +71,15 @@ def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES)) -> dict[str, Sh
     fig, axes = plot.figure(2, len(panels), width=4.4, height=5.0)
     fig.set_layout_engine("constrained", h_pad=0.14)  # room for the keys
     for index, (row, _, panel) in enumerate(panels):
-        _draw_labels(axes[2 * index], panel, row)
-        _draw_detections(axes[2 * index + 1], panel)
+        draw_labels(axes[2 * index], panel, row)
+        draw_found(axes[2 * index + 1], panel)
     plot.show(fig, alt=" ".join(_sentence(*panel) for panel in panels), dpi=SHARP_ENOUGH)
     return {picture: panel.shown for _, picture, panel in panels}
 
 
-def shown(row: str) -> dict[str, Shown]:
+def shown(row: str, pictures: Sequence[str] = tuple(PICTURES)) -> dict[str, Shown]:
     """The counts of one row, by picture."""
-    return {picture: scene(row, picture).shown for picture in PICTURES}
+    return {picture: scene(row, picture).shown for picture in pictures}
 
 
 @cache
@@ -127,15 +127,17 @@ def _labels(detector: Any, image: Tensor, target: dict[str, Tensor]) -> tuple[Te
     return taught, detector.anchor_generator.priors.centers[answer.positive[0]]
 
 
-def _draw_labels(ax: Axes, panel: Scene, row: str) -> None:
+def draw_labels(ax: Axes, panel: Scene, row: str) -> None:
+    """Who has a positive, and where the positives are."""
     plot.scene(ax, panel.image, title=f"{row}\n{int(panel.taught.sum())} of {len(panel.boxes)} have a positive")
     _frames(ax, {"has a positive": panel.boxes[panel.taught], "has none": panel.boxes[~panel.taught]})
     x, y = panel.places.T
     ax.scatter(x, y, s=2, color=plot.SKY, zorder=6)
 
 
-def _draw_detections(ax: Axes, panel: Scene) -> None:
-    plot.scene(ax, panel.image, title=f"what it teaches\n{int(panel.found.sum())} of {len(panel.boxes)} found")
+def draw_found(ax: Axes, panel: Scene, title: str = "what it teaches") -> None:
+    """Who is found and missed, and the false alarms."""
+    plot.scene(ax, panel.image, title=f"{title}\n{int(panel.found.sum())} of {len(panel.boxes)} found")
     _frames(ax, {"found": panel.boxes[panel.found], "missed": panel.boxes[~panel.found], "false alarm": panel.alarms})
 
 

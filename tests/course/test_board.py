@@ -1,4 +1,4 @@
-"""The leaderboard's tables: they claim what the seeds show, and the README's words hold against them."""
+"""The leaderboard's tables: they claim what the seeds show, and the words of docs/board.md hold against them."""
 
 import statistics
 from pathlib import Path
@@ -105,8 +105,8 @@ def test_the_picture_and_a_board_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(("data", "budget"), [("digits", "full"), ("trees", "fast")])
-def test_the_readme_shows_the_board_as_it_is(data, budget):
-    shown, there = (RESULTS.parents[1] / "README.md").read_text(), board.read(RESULTS, data, budget)
+def test_the_page_shows_the_board_as_it_is(data, budget):
+    shown, there = (RESULTS.parents[1] / "docs" / "board.md").read_text(), board.read(RESULTS, data, budget)
     lines = board.table(there).replace(" (3 seeds)", "").splitlines()
     if data == "digits":
         lines += board.by_aitod_size(there).splitlines()
@@ -114,7 +114,7 @@ def test_the_readme_shows_the_board_as_it_is(data, budget):
     assert [line for line in lines if line not in shown] == []
 
 
-def test_what_the_readme_says_of_the_board_is_so():
+def test_what_the_page_says_of_the_board_is_so():
     full = board.read(RESULTS, "digits", "full")
 
     def claim(one, other, key="AP"):
