@@ -10,6 +10,7 @@ from labelkit.training import runs
 from labelkit_course.rows import BASELINE
 
 COLUMNS = {"AP": "AP", "AP50": "AP50", "AP50_0-8": "AP50 < 8 px", "AP50_8-16": "8-16", "AP50_16+": "16+"}
+NO_NMS = "AP without NMS"
 AITOD = {"AP_verytiny": "AP very tiny (2-8 px)", "AP_tiny": "tiny (8-16)", "AP_small": "small (16-32)"}
 # AP; from three seeds, smaller differences are not to be claimed. Identical rules differ by more than 1.5 in 13 of 100
 # pairs; by more than 2.5 with one sign in all seeds in 1.
@@ -31,8 +32,8 @@ def read(results: Path, data: str, budget: str) -> dict[str, dict[int, dict]]:
 def table(board: dict[str, dict[int, dict]]) -> str:
     """Markdown, best AP first. Differences to the baseline are paired by seed; bold where every seed agrees on the
     sign and the mean is at least the noise, so that nothing else is claimed."""
-    no_nms = any("scores_no_nms" in entry for entries in board.values() for entry in entries.values())
-    head = ["method", *COLUMNS.values(), *(["AP without NMS"] if no_nms else [])]
+    no_nms = _knows_no_nms(board)
+    head = ["method", *COLUMNS.values(), *([NO_NMS] if no_nms else [])]
     head += [f"AP against {BASELINE}", "positives a gt < 8 px", "CPU seconds"]
     lines = []
     for name in _best_first(board):
@@ -62,21 +63,28 @@ def compare(board: dict[str, dict[int, dict]], *pairs: tuple[str, str]) -> str:
 
 
 def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
-    """AP50 by object size of every method, best AP on top: a dot a seed, a line at their mean."""
+    """AP, with suppression and without, and AP50 by object size, best AP on top: a dot per seed, a line at their mean."""
     order = _best_first(board)[::-1]
-    sizes = {key: title for key, title in COLUMNS.items() if key != "AP50"}
-    fig, axes = plot.figure(columns=len(sizes), width=2.8, height=0.8 + 0.3 * len(order))
-    for ax, (key, title) in zip(axes, sizes.items(), strict=True):
+    panels = [("scores", key, title) for key, title in COLUMNS.items() if key != "AP50"]
+    if _knows_no_nms(board):
+        panels.insert(1, ("scores_no_nms", "AP", NO_NMS))
+    fig, axes = plot.figure(columns=len(panels), width=2.8, height=0.8 + 0.3 * len(order))
+    for ax, (scores, key, title) in zip(axes, panels, strict=True):
         for row, name in enumerate(order):
-            values = [100 * value for value in _column(board[name], key)]
+            values = [100 * value for value in _column(board[name], key, scores)]
             if values:
-                ax.plot(values, [row] * len(values), "o", color="#0072B2", ms=4, alpha=0.7)
-                ax.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], "-", color="#D55E00", lw=2)
+                ax.plot(values, [row] * len(values), "o", color=plot.BLUE, ms=4, alpha=0.7)
+                ax.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], "-", color=plot.VERMILLION, lw=2)
         ax.set_yticks(range(len(order)), order if ax is axes[0] else [""] * len(order))
         ax.set_title(title)
-        ax.grid(color="#DDDDDD", lw=0.6)
+        ax.grid(color=plot.FAINT, lw=0.6)
     rows = [f"{name}: {_mean_sd(_column(board[name], 'AP'))}" for name in reversed(order)]
     runs.write_whole(path, lambda file: file.write(plot.png(fig, "AP and AP50 by size. AP: " + "; ".join(rows))))
+
+
+def _knows_no_nms(board: dict[str, dict[int, dict]]) -> bool:
+    """The first board's entries do not."""
+    return any("scores_no_nms" in entry for entries in board.values() for entry in entries.values())
 
 
 def _best_first(board: dict[str, dict[int, dict]]) -> list[str]:
@@ -90,7 +98,8 @@ def _markdown(head: list[str], lines: list[list[str]]) -> str:
 
 def _column(entries: dict[int, dict], key: str, scores: str = "scores") -> list[float]:
     """The scores that are defined: data without objects of a size have none there, which is not 0."""
-    return [entry[scores][key] for entry in entries.values() if entry[scores][key] is not None]
+    found = [entry.get(scores, {}).get(key) for entry in entries.values()]
+    return [value for value in found if value is not None]
 
 
 def _mean_sd(values: Sequence[float]) -> str:

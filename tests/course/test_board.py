@@ -94,6 +94,22 @@ def test_any_two_rows_can_be_compared():
     assert "| good − level | **+2.8 ± 0.0** |" in table and "| mixed − good | -2.0 ± 11.5 |" in table
 
 
+def test_the_picture_has_a_dot_per_seed_and_ap_without_nms_where_it_is_known(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(board.plot, "png", lambda fig, alt: drawn.append(fig) or b"")
+    boards = made_up(good=[0.33, 0.35], level=[0.3, 0.3])
+    board.draw(boards, tmp_path / "board.png")
+    titles = [ax.get_title() for ax in drawn[0].axes]
+    assert titles == ["AP", board.NO_NMS, "AP50 < 8 px", "8-16", "16+"]
+    dots = [sorted(line.get_xdata()) for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
+    assert dots == [pytest.approx([30, 30]), pytest.approx([33, 35])]  # the best on top
+    for row in boards.values():
+        for content in row.values():
+            del content["scores_no_nms"]
+    board.draw(boards, tmp_path / "board.png")
+    assert [ax.get_title() for ax in drawn[1].axes] == ["AP", "AP50 < 8 px", "8-16", "16+"]
+
+
 def test_the_picture_and_a_board_that_is_not_there(tmp_path):
     boards = made_up(good=[0.33, 0.35], level=[0.3, 0.3])
     board.draw(boards, tmp_path / "board.png")
