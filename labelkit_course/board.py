@@ -63,7 +63,7 @@ def compare(board: dict[str, dict[int, dict]], *pairs: tuple[str, str]) -> str:
 
 
 def draw(board: dict[str, dict[int, dict]], path: Path) -> None:
-    """AP, with suppression and without, and AP50 by object size, best AP on top: a dot per seed, a line at their mean."""
+    """AP with and without suppression, and AP50 by size, best AP on top: a dot per seed, a line at their mean."""
     order = _best_first(board)[::-1]
     panels = [("scores", key, title) for key, title in COLUMNS.items() if key != "AP50"]
     if _knows_no_nms(board):
