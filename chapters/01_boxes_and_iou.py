@@ -16,7 +16,7 @@ from labelkit.boxes import area, check_boxes
 from labelkit.similarity import ciou, diou, giou, iou
 
 # %%
-fig, axes = plot.figure(2, height=4.3)
+fig, axes = plot.figure(2, width=3.4, height=3.8)
 for ax, side in zip(axes, (72.0, 8.0), strict=True):
     truth = torch.tensor([64 - side / 2, 64 - side / 2, 64 + side / 2, 64 + side / 2])
     plot.scene(ax, (128, 128), truth, title=f"an object of {side:.0f} px")
@@ -29,19 +29,18 @@ plot.show(fig, alt=(
 
 # %% [markdown]
 # Both predictions are off by the same three pixels, and yet you would accept the left
-# one and send the right one back. A number that judges boxes has to see this
-# difference.
+# one and send the right one back. Whatever number we build has to see this difference.
 #
 # **You will be able to**
 # - read a box in the three usual formats, and recognise one that was read in the wrong
-#   format;
+#   format,
 # - compute IoU from intersection and union, and find the bugs that such code tends to
-#   have;
-# - build GIoU, and say what it adds for boxes that do not overlap;
+#   have,
+# - build GIoU, and say what it adds for boxes that do not overlap,
 # - calculate by how many pixels an object of a given size may be off before its IoU falls
 #   below a threshold.
 #
-# **You need** Python and a little PyTorch, 30 minutes to read and 41 to solve the
+# **You need** Python and a little PyTorch, 25 minutes to read and 41 to solve the
 # exercises, and a few seconds of CPU.
 #
 # Every claim in the text is shown by a cell near it. The `assert` lines belong to the
@@ -62,12 +61,12 @@ for name, box in {"72 px": big, "8 px": small}.items():
     print(f"{name:>6}: the sides are off by {side_error(box, box + 3):.1f} px")
 
 # %% [markdown]
-# Three pixels, twice. The mean error cannot tell apart what you told apart at a glance.
-# We could divide it by the size of the object, but somebody would have to decide
+# Three pixels, twice. What you told apart at a glance, the mean error cannot tell
+# apart. We could divide it by the size of the object, but somebody would have to decide
 # whether that is its width or its height, and what to do if the two boxes differ in
 # size.
 #
-# We ask for something else. The number should be 1 for a perfect box and 0 for a
+# We ask for something else. Our number should be 1 for a perfect box and 0 for a
 # useless one, whatever the size of the object, and there is a candidate for it, which
 # is the share of their area that the two boxes have in common. Before we can compute an
 # area, however, we have to agree on what a box is.
@@ -78,29 +77,31 @@ for name, box in {"72 px": big, "8 px": small}.items():
 # is given another, what will it see?
 
 # %%
-fig, axes = plot.figure(2, width=4.2, height=4.2)
+fig, axes = plot.figure(2, width=3.5, height=3.8)
 plot.scene(axes[0], (128, 128), [[30, 40, 100, 90]], title="one box")
 plot.points(axes[0], [(30, 40), (100, 90), (65, 65)], "prior")
 for x, y, below in ((30, 40, -5), (100, 90, 13), (65, 65, -5)):
     axes[0].text(x, y + below, f"({x}, {y})", ha="center", fontsize=11)
-plot.dimension(axes[0], (30, 116), (100, 116), "w = 70")
-plot.dimension(axes[0], (106, 40), (106, 90), "h =\n50")
-plot.scene(axes[1], (128, 128), title="40, 30, 60, 50 in three formats")
-looks = {"xyxy": "gt", "xywh": "prediction", "cxcywh": "good"}
-for form, look in looks.items():
+plot.dimension(axes[0], (30, 115), (100, 115), "")
+plot.dimension(axes[0], (108, 40), (108, 90), "")
+axes[0].text(65, 109, "w = 70", ha="center", fontsize=11)
+axes[0].text(111, 66, "h =\n50", va="center", fontsize=11)
+plot.scene(axes[1], (128, 128), title="40, 30, 60, 50 three times")
+for form, look, place in (("xyxy", "gt", (38, 47)), ("xywh", "prediction", (98, 77)),
+                          ("cxcywh", "prior", (37, 16))):
     corners = ops.box_convert(torch.tensor([[40.0, 30, 60, 50]]), form, "xyxy")
     plot.boxes(axes[1], corners, look)
-plot.legend(axes[1], **{look: form for form, look in looks.items()})
+    axes[1].text(*place, form, ha="right", fontsize=11)
 plot.show(fig, alt=(
     "Left, a box with its corners, its centre, its width and its height, from which "
     "each format takes four numbers. Right, one set of four numbers, read in each of "
     "the three formats. They are three different boxes."))
 
 # %% [markdown]
-# - **xyxy** is left, top, right, bottom. torchvision and labelkit use it.
-# - **xywh** is left, top, width, height. COCO's annotation files use it.
-# - **cxcywh** is centre x, centre y, width, height. Networks learn boxes in this form, as
-#   we will see in chapter 3.
+# - `xyxy` is left, top, right, bottom. torchvision and labelkit use it.
+# - `xywh` is left, top, width, height. COCO's annotation files use it.
+# - `cxcywh` is centre x, centre y, width, height. Chapter 3 uses it to describe a box
+#   relative to another one.
 #
 # The box of the left panel is written (30, 40, 100, 90) in the first format, (30, 40,
 # 70, 50) in the second and (65, 65, 70, 50) in the third. As in image files, `y` grows
@@ -123,9 +124,9 @@ for form in ("xyxy", "xywh", "cxcywh"):
 # their image before you train.
 #
 # Converting is arithmetic on columns, for which two idioms will come back in every
-# chapter. The expression `boxes[..., 0]` takes the first number of every box, however
-# many dimensions stand before it, and `boxes.unbind(-1)` splits the last dimension into
-# its four columns. With them, xywh becomes xyxy in two lines.
+# chapter. With `boxes[..., 0]` you take the first number of every box, however many
+# dimensions stand before it, and with `boxes.unbind(-1)` you split the last dimension
+# into its four columns. Two lines then turn xywh into xyxy:
 
 # %%
 def xywh_to_xyxy(boxes):
@@ -160,7 +161,7 @@ course.check("01.1", my_cxcywh_to_xyxy)
 # begin at `x1 = 1` and end at `x2 = 4`.
 
 # %%
-fig, axes = plot.figure(2, width=3.8, height=3.0)
+fig, axes = plot.figure(2, width=3.4, height=2.7)
 for ax, right in zip(axes, (4, 5), strict=True):
     plot.scene(ax, (4, 7), title=f"{right - 1} pixels wide")
     ax.vlines(range(8), 0, 4, color=plot.GREY, lw=0.8)
@@ -180,8 +181,8 @@ plot.show(fig, alt=(
 # In this course and in torchvision a coordinate is the position of a *line between*
 # pixels. The left edge of the image is line 0, and the width is `x2 - x1`. Older code,
 # for instance that of PASCAL VOC and of maskrcnn-benchmark, numbers the *pixels*
-# instead, so there the width is `x2 - x1 + 1`. Whoever mixes the two makes every box
-# one pixel wider and one pixel higher than it is.
+# instead, so there the width is `x2 - x1 + 1`. Code that mixes the two makes a box one
+# pixel wider and one pixel higher than it is.
 
 # %% tags=["nbval-check-output"]
 for side in (8, 32, 128):
@@ -190,10 +191,10 @@ for side in (8, 32, 128):
 
 # %% [markdown]
 # On a 128 px object few people would notice the 2 %, but on an 8 px object the extra
-# pixel adds 27 % to the area. This can change what is learned. The code that the
-# authors of FCOS published (chapter 6) measures distances between lines, but its
-# `area()` adds the extra pixel, and if a point is inside two objects it learns the one
-# with the smaller area. Take a pole of 3 × 20 px and a square of 8 × 8 px.
+# pixel adds 27 % to the area, and this can change what is learned. FCOS (chapter 6)
+# lets a place in the image that is inside two objects learn the one with the smaller
+# area. In the code that its authors published, distances are measured between lines,
+# but `area()` adds the extra pixel. Take a pole of 3 × 20 px and a square of 8 × 8 px.
 
 # %% tags=["nbval-check-output"]
 for counted, extra in {"lines": 0, "columns": 1}.items():
@@ -202,7 +203,7 @@ for counted, extra in {"lines": 0, "columns": 1}.items():
     print(f"by {counted:7}: pole {pole} px², square {square} px², smaller: {smaller}")
 
 # %% [markdown]
-# If lines are counted the point learns the pole, and if columns are counted it learns
+# If lines are counted the place learns the pole, and if columns are counted it learns
 # the square. **A convention that does not matter on large objects decides on small
 # ones**, and it is not the last of its kind in this course.
 #
@@ -212,27 +213,29 @@ for counted, extra in {"lines": 0, "columns": 1}.items():
 # part that they have in common. Where does it begin, and where does it end?
 
 # %%
-fig, (ax,) = plot.figure(width=6.0, height=3.4)
+fig, (ax,) = plot.figure(width=5.4, height=3.4)
 seconds = {"overlap": (4, 11), "one inside the other": (3, 6), "apart": (11, 14)}
 for row, (title, ends) in enumerate(seconds.items()):
     y, start, end = 10 - 4 * row, max(2, ends[0]), min(8, ends[1])
     ax.plot((2, 8), (y, y), lw=7, color=plot.VERMILLION, solid_capstyle="butt")
     ax.plot(ends, (y - 1, y - 1), lw=7, color=plot.PURPLE, solid_capstyle="butt")
-    ax.plot((start, end), (y - 2, y - 2), lw=7, solid_capstyle="butt",
-            color=plot.GREEN if end > start else plot.GREY)
+    color, line, thick = (plot.GREEN, "-", 7) if end > start else (plot.INK, ":", 2)
+    ax.plot((start, end), (y - 2, y - 2), line, color=color, lw=thick,
+            solid_capstyle="butt")
     ax.text(16, y - 1, f"{title}:\n{end} − {start} = {end - start}".replace("= -", "= −"),
             va="center", fontsize=11)
     for height, name in enumerate(("a", "b", "both")):
         ax.text(0.4, y - height, name, va="center", fontsize=11)
 ax.set(xlim=(0, 25), ylim=(-1, 11), xticks=range(0, 16, 2), yticks=[])
+ax.spines["left"].set_visible(False)
+ax.spines["bottom"].set_bounds(0, 15)
 plot.show(fig, alt=(
     "Segment a from 2 to 8 with three segments b. The third bar runs from the later "
-    "start to the earlier end. It is what both have in common, and if they are apart "
-    "(grey) it runs backwards through the gap."))
+    "start to the earlier end. It is what both have in common, but if they are apart it "
+    "runs backwards through the gap (dotted)."))
 
 # %% [markdown]
-# The common part begins where the later segment begins, and it ends where the earlier
-# one ends.
+# It begins where the later segment begins, and it ends where the earlier one ends.
 
 # %% tags=["nbval-check-output"]
 def overlap(a1, a2, b1, b2):
@@ -261,26 +264,27 @@ plot.show(fig, alt=(
 
 # %% tags=["nbval-check-output"]
 gap_x, gap_y = overlap(10, 50, 80, 120), overlap(10, 40, 70, 110)
-print("without a guard:       ", gap_x * gap_y)
-print("guard after the product:", max(gap_x * gap_y, 0))
-print("guard on each axis:    ", max(gap_x, 0) * max(gap_y, 0))
+print("without a guard:   ", gap_x * gap_y)
+print("guard on each axis:", max(gap_x, 0) * max(gap_y, 0))
 
 # %% [markdown]
 # Two negative overlaps make a positive area, and after the multiplication nothing tells
 # these 900 px² from a real intersection. The guard therefore has to act on each axis.
 # This bug is hard to find, since it only shows on boxes that are apart in both
-# directions. On two overlapping boxes, which one tries first, the broken code is right.
+# directions. On two overlapping boxes, the usual first test, the broken code is right.
 #
 # ## Intersection over union
 #
-# From lengths we come to areas. How much of all that the two boxes cover do they cover
+# From lengths we come to areas. How much of all that two boxes cover do they cover
 # together?
 
 # %%
-fig, axes = plot.figure(2, width=4.0, height=4.2)
+fig, axes = plot.figure(2, width=3.4, height=3.6)
 for ax, title in zip(axes, ("intersection", "union"), strict=True):
-    plot.scene(ax, (128, 128), [[20, 25, 80, 85]], labels=["a"], title=title)
-    plot.boxes(ax, [[45, 45, 110, 100]], "prediction", labels=["b"])
+    plot.scene(ax, (128, 128), [[20, 25, 80, 85]], title=title)
+    plot.boxes(ax, [[45, 45, 110, 100]], "prediction")
+    ax.text(14, 36, "a", fontsize=13)
+    ax.text(113, 98, "b", fontsize=13)
 parts = ([[45, 45, 80, 85]], [[20, 25, 80, 85], [80, 45, 110, 100], [45, 85, 80, 100]])
 for ax, covered in zip(axes, parts, strict=True):
     for x1, y1, x2, y2 in covered:
@@ -292,9 +296,9 @@ plot.show(fig, alt=(
     "the union."))
 
 # %% [markdown]
-# The area that both boxes cover is their **intersection**, the area that at least one
-# of them covers is their **union**, and the share of the first in the second is called
-# **intersection over union**, IoU for short:
+# What both boxes cover is their **intersection**, and what at least one of them covers
+# is their **union**. The share of the first area in the second is called **intersection
+# over union**, IoU for short:
 #
 # $$\text{IoU}(a, b) = \frac{|a \cap b|}{|a \cup b|}, \qquad
 # |a \cup b| = |a| + |b| - |a \cap b|$$
@@ -315,10 +319,9 @@ def iou_of_one_pair(a, b):
 assert iou_of_one_pair([0, 0, 3, 3], [1, 1, 4, 4]) == 4 / 14
 
 # %%
-one_pair = [0, 0, 3, 3], [1, 1, 4, 4]
-assert iou_of_one_pair(*one_pair[::-1]) == 4 / 14
-assert iou_of_one_pair(*[[8 * side for side in box] for box in one_pair]) == 4 / 14
-assert iou_of_one_pair(*[[side + 50 for side in box] for box in one_pair]) == 4 / 14
+assert iou_of_one_pair([1, 1, 4, 4], [0, 0, 3, 3]) == 4 / 14
+assert iou_of_one_pair([0, 0, 24, 24], [8, 8, 32, 32]) == 4 / 14
+assert iou_of_one_pair([50, 70, 53, 73], [51, 71, 54, 74]) == 4 / 14
 assert iou_of_one_pair([0, 0, 3, 3], [0, 0, 3, 3]) == 1
 assert iou_of_one_pair([0, 0, 3, 3], [5, 5, 7, 7]) == 0
 assert round(iou_of_one_pair([0, 0, 128, 128], small.tolist()), 3) == 0.004
@@ -329,10 +332,10 @@ assert round(iou_of_one_pair([63, 63, 65, 65], small.tolist()), 2) == 0.06
 # both boxes together, or if we exchange them, and it is 1 only for identical boxes and
 # 0 for boxes that share no area.
 #
-# Both parts of the fraction are needed. A box as large as the image covers the 8 px
-# object of our first picture completely, but because the union is large their IoU is
-# 0.004. A 2 px box in the middle of the same object is completely inside it, but
-# because the intersection is small their IoU is 0.06.
+# Both parts of the fraction are needed. Although a box as large as the image covers the
+# 8 px object of our first picture completely, their IoU is only 0.004, because the
+# union is large. A 2 px box in the middle of that object is completely inside it, but
+# the intersection is small, which leaves an IoU of 0.06.
 #
 # Outside of vision the same number is called the Jaccard index. PASCAL VOC made it the
 # test for a found object, which a detection passes if its IoU with the true box is
@@ -344,10 +347,10 @@ assert round(iou_of_one_pair([63, 63, 65, 65], small.tolist()), 2) == 0.06
 # What is the IoU of a 20 px square with each of the five boxes below? Try to answer by
 # eye before you calculate. Each number counts as right if it is off by at most 0.06.
 #
-# - `"half the side"`: a square of half the side, inside the first;
-# - `"moved"`: the same square, moved to the right by half of its side;
-# - `"moved both ways"`: the same square, moved right and down by half of its side;
-# - `"twice as wide"`: a box with the same left side, top and bottom, but twice as wide;
+# - `"half the side"`: a square of half the side, inside the first,
+# - `"moved"`: the same square, moved to the right by half of its side,
+# - `"moved both ways"`: the same square, moved right and down by half of its side,
+# - `"twice as wide"`: a box with the same left side, top and bottom, but twice as wide,
 # - `"moved a tenth"`: the same square, moved right and down by a tenth of its side.
 
 # %%
@@ -373,10 +376,10 @@ my_ious = {
 def five_pairs():
     square = torch.tensor([10.0, 10, 30, 30])
     moves = (5, 5, -5, -5), (10, 0, 10, 0), (10, 10, 10, 10), (0, 0, 20, 0), (2, 2, 2, 2)
-    fig, axes = plot.figure(2, 3, width=3.4, height=3.2)
+    fig, axes = plot.figure(2, 3, width=3.4, height=2.9)
     for ax, name, move in zip(axes, my_ious, moves, strict=False):
         other = square + torch.tensor(move)
-        plot.scene(ax, (50, 60), square, title=f"{name}: IoU {iou(square, other):.2f}")
+        plot.scene(ax, (42, 54), square, title=f"{name}: IoU {iou(square, other):.2f}")
         plot.boxes(ax, other, "prediction", fill=True)
     axes[5].set_axis_off()
     plot.show(fig, alt="The five pairs with their IoU. A move costs twice, because the "
@@ -395,7 +398,7 @@ course.predict("01.6", my_ious, five_pairs)
 # ### Exercise 01.5: alike though apart
 # *Difficulty 2 of 5, 8 minutes. Find the bug.*
 #
-# The function below returns 0.14 for two boxes that are apart in x and in y. Repair it
+# The function below returns 0.23 for two boxes that are apart in x and in y. Repair it
 # so that it returns the IoU of every pair, `a[i]` with `b[i]`, and 0 where neither box
 # has an area. There may be more than one fault.
 
@@ -440,7 +443,7 @@ torch.testing.assert_close(iou(one, other), by_hand)
 torch.testing.assert_close(iou(one[:, None], other), ops.box_iou(one, other))
 
 # %% [markdown]
-# Now the two boxes of the first picture get their numbers.
+# Now the two boxes of the first picture get their numbers:
 
 # %% tags=["nbval-check-output"]
 for name, box in {"72 px": big, "8 px": small}.items():
@@ -453,11 +456,11 @@ for name, box in {"72 px": big, "8 px": small}.items():
 #
 # ### What does a threshold look like?
 #
-# A threshold on IoU appears in most chapters of this course, so it is worth knowing the
-# values by sight. How far is a box off when its IoU is 0.5?
+# Most chapters of this course compare an IoU with a threshold, so it is worth knowing
+# the values by sight. How far is a box off when its IoU is 0.5?
 
 # %%
-fig, axes = plot.figure(2, 2, width=4.0, height=2.9)
+fig, axes = plot.figure(2, 2, width=3.2, height=2.4)
 for ax, value in zip(axes, (0.9, 0.7, 0.5, 0.3), strict=True):
     still, step = torch.tensor([16.0, 16, 80, 80]), 64 * (1 - value) / (1 + value)
     slid = still + step * torch.tensor([1, 0, 1, 0])
@@ -488,7 +491,7 @@ plot.show(fig, alt=(
 # of chapter 3 are even boxes of size 0 on purpose.
 #
 # Two such boxes have neither an intersection nor a union, so the formula asks for 0 /
-# 0.
+# 0:
 
 # %% tags=["nbval-check-output"]
 nothing = torch.tensor(0.0) / torch.tensor(0.0)
@@ -581,28 +584,32 @@ print(f"{len(on_pairs)} pairs carry everything that {table.numel()} cells say")
 # detector that is to improve its boxes would have to know the difference.
 
 # %%
-fig, axes = plot.figure(2, width=4.3, height=3.9)
-still, slid = torch.tensor([8.0, 44, 48, 84]), torch.tensor([78.0, 44, 118, 84])
-plot.scene(axes[0], (128, 128), still, title="the gap between two boxes")
-plot.boxes(axes[0], slid, "prediction")
-axes[0].fill_between([48, 78], 44, 84, fc="none", ec=plot.GREY, lw=0, hatch="//")
+fig, axes = plot.figure(2, width=3.5, height=3.8)
+plot.scene(axes[0], (128, 128), [[10, 30, 50, 70]], title="the box around both")
+plot.boxes(axes[0], [[78, 60, 118, 100]], "prediction")
+plot.boxes(axes[0], [[10, 30, 118, 100]], "prior")
+axes[0].fill_between([10, 118], 30, 100, fc="none", ec=plot.GREY, lw=0, hatch="//")
+for x in (10, 78):
+    axes[0].fill_between([x, x + 40], 30 if x == 10 else 60, 70 if x == 10 else 100,
+                         color=plot.GROUND, lw=0)
 plot.legend(axes[0], "gt", "prediction")
-steps = torch.linspace(0, 120, 121)
+still, steps = torch.tensor([8.0, 44, 48, 84]), torch.linspace(0, 120, 121)
 sliding = still + steps[:, None] * torch.tensor([1, 0, 1, 0])
 curves = {"IoU": iou(still, sliding), "GIoU": giou(still, sliding)}
 plot.curves(axes[1], steps, curves, xlabel="shift to the right in px")
 axes[1].axvline(40, color=plot.GREY, lw=1)
 axes[1].text(42, 0.4, "from here on\napart", fontsize=11)
 plot.show(fig, alt=(
-    "Left, a prediction that misses its object, with the gap between them hatched. "
-    "Right, a 40 px square slides away from its object. IoU stays at 0 once they are "
-    "apart, whereas GIoU goes on falling, because it counts the gap."))
+    "Left, a prediction that misses its object. Hatched is what neither covers of the "
+    "smallest box around both. Right, a 40 px square slides away from its object. IoU "
+    "stays at 0 once they are apart, whereas GIoU counts the waste and goes on falling."))
 assert (curves["IoU"][steps > 40] == 0).all() and (curves["GIoU"].diff() < 0).all()
 
 # %% [markdown]
-# **Generalised IoU** was made for this case (Rezatofighi 2019, section 3, algorithm 1).
-# Take the smallest box $c$ that encloses both. The part of $c$ that neither box covers
-# is wasted, and GIoU subtracts its share:
+# As long as the squares on the right overlap, both curves are one, because two squares
+# side by side waste nothing. **Generalised IoU** was made for what comes after
+# (Rezatofighi 2019, section 3, algorithm 1). Take the smallest box $c$ that encloses
+# both. The part of $c$ that neither box covers is wasted, and GIoU subtracts its share:
 #
 # $$\text{GIoU} = \text{IoU} - \frac{|c| - |a \cup b|}{|c|}$$
 #
@@ -663,15 +670,15 @@ for measure in (iou, giou):
 
 # %% [markdown]
 # With IoU the slope is 0, so a network would never be told in which direction its
-# object is. With GIoU every pixel towards the object counts.
+# object is. GIoU gains 0.008 with every pixel towards the object.
 #
-# Two relatives are in use as well, both by Zheng 2020. **DIoU** subtracts the squared
-# distance of the centres, divided by the squared diagonal of the enclosing box
-# (equation 7), and **CIoU** subtracts another term for a difference in the aspect ratio
-# (equations 8 to 11). They differ from GIoU once one box is inside the other, because
-# then nothing is wasted and GIoU is the same as IoU. We put three boxes of 1,600 px²
-# into one of 10,000 px², the first in its middle, the second off the middle, and the
-# third in the middle but long and thin.
+# Two relatives are in use as well, both from one paper (Zheng 2020). **DIoU** subtracts
+# the squared distance of the centres, divided by the squared diagonal of the enclosing
+# box (equation 7), and **CIoU** subtracts another term for a difference in the aspect
+# ratio (equations 8 to 11). They differ from GIoU once one box is inside the other,
+# because then nothing is wasted and GIoU is the same as IoU. We put three boxes of
+# 1,600 px² into one of 10,000 px², the first in its middle, the second off the middle,
+# and the third in the middle but long and thin.
 
 # %% tags=["nbval-check-output"]
 outer = torch.tensor([14.0, 14, 114, 114])
@@ -718,13 +725,17 @@ def iou_after_shift(side, shift):
 torch.testing.assert_close(iou_after_shift(sides, 1), one_pixel)
 
 # %%
-fig, axes = plot.figure(2, width=4.3, height=3.7)
+fig, axes = plot.figure(2, width=3.5, height=3.3)
 errors = torch.linspace(0, 8, 81)
 curves = {f"{side} px": iou_after_shift(side, errors) for side in (8, 32, 128)}
 plot.curves(axes[0], errors, curves, xlabel="error in px, right and down", ylabel="IoU")
-shares = torch.linspace(0, 0.5, 51)
-curves = {f"{side} px": iou_after_shift(side, side * shares) for side in (8, 32, 128)}
-plot.curves(axes[1], shares, curves, xlabel="error as a share of the side")
+shares = torch.linspace(0, 0.5, 31)
+for start, side, look in ((0, 8, "o"), (1, 32, "s"), (2, 128, "^")):
+    some, (color, _) = shares[start::3], plot.CYCLE[start]
+    axes[1].plot(some, iou_after_shift(side, side * some), look, color=color, ms=5,
+                 label=f"{side} px")
+axes[1].set_xlabel("error as a share of the side")
+axes[1].legend(fontsize=10)
 for ax in axes:
     ax.axhline(0.5, color=plot.GREY, lw=1)
     ax.set(ylim=(0, 1.02))
@@ -732,16 +743,18 @@ plot.show(fig, alt=(
     "IoU against the error for three sizes, with the threshold 0.5 in grey. In pixels "
     "the curve of the 8 px object falls below it before 2 px and that of the 128 px "
     "object stays near 1. As shares of the side all three are one curve."))
-assert (curves["8 px"] - curves["128 px"]).abs().max() < 1e-6
+for side in (32, 128):
+    same = iou_after_shift(8, 8 * shares), iou_after_shift(side, side * shares)
+    torch.testing.assert_close(*same)
 
 # %% [markdown]
-# The curves have a closed form. A square of side $s$ that is moved by $d$ to the right
-# and down keeps a common square of side $s - d$, so that
+# These curves have a closed form, because a square of side $s$ that is moved by $d$ to
+# the right and down keeps a common square of side $s - d$:
 #
 # $$\text{IoU}(s, d) = \frac{(s - d)^2}{2 s^2 - (s - d)^2} \qquad (0 \le d \le s)$$
 #
 # In the paper that made the effect known, squares of 6 and 36 px are moved by 1 and by
-# 4 px (Wang 2021, section 1). The formula gives its four numbers.
+# 4 px (Wang 2021, section 1). Its four numbers are those of the formula:
 
 # %% tags=["nbval-check-output"]
 for side in (6, 36):
@@ -749,8 +762,8 @@ for side in (6, 36):
     print(f"{side:2} px: from {after[0]} to {after[1]}")
 
 # %%
-claimed = {(6, 1): 0.53, (6, 4): 0.06, (36, 1): 0.90, (36, 4): 0.65}
-assert all(round(iou_after_shift(*case), 2) == value for case, value in claimed.items())
+for side, shift, value in ((6, 1, 0.53), (6, 4, 0.06), (36, 1, 0.90), (36, 4, 0.65)):
+    assert round(iou_after_shift(side, shift), 2) == value
 
 # %% [markdown]
 # ### Exercise 01.4: how much error is allowed?
@@ -806,24 +819,27 @@ assert round(72 * tolerance[8, 0.5] / 8) == 13
 
 # %%
 trees = datasets.neon_trees("test", fold=None)
-image, crowns = trees[32][0], trees[32][1]["boxes"].as_subclass(torch.Tensor)
-fig, axes = plot.figure(2, width=4.3, height=4.6)
-plot.scene(axes[0], image, crowns, title="boxes drawn by people")
-plot.scene(axes[1], image, crowns[22], title="one crown, and its box 2 px off")
-plot.boxes(axes[1], crowns[22] + 2, "prediction")
-axes[1].set(xlim=(62, 84), ylim=(57, 35))
+crowns = [target["boxes"].as_subclass(torch.Tensor) for _, target in trees]
+
+# %%
+fig, axes = plot.figure(2, width=3.4, height=3.7)
+small_one, photo = crowns[32][26], trees[32][0] / trees[32][0].max()
+plot.scene(axes[0], 0.4 + 0.6 * photo, crowns[32], title="boxes drawn by people")
+plot.scene(axes[1], 0.4 + 0.6 * photo, small_one, title="one box, and 2 px off")
+plot.boxes(axes[1], small_one + 2, "prediction", fill=True)
+axes[1].set(xlim=(34, 51), ylim=(23, 6))
 plot.show(fig, alt=(
-    "Left, 32 tree crowns on a meadow. Right, one of them enlarged, 7 px wide, with its "
-    "box and the same box moved by 2 px. Its sides could be a pixel elsewhere, and yet "
-    "the moved box has an IoU of 0.32."))
-assert len(crowns) == 32 and round(iou(crowns[22], crowns[22] + 2).item(), 2) == 0.32
+    "Left, 32 tree crowns on a meadow. Right, one of them enlarged, 6 px wide, with its "
+    "box and the same box 2 px off. A person could just as well have drawn a side one "
+    "pixel elsewhere, but the moved box only has an IoU of 0.29."))
+assert len(crowns[32]) == 32 and round(iou(small_one, small_one + 2).item(), 2) == 0.29
 
 # %% [markdown]
 # We take the boxes of all 725 crowns of the test tiles, move each by one, two and three
-# pixels, and count which of them still reach IoU 0.5.
+# pixels, and count which of them still reach IoU 0.5:
 
 # %% tags=["nbval-check-output"]
-boxes = torch.cat([target["boxes"].as_subclass(torch.Tensor) for _, target in trees])
+boxes = torch.cat(crowns)
 sizes = area(boxes).sqrt()
 classes = {"under 8 px": (0, 8), "8 to 16 px": (8, 16), "16 px and more": (16, 1000)}
 for name, (low, high) in classes.items():
@@ -835,7 +851,7 @@ for name, (low, high) in classes.items():
 # %% [markdown]
 # The edge is sharp. **After two pixels none of the 130 crowns under 8 px still counts
 # as found**, while all 192 crowns of 16 px and more do, and of the 403 between them
-# 67 %. The detector in this test knows each crown and its exact size and is only two
+# 67 %. In this test the detector knows each crown and its exact size and is only two
 # pixels off, but by the usual threshold it has missed every small one.
 #
 # ## The card
