@@ -32,7 +32,7 @@ from labelkit.losses import (
 from labelkit.nms import nms
 from labelkit.similarity import giou, iou
 
-# %%
+# %% tags=["hide-input"]
 pictures = datasets.digits("test", n=60)
 digit = pictures[35][1]["boxes"].as_subclass(torch.Tensor)[3]
 boxes = digit + torch.tensor([[-1.4, -1.5, -1.4, -5.5], [0.2, 0.3, 0.0, -0.3]])
@@ -68,8 +68,8 @@ assert (quality * 100).round().tolist() == [60, 96]
 #   score.
 #
 # **You need** chapters 4 (focal loss), 6 (centre-ness), 9 (ATSS) and 11 (noisy
-# anchors). Reading takes about 25 minutes and the four exercises 29. The notebook runs
-# in less than half a minute, since nothing is trained in it.
+# anchors), 30 minutes to read and 29 to solve the exercises, and less than half a
+# minute of CPU, since nothing is trained here.
 #
 # ## What is there to win?
 #

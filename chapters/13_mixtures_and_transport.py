@@ -25,10 +25,10 @@ from labelkit.assigners.transport import Transport
 from labelkit.boxes import area, centers, encode_ltrb
 from labelkit.similarity import giou, iou
 
+# %% tags=["hide-input"]
 pyramid = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
 four = plot.SCENES["four sizes"]
 
-# %%
 def network(boxes, quality=0.75, seed=0):
     """In place of a detector: boxes moved part of the way, scores that follow the IoU."""
     random = torch.rand(2, len(pyramid), generator=torch.Generator().manual_seed(seed))
@@ -38,7 +38,7 @@ def network(boxes, quality=0.75, seed=0):
     score = 0.02 + 0.9 * quality * iou(moved, boxes[owner]) * random[1].sqrt()
     return Predictions(moved, score[:, None])
 
-# %%
+# %% tags=["hide-input"]
 said = network(four.boxes)
 fits = iou(said.boxes, four.boxes[2]).topk(100)
 fig, (left, right) = plot.figure(2, height=3.4)
@@ -73,8 +73,8 @@ assert (-fits.values.diff()[10:]).max() < 0.02
 # - compute how many anchors an object asks for, its dynamic k;
 # - say what SimOTA keeps of OTA, and name four places where published codes disagree.
 #
-# **You need** chapters 4 (focal loss), 8 (TopK) and 9 (ATSS). About 35 minutes to read,
-# 40 to solve the five exercises, and less than half a minute of CPU.
+# **You need** chapters 4 (focal loss), 8 (TopK) and 9 (ATSS), 40 minutes to read and 40
+# to solve the exercises, and less than half a minute of CPU.
 #
 # ## One number for what an anchor is worth
 #
@@ -1035,10 +1035,13 @@ for seed, boxes in enumerate(crowns):
     plan = plan_of(ota_problem(network(boxes, 0.0, seed), boxes), 50)
     undivided = torch.nn.functional.one_hot(plan.argmax(dim=0), len(plan)).sum(dim=0)
     units = ota_problem(network(boxes, 0.75, seed), boxes).supply
-    columns = (in_the_middle(boxes).sum(dim=0), units[:-1], plan[:-1].amax(dim=1), undivided[:-1])
+    columns = (in_the_middle(boxes).sum(dim=0), units[:-1], plan[:-1].amax(dim=1),
+               undivided[:-1])
     seen.append(torch.stack([column.double() for column in columns]))
-near_by, units, largest, undivided = torch.cat(seen, dim=1)[:, size == 0].mean(dim=1).tolist()
-print(f"under 8 px, per crown: {near_by:.1f} candidates, {units:.2f} units at quality 0.75")
+small = torch.cat(seen, dim=1)[:, size == 0]
+near_by, units, largest, undivided = small.mean(dim=1).tolist()
+print(f"under 8 px, per crown: {near_by:.1f} candidates, "
+      f"{units:.2f} units at quality 0.75")
 print(f"at quality 0: {largest:.2f} units for its best anchor, {undivided:.1f} undivided")
 assert 3 < near_by < 3.4 and units < 1.3 and 0.5 < largest < 0.6 and undivided < 1.2
 

@@ -20,7 +20,7 @@ from labelkit.nms import nms
 from labelkit.search.candidates import floored, inside
 from labelkit.similarity import ciou, iou
 
-# %%
+# %% tags=["hide-input"]
 points = Priors.points((128, 128), (8, 16, 32))
 photo, found = datasets.digits("test", n=60)[26]
 digit = found["boxes"].as_subclass(torch.Tensor)[0]
@@ -33,7 +33,7 @@ def made_up(points, box, sure_at, sharp_at):
     scores = 0.9 * torch.exp(-6 * (offset[0] / side).square().sum(dim=1))
     return Predictions(box + 0.3 * offset[1].repeat(1, 2), scores[:, None])
 
-# %%
+# %% tags=["hide-input"]
 seen = made_up(points, digit, sure_at=(0, -0.3), sharp_at=(0, 0.15))
 scores, fits = seen.scores[:, 0], iou(seen.boxes, digit)
 within = inside(points, digit[None]).prior
@@ -84,8 +84,8 @@ assert fits[kept] < 0.73 < 0.96 < fits[fitting]
 #   still learn nothing.
 #
 # **You need** chapter 2 (suppression), chapter 6 (points), chapter 8 (the k best),
-# chapter 12 (soft labels) and for one section chapter 13 (dynamic k). Reading takes about
-# 30 minutes and the exercises 35, and the cells need half a minute of CPU.
+# chapter 12 (soft labels) and for one section chapter 13 (dynamic k), 35 minutes to read
+# and 35 to solve the exercises, and half a minute of CPU.
 #
 # ## One number out of two
 #

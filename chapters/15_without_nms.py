@@ -22,13 +22,13 @@ from labelkit.search.candidates import Pairs, inside
 from labelkit.search.choosing import minimum_sum
 from labelkit.similarity import ciou, giou, iou
 
-# %%
+# %% tags=["hide-input"]
 images = [{key: found[key].as_subclass(torch.Tensor) for key in ("boxes", "labels")}
           for _, found in datasets.digits("test", n=60)]
 digits = images[26]
 cells = Priors.anchors((128, 128), strides=(4,), sizes=((16,),))
 
-# %%
+# %% tags=["hide-input"]
 def made_up(priors, boxes):
     """Every prior sees the nearest object; score and box get worse with the distance."""
     offset = priors.centers[:, None] - centers(boxes)
@@ -38,7 +38,7 @@ def made_up(priors, boxes):
     scores = 0.9 * torch.exp(-4 * distance)
     return Predictions(boxes[seen] + shift.repeat(1, 2), scores[:, None])
 
-# %%
+# %% tags=["hide-input"]
 seen = made_up(cells, digits["boxes"])
 rules = {"TopK, k = 3": TopK(k=3), "TAL, k = 10": TaskAligned(k=10), "one-to-one": POTO()}
 
@@ -97,8 +97,8 @@ assert objects - sum(inner) == objects - sum(int(a.positive.sum()) for a in answ
 # - explain why one-to-one detectors train a second, generous head.
 #
 # **You need** chapter 2 (suppression), chapter 6 (points), chapter 12 (quality as a
-# label) and chapter 14 (task alignment). Reading takes about 30 minutes and the
-# exercises 35, and the cells need less than half a minute of CPU.
+# label) and chapter 14 (task alignment), 35 minutes to read and 34 to solve the
+# exercises, and less than half a minute of CPU.
 #
 # ## What does the cleaning cost?
 #

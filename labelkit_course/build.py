@@ -24,7 +24,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from labelkit_course import chapter, linking, times
-from labelkit_course.hiding import hidden
+from labelkit_course.hiding import FOLDED, hidden
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
@@ -70,7 +70,7 @@ def _tags(cell: NotebookNode) -> list[str]:
 
 def _metadata(tags: list[str], fold: bool = False) -> dict[str, Any]:
     """A folded input is hidden by JupyterLab (`jupyter`) and by the book (`hide-input`), one click away in both."""
-    tags = [*tags, "hide-input"] if fold else tags
+    tags = [*tags, FOLDED] if fold and FOLDED not in tags else tags
     return ({"tags": tags} if tags else {}) | ({"jupyter": {"source_hidden": True}} if fold else {})
 
 

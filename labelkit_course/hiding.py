@@ -1,7 +1,8 @@
 """Which code cells a reader of a built chapter sees folded: those that only import, only draw, or only assert.
 
 A cell that gives a name to something which a later visible cell uses stays in sight, so that nobody meets a name that
-was never defined before their eyes. The tag `show-input` keeps a cell in sight whose drawing code is the lesson.
+was never defined before their eyes. The tag `show-input` keeps a cell in sight whose drawing code is the lesson, and
+`hide-input` folds one that only prepares the first picture, where the text then says what it has prepared.
 """
 
 import ast
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 DRAWING = {("plot", "show"), ("course", "stage")}
 ASKING = {("course", name) for name in ("check", "predict", "preview", "todo")}
-SHOWN, COMPARED = "show-input", "nbval-check-output"
+SHOWN, FOLDED, COMPARED = "show-input", "hide-input", "nbval-check-output"
 _BLOCKS = (ast.For, ast.If, ast.With)
 _SCOPES = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -23,7 +24,7 @@ def hidden(codes: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
         reads, defines = _names(body)
         plumbing = _only_imports(body) or _only_asserts(body) or (_draws(body) and COMPARED not in tags)
         free = _only_imports(body) or not wanted & defines
-        folded.append(plumbing and free and SHOWN not in tags)
+        folded.append(FOLDED in tags or (plumbing and free and SHOWN not in tags))
         if not folded[-1]:
             wanted = (wanted - defines) | reads
     return folded[::-1]

@@ -65,3 +65,4 @@ def test_tags():
     assert fold(DRAWS, tags=["show-input"]) == [False]
     assert fold(DRAWS, tags=["nbval-check-output"]) == [False], "its printed numbers are the lesson"
     assert fold("assert 1 < 2", tags=["show-input"]) == [False]
+    assert hidden([("def f():\n    return 1", ["hide-input"]), ("print(f())", [])]) == [True, False]
