@@ -1038,8 +1038,8 @@ for seed, boxes in enumerate(crowns):
     columns = (in_the_middle(boxes).sum(dim=0), units[:-1], plan[:-1].amax(dim=1),
                undivided[:-1])
     seen.append(torch.stack([column.double() for column in columns]))
-small = torch.cat(seen, dim=1)[:, size == 0]
-near_by, units, largest, undivided = small.mean(dim=1).tolist()
+under_8 = torch.cat(seen, dim=1)[:, size == 0]
+near_by, units, largest, undivided = under_8.mean(dim=1).tolist()
 print(f"under 8 px, per crown: {near_by:.1f} candidates, "
       f"{units:.2f} units at quality 0.75")
 print(f"at quality 0: {largest:.2f} units for its best anchor, {undivided:.1f} undivided")
