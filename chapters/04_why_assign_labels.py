@@ -55,7 +55,7 @@ plot.show(fig, alt=(
 #   for it;
 # - take any assignment method apart into four questions.
 #
-# **You need** chapters 1 and 3, 35 minutes to read and 46 to solve the exercises, and a
+# **You need** chapters 1 and 3, 40 minutes to read and 46 to solve the exercises, and a
 # few seconds of CPU.
 #
 # ## Same network, other labels
@@ -86,7 +86,7 @@ for row, counts in {"max_iou, no low quality": (108, 6, 10, 98, 3),
 # loss asks which score it should have, 1 or 0, and if the answer is 1, which box it
 # should report.
 #
-# The network has no other source, because it never sees the list of objects. You can
+# Because the network never sees the list of objects, it has no other source. You can
 # see how much this matters from an untrained network, which gives every one of the 336
 # priors the score 0.5. In which direction does the loss pull each score under the two
 # rules?
@@ -338,6 +338,8 @@ assert wrong["left out"] == hidden and 0 < wrong["flagged"] < hidden / 20
 # %%
 squares = Priors.anchors((128, 128), strides=(8,), sizes=((32,),))
 twin = torch.tensor([45.0, 47, 77, 80])
+
+# %%
 fig, (ax,) = plot.figure(width=4.4, height=4.6)
 plot.scene(ax, (128, 128), twin)
 plot.points(ax, squares.centers, "prior")
@@ -464,11 +466,13 @@ for k in (1, 9, 27):
 assert 100 * table[27]["positives"] / len(trees) < step / 10_000
 
 # %% [markdown]
-# Measured in operations, the sentence is wrong for this network, since even 27 positives
-# per object cost less than one ten-thousandth of a training step. What they waste is
-# something else. Of all the boxes from which the network learns, 40 % belong to priors
-# outside their object. If the detector learns them all, it reports each object many
-# times, and suppression has 77,000 pairs to compare per tile instead of 155.
+# Measured in operations, the sentence is wrong for this network, since even 27
+# positives per object cost less than one ten-thousandth of a training step. What they
+# waste is something else. Of all the boxes from which the network learns, 40 % belong
+# to priors outside their object. If the detector learns them all, it reports each
+# object many times, and suppression has 77,000 pairs to compare per tile instead of
+# 155. The sentence may still hold where a positive costs more, as in two-stage
+# detectors, which run a second network once per proposal. We have not measured one.
 #
 # ### Fewer positives are no better
 #
@@ -539,8 +543,7 @@ digits = datasets.digits("test", n=3, image_size=800, objects=7, mean_size=40).t
 few_objects = [torch.as_tensor(target["boxes"]) for target in digits]
 
 # %%
-sides = area(torch.cat(few_objects)).sqrt()
-assert (round(sides.min().item()), round(sides.max().item())) == (36, 48)
+assert area(torch.cat(few_objects)).sqrt().round().aminmax() == (36, 48)
 
 # %% tags=["nbval-check-output"]
 pictures = {"tiles of 128 px": (net, [target["boxes"] for _, target in trees]),
@@ -837,8 +840,8 @@ plot.show(course.method_map(up_to=4), alt=(
 #
 # ## The four questions
 #
-# The map says what kind of rule a method is. To *understand* it, we take it apart, and
-# find that every method answers four questions:
+# On the map you see what kind of rule a method is. To *understand* it, we take it
+# apart, and find that every method answers four questions:
 #
 # 1. *Who may match?* These are the pairs of a prior and an object that are considered at
 #    all.
@@ -884,7 +887,7 @@ for _, target in trees:
     assert torch.equal(ours, no_fallback(net, target).gt)
 
 # %% [markdown]
-# The fourth question seems harmless, and yet published programs differ in it, often
+# Although the fourth question seems harmless, published programs differ in it, often
 # without saying so. Some let the *last* object in the file win, because their loop
 # writes its answer over the earlier one, and then the labels depend on the order of the
 # annotations.
@@ -952,13 +955,14 @@ assert changed > 100
 # threshold, and by default all priors that tie for it. Every table of this course says
 # whether the rule was in use. FCOS may also ask for points near the centre.
 #
-# The rows explain the first picture. FCOS measures nothing, so that every point inside an
-# object is as good as any other, and there are 95. MaxIoU measures, and one threshold
-# decides for all objects. A post on label assignment from 2020, from which this course
-# took its other half, raises three problems with one such threshold. An anchor below it
-# may end in a better box than one above it; anchors of IoU 0.9 and 0.55 are both called
-# 1; and some objects have many good anchors where others have none. Chapter 8 shows each
-# of the three on our data, and asks which of them TopK solves.
+# You can read the first picture off these rows. FCOS measures nothing, so that every
+# point inside an object is as good as any other, and there are 95. MaxIoU measures, and
+# one threshold decides for all objects. A post on label assignment from 2020, from
+# which this course took its other half, raises three problems with one such threshold.
+# An anchor below it may end in a better box than one above it; anchors of IoU 0.9 and
+# 0.55 are both called 1; and some objects have many good anchors where others have
+# none. Chapter 8 shows each of the three on our data, and asks which of them TopK
+# solves.
 #
 # ### Exercise 04.7: a rule in six sentences
 # *Difficulty 2 of 5, 6 minutes. Place.*
@@ -1057,10 +1061,10 @@ for image, (_, target) in enumerate(trees):
 #
 # ## How many, then?
 #
-# We asked how many priors should learn an object, and which. For the first question we
-# found no number that is right as such. When an object
-# takes more priors, they overlap it less, are outside it more often and take more from
-# its neighbours. When it takes only one, that one may have a twin which learns the
+# We asked how many priors should learn an object, and which ones. On the sky the answer
+# decided whether a detector finds ten objects or 75, and yet no number is right as such.
+# With more priors per object, they overlap it less, are outside it more often and take
+# more from its neighbours. With only one, that one may have a twin which learns the
 # opposite. The imbalance that any choice leaves is large, but a loss can repair it. What
 # no loss can repair is a wrong choice of *which* priors learn the object, and for that we
 # have four questions and as yet no answer.
@@ -1111,7 +1115,8 @@ for image, (_, target) in enumerate(trees):
 # - Z. Tian and others, *FCOS*, ICCV 2019, arXiv 1904.01355, section 3.1.
 # - J. Redmon and A. Farhadi, *YOLOv3: An Incremental Improvement*, 2018, arXiv
 #   1804.02767, section 2.1; the shapes on a common centre are in the authors' code,
-#   darknet, `src/yolo_layer.c`.
+#   darknet, `src/yolo_layer.c`, which asks sentence 5 of the predicted boxes, where the
+#   paper asks it of the anchors.
 # - S. Zhang and others, *Bridging the Gap Between Anchor-based and Anchor-free Detection*
 #   (ATSS), CVPR 2020, arXiv 1912.02424, section 3: the labels make the difference.
 # - Y. Liu and others, *HAMBox*, CVPR 2020, arXiv 1912.09231; H. Li and others, *Learning
