@@ -32,7 +32,7 @@ middles = Priors.points((128, 128), strides=(8, 16, 32))
 retina = MaxIoU(allow_low_quality_matches=False)(anchors, both.target)
 panels = {"RetinaNet's rule, chapter 5": retina,
           "FCOS's rule, chapter 6": FCOS()(middles, both.target)}
-fig, axes = plot.figure(2, height=4.5)
+fig, axes = plot.figure(2, width=3.3, height=4.1)
 for ax, (title, found) in zip(axes, panels.items(), strict=True):
     plot.scene(ax, both, title=title)
     plot.assignment(ax, middles, found, both.boxes)
@@ -55,8 +55,8 @@ plot.show(fig, alt=(
 #   for it;
 # - take any assignment method apart into four questions.
 #
-# **You need** chapters 1 and 3, 40 minutes to read and 46 to solve the exercises, and a
-# few seconds of CPU.
+# **You need** chapters 1 and 3, 40 minutes to read and 46 to solve the exercises, and
+# about 20 seconds of CPU.
 #
 # ## Same network, other labels
 #
@@ -220,7 +220,7 @@ inner = ((net.centers - 64).abs() < 40).all(dim=1)
 prior = int((before.positive & after.negative & inner).nonzero()[-1])
 crown = int(before.gt[prior])
 
-fig, axes = plot.figure(2, width=3.4, height=4.0)
+fig, axes = plot.figure(2, width=3.0, height=3.6)
 both_boxes = {"positive": target["boxes"][crown], "negative": moved[crown]}
 for ax, (role, gt) in zip(axes, both_boxes.items(), strict=True):
     plot.scene(ax, image, gt, title=f"IoU {iou(net.boxes[prior], gt):.3f}: {role}")
@@ -382,7 +382,7 @@ course.predict("04.6", positives, reveal)
 
 # %%
 crowd = plot.SCENES["crowd"]
-fig, axes = plot.figure(2, width=3.9, height=4.3)
+fig, axes = plot.figure(2, width=3.3, height=3.6)
 for ax, k in zip(axes, (3, 27), strict=True):
     found = TopK(k=k)(net, crowd.target)
     chosen = found.positive
@@ -854,7 +854,7 @@ demo = Priors.anchors((128, 128), strides=(8,), sizes=((64,),))
 overlaps = iou(demo.boxes[:, None], scene.boxes)
 best, owner = overlaps.max(dim=1)
 x, y = demo.centers.T
-fig, axes = plot.figure(2, rows=2, width=3.4, height=3.5)
+fig, axes = plot.figure(2, rows=2, width=2.9, height=3.1)
 titles = ("1 who may match?", "2 how well?", "3 who is chosen?", "4 who wins?")
 for ax, title in zip(axes, titles, strict=True):
     plot.scene(ax, scene, title=title)
