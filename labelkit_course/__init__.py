@@ -9,6 +9,7 @@
     course.stage("atss")                  a row of the board at work on three fixed pictures; course.shown: its counts
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
     course.status(), course.reset()       progress, kept in work/.labelkit
+    course.method_map(up_to=9)            the map of methods as it stands after chapter 9
 
 Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from labelkit_course.answers import assigner, use
     from labelkit_course.checking import case, check, hint, predict, preview, solution
     from labelkit_course.exercise import GIVEN, Exercise, Wrong, compare, todo
+    from labelkit_course.method_map import method_map
     from labelkit_course.on_stage import shown, stage
     from labelkit_course.report import reset, status
     from labelkit_course.values import expect, factor
@@ -36,6 +38,7 @@ __all__ = [
     "expect",
     "factor",
     "hint",
+    "method_map",
     "predict",
     "preview",
     "reset",
@@ -60,6 +63,7 @@ __getattr__ = attach(
         "expect": "labelkit_course.values",
         "factor": "labelkit_course.values",
         "hint": "labelkit_course.checking",
+        "method_map": "labelkit_course.method_map",
         "predict": "labelkit_course.checking",
         "preview": "labelkit_course.checking",
         "reset": "labelkit_course.report",

@@ -1,74 +1,231 @@
-"""The exercises of chapter 04: targets from labels, focal loss, the first score, who wins a contested prior."""
+"""The exercises of chapter 04: targets of a batch, focal loss, the first score, who wins a contested prior, twins."""
 
 import math
 
 import torch
 from torch.nn.functional import logsigmoid
 
-from labelkit import IGNORED, NEGATIVE, plot
+from labelkit import IGNORED, NEGATIVE, Priors, plot
+from labelkit.assigners import TopK
 from labelkit.losses import focal_loss
-from labelkit_course import Exercise, Wrong, compare
+from labelkit_course import GIVEN, Exercise, Wrong, compare, expect
+from labelkit_course.exercise import describe
 
-# --- 04.1 -----------------------------------------------------------------------------------------------------------
+# --- 04.5 -----------------------------------------------------------------------------------------------------------
 
 
-def _targets(case, gt, labels, num_classes, answer):
-    gt, labels = torch.tensor(gt, dtype=torch.int64), torch.tensor(labels, dtype=torch.int64)
-    want = torch.zeros(len(gt), num_classes)
-    for prior, index in enumerate(gt.tolist()):
+def _joined(case, gts, labels, num_classes, answer):
+    want = torch.zeros(sum(map(len, gts)), num_classes)
+    for place, (index, own) in enumerate((index, own) for gt, own in zip(gts, labels, strict=True) for index in gt):
         if index >= 0:
-            want[prior, labels[index]] = 1
-    inputs = {"gt": gt, "labels": labels, "num_classes": num_classes}
-    compare(case, inputs, answer(gt, labels, num_classes), (want, gt != IGNORED))
+            want[place, own[index]] = 1
+    gts, labels = ([torch.tensor(one, dtype=torch.int64) for one in batch] for batch in (gts, labels))
+    counts = torch.cat(gts) != IGNORED
+    inputs = {"gts": gts, "labels": labels, "num_classes": num_classes}
+    try:
+        got = answer(gts, labels, num_classes)
+    except IndexError as error:
+        text = f"Your code asks for a label that is not there. {error}"
+        raise Wrong(f"{case}.\n    gts = {describe(gts)}\n    labels = {describe(labels)}\n{text}") from None
+    compare(case, inputs, got, (want, counts))
 
 
-def two_positives(answer):
-    _targets("Two positives of two objects", [0, 1], [2, 0], 3, answer)
+def one_image(answer):
+    _joined("There is one image, with two objects", [[0, 1, 0]], [[2, 0]], 3, answer)
 
 
-def positives_and_background(answer):
-    _targets("A negative counts and has zeros in all columns", [1, NEGATIVE, 0], [0, 2], 3, answer)
+def background_in_one_image(answer):
+    case = "In one image, a negative prior counts and has zeros in all columns"
+    _joined(case, [[1, NEGATIVE, 0]], [[0, 2]], 3, answer)
 
 
-def with_ignored(answer):
-    _targets("An ignored prior does not count", [0, IGNORED, NEGATIVE], [1], 2, answer)
+def ignored_in_one_image(answer):
+    case = "In one image, an ignored prior has zeros and does not count"
+    _joined(case, [[0, IGNORED, NEGATIVE]], [[1]], 2, answer)
 
 
-def one_class(answer):
-    _targets("One class only: its column is 0", [NEGATIVE, 0, 2], [0, 0, 0], 1, answer)
+def two_images(answer):
+    case = "There are two images, and the priors of the second image have other classes"
+    _joined(case, [[0, 1], [0, 1]], [[0, 1, 1], [2, 0]], 3, answer)
 
 
-def no_objects(answer):
-    _targets("An image without objects: all background", [NEGATIVE, NEGATIVE], [], 2, answer)
+def background_of_the_second(answer):
+    case = "The second of two images has background, which stays background"
+    _joined(case, [[0, NEGATIVE], [NEGATIVE, 0]], [[1], [0]], 2, answer)
 
 
-def no_priors(answer):
-    _targets("No priors at all (torch.tensor([]) holds floats)", [], [1], 2, answer)
+def ignored_of_the_second(answer):
+    case = "The second of two images has an ignored prior, which stays ignored"
+    _joined(case, [[0, 1], [IGNORED, 0]], [[0, 1], [1]], 2, answer)
 
 
-def _one_hot(gt, column, positive, num_classes):
-    targets = torch.zeros(len(gt), num_classes)
-    targets[positive, column[positive]] = 1
-    return targets
+def three_images(answer):
+    case = "Of three images, the third comes after four objects of the first two"
+    _joined(case, [[0, NEGATIVE], [2, 0, 1], [1, 0]], [[0], [1, 2, 0], [0, 2]], 3, answer)
 
 
-def _last_label_for_background(gt, labels, num_classes):
-    return _one_hot(gt, labels[gt], torch.ones_like(gt, dtype=torch.bool), num_classes), gt != IGNORED
+def one_without_objects(answer):
+    case = "Of three images, the second has no objects"
+    _joined(case, [[0, 1], [NEGATIVE, NEGATIVE], [0, IGNORED]], [[1, 0], [], [1]], 2, answer)
 
 
-def _crashes_without_objects(gt, labels, num_classes):
-    return _one_hot(gt, labels[gt.clamp(min=0)], gt >= 0, num_classes), gt != IGNORED
+def no_objects_at_all(answer):
+    case = "None of the two images has objects, so that all priors are background"
+    _joined(case, [[NEGATIVE, NEGATIVE], [NEGATIVE]], [[], []], 2, answer)
 
 
-def _object_for_class(gt, labels, num_classes):
-    return _one_hot(gt, gt % num_classes, gt >= 0, num_classes), gt != IGNORED
-
-
-def _right_targets(gt, labels, num_classes):
-    positive = gt >= 0
+def _filled(gt, labels, num_classes, positive=None):
+    positive = gt >= 0 if positive is None else positive
     targets = torch.zeros(len(gt), num_classes)
     targets[positive, labels[gt[positive]]] = 1
     return targets
+
+
+def _starts(labels, by=len):
+    """How far the indices of each image move in the joined list."""
+    return [sum(map(by, labels[:image])) for image in range(len(labels))]
+
+
+def _shifts_background(gts, labels, num_classes):
+    gt = torch.cat([one + start for one, start in zip(gts, _starts(labels), strict=True)])
+    return _filled(gt, torch.cat(labels), num_classes), torch.cat(gts) != IGNORED
+
+
+def _shifted(gts, starts):
+    return torch.cat([torch.where(one >= 0, one + start, one) for one, start in zip(gts, starts, strict=True)])
+
+
+def _last_label_for_background(gts, labels, num_classes):
+    gt, everybody = _shifted(gts, _starts(labels)), torch.cat(labels)
+    return _filled(gt, everybody, num_classes, torch.ones_like(gt, dtype=torch.bool)), gt != IGNORED
+
+
+def _crashes_without_objects(gts, labels, num_classes):
+    rows = []
+    for gt, own in zip(gts, labels, strict=True):
+        column = own[gt.clamp(min=0)]
+        one = torch.zeros(len(gt), num_classes)
+        one[gt >= 0, column[gt >= 0]] = 1
+        rows.append(one)
+    return torch.cat(rows), torch.cat(gts) != IGNORED
+
+
+def _shifts_by_priors(gts, labels, num_classes):
+    gt = _shifted(gts, _starts(gts))
+    return _filled(gt, torch.cat(labels), num_classes), gt != IGNORED
+
+
+def _shifts_by_the_image_before(gts, labels, num_classes):
+    gt = _shifted(gts, [0, *map(len, labels[:-1])])
+    return _filled(gt, torch.cat(labels), num_classes), gt != IGNORED
+
+
+def _all_count(gts, labels, num_classes):
+    gt = _shifted(gts, _starts(labels))
+    return _filled(gt, torch.cat(labels), num_classes), torch.ones_like(gt, dtype=torch.bool)
+
+
+# --- 04.6 -----------------------------------------------------------------------------------------------------------
+
+
+def two_twins(guess):
+    anchors = Priors.anchors((128, 128), strides=(8,), sizes=((32,),))
+    box = torch.tensor([45.0, 47, 77, 80])
+    down = torch.tensor([0.0, 1, 0, 1])
+    truth = {
+        name: TopK(k=3)(anchors, {"boxes": torch.stack([box, second])}).positives_per_gt(2).tolist()
+        for name, second in {"identical": box, "one pixel down": box + down}.items()
+    }
+    expect(
+        guess,
+        truth,
+        clues=(
+            (
+                lambda got: sum(got["identical"]) > 3,
+                "Identical boxes have the same three best anchors. That is six wishes for three places.",
+            ),
+            (
+                lambda got: 0 < sum(got["identical"]) < 3,
+                "No anchor that somebody wants is left over: it goes to one of the two.",
+            ),
+            (
+                lambda got: sum(got["identical"]) == 3 and min(got["identical"]) > 0,
+                "A tie is not shared out. The same object comes first in the list at every one of the three anchors.",
+            ),
+            ({"identical": [0, 3]}, "Which of the two stands first in the list?"),
+            (
+                {"one pixel down": [3, 0]},
+                "Moved by a pixel, the second box no longer ties: its IoU with each anchor is another. It also wants "
+                "one other place.",
+            ),
+            (
+                lambda got: sum(got["one pixel down"]) > 4,
+                "After the move they still want two of the same anchors. Each of the two can have one owner only.",
+            ),
+            (
+                lambda got: sum(got["one pixel down"]) < 4,
+                "One of the three anchors is wanted by the second box alone, and one by the first alone.",
+            ),
+            (
+                lambda got: got["one pixel down"] in ([3, 1], [1, 3]),
+                "The two shared anchors do not go to the same object. Which of them is nearer to which box?",
+            ),
+        ),
+    )
+
+
+# --- 04.7 -----------------------------------------------------------------------------------------------------------
+
+OPTIONS = (
+    "every anchor",
+    "anchors inside the object",
+    "anchors of one cell per grid",
+    "IoU of the boxes",
+    "IoU of the shapes",
+    "distance of the centres",
+    "IoU above 0.5",
+    "the best one",
+    "the k best",
+    "the highest IoU",
+    "the smallest object",
+    "the first in the list",
+    "not said",
+)
+SENTENCES = {
+    "who": "anchors of one cell per grid",
+    "how": "IoU of the shapes",
+    "chosen": "the best one",
+    "wins": "not said",
+}
+
+
+def six_sentences(answer):
+    expect(
+        answer,
+        SENTENCES,
+        among=OPTIONS,
+        clues=(
+            (
+                {"who": "anchors inside the object"},
+                "An object may contain the centres of many cells. Sentence 2 asks one cell of each grid.",
+            ),
+            ({"who": "every anchor"}, "Sentence 2 asks one cell of each grid, however large the object is."),
+            (
+                {"how": "IoU of the boxes"},
+                "Sentence 3 centres both before they are compared, so where the anchor stands does not count.",
+            ),
+            ({"how": "distance of the centres"}, "The centre says which cell is asked. What does sentence 3 compare?"),
+            (
+                {"chosen": "IoU above 0.5"},
+                "The 0.5 of sentence 5 says which anchors are ignored. Which one becomes positive?",
+            ),
+            ({"chosen": "the k best"}, "Sentence 4 gives every object the same number of positives. Which number?"),
+            (
+                lambda got: got["wins"] != SENTENCES["wins"],
+                "No sentence mentions two objects that want the same anchor. If a rule is silent, say so.",
+            ),
+        ),
+    )
 
 
 # --- 04.2 -----------------------------------------------------------------------------------------------------------
@@ -81,15 +238,15 @@ def _focal(case, logits, targets, answer, **options):
 
 
 def undecided(answer):
-    _focal("A positive at p = 0.5: 0.25 x 0.25 x ln 2", [0.0], [1.0], answer)
+    _focal("The network is undecided about one positive, p = 0.5", [0.0], [1.0], answer)
 
 
 def easy_and_hard_positives(answer):
-    _focal("Positives, from hard to easy", [-2.0, 0, 2], [1.0, 1, 1], answer)
+    _focal("There are three positives, from hard to easy", [-2.0, 0, 2], [1.0, 1, 1], answer)
 
 
 def easy_and_hard_negatives(answer):
-    _focal("Negatives, from easy to hard", [-2.0, 0, 2], [0.0, 0, 0], answer)
+    _focal("There are three negatives, from easy to hard", [-2.0, 0, 2], [0.0, 0, 0], answer)
 
 
 def gamma_zero(answer):
@@ -97,15 +254,15 @@ def gamma_zero(answer):
 
 
 def another_gamma(answer):
-    _focal("gamma 1", [0.5, -0.5], [1.0, 0], answer, gamma=1.0)
+    _focal("gamma is 1", [0.5, -0.5], [1.0, 0], answer, gamma=1.0)
 
 
 def a_table(answer):
-    _focal("A table of priors and classes", [[-1.0, 1], [3, -3]], [[1.0, 0], [0, 0]], answer)
+    _focal("The logits are a table of priors and classes", [[-1.0, 1], [3, -3]], [[1.0, 0], [0, 0]], answer)
 
 
 def extreme_logits(answer):
-    _focal("Extreme logits give large numbers, never infinite ones", [-200.0, 200], [1.0, 0], answer)
+    _focal("Extreme logits give large losses, never infinite ones", [-200.0, 200], [1.0, 0], answer)
 
 
 def _focal_with(weight, factor, logs=None):
@@ -138,7 +295,7 @@ def one_half(answer):
 
 
 def one_in_a_hundred(answer):
-    _bias("RetinaNet's first score, 0.01", 0.01, answer)
+    _bias("RetinaNet begins with the score 0.01", 0.01, answer)
 
 
 def nearly_sure(answer):
@@ -176,32 +333,32 @@ def _wishes(pairs, got, num_priors):
 
 
 def nobody_competes(answer):
-    _winners("Every prior is wanted once", [(0, 1, 0.7), (2, 0, 0.6)], 3, answer)
+    _winners("Each of the priors is wanted at most once", [(0, 1, 0.7), (2, 0, 0.6)], 3, answer)
 
 
 def nobody_wants_it(answer):
-    _winners("A prior that nobody wants is NEGATIVE", [(1, 0, 0.5)], 3, answer)
+    _winners("A prior that no object wants is NEGATIVE", [(1, 0, 0.5)], 3, answer)
 
 
 def best_comes_first(answer):
-    _winners("Two want prior 0, the better pair is listed first", [(0, 0, 0.8), (0, 1, 0.6)], 2, answer)
+    _winners("Two objects want prior 0, and the better pair is listed first", [(0, 0, 0.8), (0, 1, 0.6)], 2, answer)
 
 
 def best_comes_last(answer):
-    _winners("Two want prior 1, the better pair is listed last", [(1, 0, 0.6), (1, 1, 0.8)], 2, answer)
+    _winners("Two objects want prior 1, and the better pair is listed last", [(1, 0, 0.6), (1, 1, 0.8)], 2, answer)
 
 
 def equal_similarities(answer):
     pairs = [(0, 1, 0.5), (0, 2, 0.5), (1, 2, 0.4), (1, 0, 0.4)]
-    _winners("Equal similarities go to the lower object", pairs, 2, answer)
+    _winners("Two objects want a prior with equal similarities, so the lower index wins", pairs, 2, answer)
 
 
 def similarity_zero(answer):
-    _winners("A similarity of 0 is a pair too", [(0, 1, 0.0)], 1, answer)
+    _winners("A pair with similarity 0 is a pair too", [(0, 1, 0.0)], 1, answer)
 
 
 def no_pairs(answer):
-    _winners("No pairs at all", [], 2, answer)
+    _winners("There are no pairs at all", [], 2, answer)
 
 
 def keeps_its_arguments(answer):
@@ -236,34 +393,60 @@ def _needs_more_than_zero(prior, gt, value, num_priors):
 
 EXERCISES = (
     Exercise(
-        id="04.1",
-        title="From labels to targets",
-        difficulty=2,
-        minutes=12,
+        id="04.5",
+        title="Two images, one list",
+        kind="B",
+        difficulty=3,
+        minutes=10,
         hints=(
-            "Begin with a table of zeros, which is right for every negative. Only the rows of the positives change.",
-            "positive = gt >= 0 marks them, gt[positive] are their objects, labels[gt[positive]] their classes. An "
-            "ignored prior keeps its zeros, but the mask leaves it out.",
-            "targets[positive, labels[gt[positive]]] = 1 writes all ones at once; the mask is gt != IGNORED.",
+            "In the second image, index 0 means the first object of the second image. Where is that object's label "
+            "once all labels stand in one list?",
+            "Before the lists are joined, the indices of each image have to grow by the number of objects in the "
+            "images before it. Not every number in gt is an index.",
+            "start = 0; for each image: shifted.append(torch.where(gt >= 0, gt + start, gt)); start += len(own).",
         ),
-        tests=(two_positives, positives_and_background, with_ignored, one_class, no_objects, no_priors),
+        tests=(
+            one_image,
+            background_in_one_image,
+            ignored_in_one_image,
+            two_images,
+            background_of_the_second,
+            ignored_of_the_second,
+            three_images,
+            one_without_objects,
+            no_objects_at_all,
+        ),
         mutants={
+            "given": (GIVEN, "the second image have other classes"),
+            "background is shifted too": (_shifts_background, "background, which stays background"),
             "the last label for background": (_last_label_for_background, "zeros in all columns"),
-            "the object's index for its class": (_object_for_class, "Two positives"),
-            "ignored priors count": (
-                lambda gt, labels, c: (_right_targets(gt, labels, c), torch.ones_like(gt, dtype=torch.bool)),
-                "ignored prior does not count",
-            ),
-            "negatives do not count": (
-                lambda gt, labels, c: (_right_targets(gt, labels, c), gt >= 0),
-                "A negative counts",
-            ),
-            "a column for the background": (
-                lambda gt, labels, c: (_one_hot(gt, labels[gt] + 1, gt >= 0, c + 1), gt != IGNORED),
-                "shape",
-            ),
-            "crashes without objects": (_crashes_without_objects, "IndexError"),
-            "only the table": (_right_targets, "Two positives"),
+            "crashes without objects": (_crashes_without_objects, "the second has no objects"),
+            "shifted by the priors": (_shifts_by_priors, "other classes"),
+            "shifted by the image before": (_shifts_by_the_image_before, "third comes after four objects"),
+            "ignored priors count": (_all_count, "does not count"),
+            "one image at a time": (lambda gts, labels, c: (_filled(gts[0], labels[0], c), gts[0] != IGNORED), "shape"),
+        },
+    ),
+    Exercise(
+        id="04.6",
+        title="Twins",
+        kind="P",
+        difficulty=2,
+        minutes=4,
+        hints=(
+            "Write down the three nearest centres for each of the two boxes. An anchor as wide as the object fits it "
+            "the better, the nearer their centres are.",
+        ),
+        tests=(two_twins,),
+        mutants={
+            "six positives": ({"identical": [3, 3], "one pixel down": [3, 3]}, "six wishes for three places"),
+            "a tie is shared out": ({"identical": [2, 1], "one pixel down": [2, 2]}, "not shared out"),
+            "the last in the list wins": ({"identical": [0, 3], "one pixel down": [2, 2]}, "first in the list"),
+            "a tie is for nobody": ({"identical": [1, 1], "one pixel down": [2, 2]}, "left over"),
+            "a pixel changes nothing": ({"identical": [3, 0], "one pixel down": [3, 0]}, "one other place"),
+            "now both have all": ({"identical": [3, 0], "one pixel down": [3, 3]}, "one owner only"),
+            "the first keeps all of its own": ({"identical": [3, 0], "one pixel down": [3, 1]}, "same object"),
+            "the same three places": ({"identical": [3, 0], "one pixel down": [2, 1]}, "by the first alone"),
         },
     ),
     Exercise(
@@ -288,12 +471,18 @@ EXERCISES = (
             extreme_logits,
         ),
         mutants={
-            "no alpha": (_focal_with(lambda t, a: torch.ones_like(t), _modulate), "A positive at p = 0.5"),
-            "alpha for both": (_focal_with(lambda t, a: a, _modulate), "Negatives"),
-            "alpha on the negatives": (_focal_with(lambda t, a: _balance(1 - t, a), _modulate), "at p = 0.5"),
-            "silences the hard ones": (_focal_with(_balance, lambda p, g: p**g), "Positives, from hard to easy"),
+            "no alpha": (_focal_with(lambda t, a: torch.ones_like(t), _modulate), "undecided about one positive"),
+            "alpha for both": (_focal_with(lambda t, a: a, _modulate), "three negatives"),
+            "alpha on the negatives": (
+                _focal_with(lambda t, a: _balance(1 - t, a), _modulate),
+                "undecided about one positive",
+            ),
+            "silences the hard ones": (
+                _focal_with(_balance, lambda p, g: p**g),
+                "There are three positives, from hard to easy",
+            ),
             "gamma fixed at 2": (_focal_with(_balance, lambda p, g: (1 - p) ** 2), "gamma 0"),
-            "factor times gamma": (_focal_with(_balance, lambda p, g: (1 - p) * g), "A positive at p = 0.5"),
+            "factor times gamma": (_focal_with(_balance, lambda p, g: (1 - p) * g), "undecided about one positive"),
             "logarithm of the sigmoid": (_focal_with(_balance, _modulate, torch.log), "Extreme logits"),
             "mean instead of elements": (lambda *a, **k: focal_loss(*a, **k).mean(), "shape"),
         },
@@ -305,7 +494,7 @@ EXERCISES = (
         minutes=4,
         hints=(
             "Take the reciprocal of both sides: 1 / pi = 1 + exp(-b).",
-            "So exp(-b) = 1 / pi - 1 = (1 - pi) / pi. Now take the logarithm.",
+            "Then exp(-b) = 1 / pi - 1 = (1 - pi) / pi. Take the logarithm of both sides.",
             "b = -math.log((1 - pi) / pi).",
         ),
         tests=(one_half, one_in_a_hundred, nearly_sure),
@@ -323,8 +512,9 @@ EXERCISES = (
         minutes=10,
         hints=(
             "Begin with all priors NEGATIVE. Then let the pairs write their object into their prior's place, one after "
-            "the other. Whoever writes last stays.",
-            "So sort the pairs first, the best last. On equal similarities the lower object has to come later.",
+            "the other. The last to write stays.",
+            "For that reason, sort the pairs so that the best comes last. On equal similarities the lower object must "
+            "come later.",
             "sorted(zip(value.tolist(), (-gt).tolist(), prior.tolist())) sorts by similarity, and among equals the "
             "lower object (whose negative is larger) comes last.",
         ),
@@ -342,11 +532,36 @@ EXERCISES = (
             "the last in order wins": (_winners_by(None), "listed first"),
             "the first in order wins": (_first_in_order, "listed last"),
             "the lowest similarity wins": (_winners_by(lambda t: -t[2]), "listed first"),
-            "ties to the higher object": (_winners_by(lambda t: (t[2], t[1])), "Equal similarities"),
-            "nobody means object 0": (_winners_by(lambda t: (t[2], -t[1]), empty=0), "Every prior is wanted once"),
-            "the pair's index for the object": (_winners_by(lambda t: (t[2], -t[1]), empty=-9), "wanted once"),
-            "more than zero": (_needs_more_than_zero, "similarity of 0"),
-            "floating point": (lambda *a: _winners_by(lambda t: (t[2], -t[1]))(*a).float(), "Every prior"),
+            "ties to the higher object": (_winners_by(lambda t: (t[2], t[1])), "equal similarities"),
+            "nobody means object 0": (
+                _winners_by(lambda t: (t[2], -t[1]), empty=0),
+                "Each of the priors is wanted at most once",
+            ),
+            "the pair's index for the object": (_winners_by(lambda t: (t[2], -t[1]), empty=-9), "wanted at most once"),
+            "more than zero": (_needs_more_than_zero, "with similarity 0"),
+            "floating point": (lambda *a: _winners_by(lambda t: (t[2], -t[1]))(*a).float(), "Each of the priors"),
+        },
+    ),
+    Exercise(
+        id="04.7",
+        title="A rule in six sentences",
+        kind="L",
+        difficulty=2,
+        minutes=6,
+        hints=(
+            "Take one sentence after the other, and ask which of the four questions it answers. One has no answer.",
+        ),
+        tests=(six_sentences,),
+        mutants={
+            "the inside may match": (SENTENCES | {"who": "anchors inside the object"}, "many cells"),
+            "everybody may match": (SENTENCES | {"who": "every anchor"}, "however large"),
+            "boxes where they stand": (SENTENCES | {"how": "IoU of the boxes"}, "centres both"),
+            "by distance": (SENTENCES | {"how": "distance of the centres"}, "What does sentence 3 compare"),
+            "a threshold": (SENTENCES | {"chosen": "IoU above 0.5"}, "which anchors are ignored"),
+            "several": (SENTENCES | {"chosen": "the k best"}, "Which number"),
+            "the best fit wins": (SENTENCES | {"wins": "the highest IoU"}, "is silent"),
+            "the smallest wins": (SENTENCES | {"wins": "the smallest object"}, "is silent"),
+            "the first wins": (SENTENCES | {"wins": "the first in the list"}, "is silent"),
         },
     ),
 )
