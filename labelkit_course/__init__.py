@@ -6,6 +6,7 @@
     course.predict("05.5", guess, reveal) what happens, once you have guessed it
     course.hint("05.2")                   three hints, one at a time
     course.solution("05.2")               one answer
+    course.pipeline()                     the diagram of a detector's parts, a figure
     course.stage("atss")                  a row of the board at work on three fixed pictures; course.shown: its counts
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
     course.status(), course.reset()       progress, kept in work/.labelkit
@@ -21,6 +22,7 @@ from labelkit.lazy import attach
 if TYPE_CHECKING:
     from labelkit_course.answers import assigner, use
     from labelkit_course.checking import case, check, hint, predict, preview, solution
+    from labelkit_course.diagram import pipeline
     from labelkit_course.exercise import GIVEN, Exercise, Wrong, compare, todo
     from labelkit_course.method_map import method_map
     from labelkit_course.on_stage import shown, stage
@@ -39,6 +41,7 @@ __all__ = [
     "factor",
     "hint",
     "method_map",
+    "pipeline",
     "predict",
     "preview",
     "reset",
@@ -64,6 +67,7 @@ __getattr__ = attach(
         "factor": "labelkit_course.values",
         "hint": "labelkit_course.checking",
         "method_map": "labelkit_course.method_map",
+        "pipeline": "labelkit_course.diagram",
         "predict": "labelkit_course.checking",
         "preview": "labelkit_course.checking",
         "reset": "labelkit_course.report",
