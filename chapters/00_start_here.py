@@ -1,138 +1,247 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# A detector learns from labels that nobody drew. This course is about the rule that makes them. This chapter shows
-# what that means in one picture, how the notebooks and the exercises work, and what comes in which chapter.
+# Two detectors were built with the same network and trained on the same pictures, in
+# which the same boxes had been drawn, and yet one of them finds more than nine times as
+# many galaxies as the other. Between the drawn boxes and the network stands a rule that
+# turns boxes into labels, and only this rule was different. How can a rule decide what
+# a detector will find? The whole course is about this question. In this chapter we look
+# at what such a rule does and where in a detector it does it, and then at how the
+# notebooks and their exercises work.
 
 # %%
-import os
-import platform
+from functools import partial
 
 import torch
 
 import labelkit_course as course
 from labelkit import Priors, datasets, plot
-from labelkit.assigners import ATSS, MaxIoU
+from labelkit.assigners import RKA, MaxIoU, TopK
+from labelkit.boxes import area
+from labelkit.similarity import iou, nwd
 
 # %%
-image, target = datasets.neon_trees("test", fold=None)[34]
-priors = Priors.anchors((128, 128), strides=(8, 16, 32), sizes=((16,), (32,), (64,)), ratios=(1,))
-rules = {"fixed thresholds": MaxIoU(), "ATSS": ATSS()}
-labels = {name: rule(priors, target) for name, rule in rules.items()}
+two_rules = "max_iou, no low quality", "rka"
+ranking = course.stage(*two_rules, pictures=["sky"])["sky"]
 
-fig, axes = plot.figure(3, width=3.5, height=3.9)
-plot.scene(axes[0], image, target["boxes"], title=f"{len(target['boxes'])} trees")
-for ax, (name, assignment) in zip(axes[1:], labels.items(), strict=True):
-    plot.scene(ax, image, title=name)
-    plot.assignment(ax, priors, assignment, target["boxes"])
-plot.legend(axes[1], "gt", "positive", "ignored", "negative")
-plot.show(fig, alt=(
-    "An aerial photograph with nine trees in boxes, three times. In the second panel fixed "
-    "thresholds make 9 of the 336 priors positive, in the third ATSS makes 31 of them "
-    "positive, on the same trees."))
+# %%
+assert course.shown(two_rules[0])["sky"] == (108, 6, 10, 98, 3)
+assert ranking == (108, 108, 96, 12, 59)
 
 # %% [markdown]
-# On the left is a photograph from the air. A person drew a box around each of its nine trees. These boxes are the
-# **ground truths**.
+# This tile is part of a real photograph, the Hubble eXtreme Deep Field. It holds 108
+# objects, most of them galaxies, and half of them cover less than 6 × 6 px. Its boxes
+# come from a program that outlines whatever is bright enough. Both networks started
+# from the same weights and trained for 500 steps on other tiles of the photograph.
 #
-# A detector does not know these nine places. It looks at 336 fixed places of the picture, the dots in the other
-# two panels. In each it holds a box ready, a **prior**, and asks: is there an object, of which class, and how must I
-# move my box to fit it? To train it, every one of the 336 needs a right answer. Nobody drew those.
-#
-# So a rule makes them from the nine boxes. Blue priors are *positive*: each has to find a tree. Grey ones are
-# *negative*: they have to say "nothing here". Orange diamonds are *ignored*: the training leaves them out.
-#
-# The two panels show the same trees and the same priors under two rules: fixed thresholds on the overlap (chapter 5)
-# and ATSS (chapter 9). Count:
-
-# %% tags=["nbval-check-output"]
-for name, assignment in labels.items():
-    counts = [int(getattr(assignment, role).sum()) for role in ("positive", "negative", "ignored")]
-    print("{:>16}: {:2} positive, {} negative, {} ignored".format(name, *counts))
-assert [int(assignment.positive.sum()) for assignment in labels.values()] == [9, 31] and len(priors) == 336
-
-# %% [markdown]
-# One rule tells the network about 9 places with a tree, the other about 31. The network is the same, and it will learn
-# something else. Which rule is better, and for which objects? That is **label assignment**, and that is the question
-# of this course. It matters most where the objects are small.
+# In the upper row the labels come from a fixed threshold on overlap, `max_iou` without
+# its rescue for objects that nothing fits. Only 6 of the 108 objects count as something
+# to be found, and the detector that was taught so finds 10. In the lower row they come
+# from a ranking, `rka`. It leaves no object out, and its detector finds 96. In return
+# it has 59 false alarms, boxes that fit no object, where the other has 3.
 #
 # **You will be able to**
-# - run a chapter, change it, and get back to where you were;
+# - say what a label is, what makes it, and where in a detector that happens;
+# - run a chapter, change it, and return to where you were;
 # - solve an exercise, read what its check says, and ask for help in three steps;
-# - say what the colours of the pictures mean;
-# - choose what to read next.
+# - choose the chapters that you need.
 #
-# **You need** Python and a little PyTorch, and nothing about detection. About 15 minutes, and a few seconds of CPU.
-
-# %% [markdown]
-# ## How to read
+# **You need** Python and a little PyTorch, and nothing about detection. It takes 10
+# minutes to read and 8 to solve the exercises, and a few seconds of CPU.
 #
-# A chapter is a notebook. It goes from an idea in words, through a picture, to a few lines of code. Run the cells from
-# top to bottom with Shift and Enter. A cell may use what the cells above it made, so do not skip one.
+# ## A label for every prior
 #
-# Lines that begin with `assert` are claims. If a number in the text were wrong, that line would stop the
-# notebook. You have just run one: 9 and 31.
+# A drawn box, with the class of the object in it, is called a **ground truth**. Since
+# the network does not know where the ground truths are, it looks everywhere. We lay a
+# grid of 3,294 fixed boxes over the tile, the **priors**, and for each prior the
+# network answers two questions: which class of object is here, if any, and how must
+# this box move to fit it? Training therefore needs 3,294 right answers, and nobody has
+# drawn a single one of them.
 #
-# Change things. The priors of this chapter are squares of 16, 32 and 64 px. Make the smallest ones larger in the cell
-# below, and run it again. When you have lost your way, choose *Kernel*, *Restart Kernel and Run All Cells*.
+# A rule makes them. It calls a prior **positive** if the prior has to find an object,
+# **negative** if it has to answer that there is none, and **ignored** if training
+# leaves it out. We call the rule an **assigner** and its work **label assignment**.
+# Here the assigners of the two detectors label the tile:
 
 # %% tags=["nbval-check-output"]
-side = 16  # try 12, 24 or 32
+image, target = datasets.deep_field("test")[2]
+priors = Priors.anchors((200, 200), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
+likeness = partial(nwd, constant=6.8)  # chapter 17 builds it
+rules = {"fixed threshold": MaxIoU(allow_low_quality_matches=False),
+         "ranking": RKA(k=3, similarity=likeness)}
 
-changed = Priors.anchors((128, 128), strides=(8, 16, 32), sizes=((side,), (32,), (64,)), ratios=(1,))
+taught = {}  # by rule, for each object whether it has a positive prior
 for name, rule in rules.items():
-    print(f"{name:>16}: {int(rule(changed, target).positive.sum())} positive")
-
-# %% [markdown]
-# You work on a copy in the folder `work/`. No update of the course overwrites it. When a chapter has changed since
-# you copied it, `make lab` says so and leaves your file as it is. To get the new one, rename yours and run
-# `make lab` again.
-#
-# ## What the colours mean
-#
-# In pictures of boxes they mean the same in every chapter. Lines and marks differ too, so that most pictures can be
-# read without colour. Only *positive* and *good* look alike in grey.
+    labels = rule(priors, target)
+    taught[name] = labels.positives_per_gt(len(target["boxes"])) > 0
+    print(f"{name:>15}: {labels.positive.sum():3} of {len(priors)} priors are positive, "
+          f"for {taught[name].sum():3} of {len(target['boxes'])} objects")
 
 # %%
-fig, (ax,) = plot.figure(width=4.4, height=3.2)
+assert area(target["boxes"].as_subclass(torch.Tensor)).median() < 6 * 6
+assert (area(target["boxes"].as_subclass(torch.Tensor))[~taught["fixed threshold"]]
+        < 16 * 16 / 2).sum() == 101
+assert (iou(priors.boxes[:, None], target["boxes"]).amax(dim=0) < 0.4).sum() == 98
+
+# %% [markdown]
+# The fixed threshold accepts a prior that overlaps an object with IoU 0.5 or more,
+# where IoU is the shared area divided by the area of both together. Of the 102 objects
+# for which it accepts none, 101 cover less than half of the smallest prior, so that
+# they could not pass wherever they were. For 98 of them all priors overlap too little
+# even to be ignored, and the network is taught that they are background. Under the
+# ranking each object gets the three priors that are most like it, however little that
+# may be, unless another object wants the same one more.
+#
+# ## Where the rule works
+#
+# A detector has many parts, and we want to know which of them the rule touches, and
+# what the finished detector still has of it.
+
+# %%
+plot.show(course.pipeline(), alt=(
+    "The parts of a detector. The way from the image to the boxes that NMS keeps does "
+    "not pass the assigner. Its decisions reach the network in training only, on the "
+    "dashed way back."))
+
+# %% [markdown]
+# First the **backbone** turns the image into maps of features, each smaller than the
+# last. Then the **pyramid** combines them, and its fine maps serve small objects while
+# the coarse ones serve large objects. At every cell of every map stands a prior, and
+# the **head** answers its two questions. It predicts one number per class, the
+# **logit**, which a sigmoid turns into a score between 0 and 1, and four numbers that
+# move the prior. Since several priors report the same object, **non-maximum
+# suppression** (NMS) keeps one box of each.
+#
+# In training, the assigner compares the drawn boxes with the priors and gives each
+# prior its **target**, a class and a box. The **loss** says how far the predictions are
+# from the targets, and its gradient changes the weights of the network. When training
+# ends, the assigner is gone. All that is left of its decisions is in the weights.
+#
+# ## What the marks mean
+#
+# In pictures of boxes and priors, colour, line and mark mean the same in every chapter.
+
+# %%
 roles = {
-    "gt": "a box that a person drew",
-    "prior": "a prior, not labelled yet",
+    "gt": "a drawn box",
+    "prior": "not labelled yet",
     "positive": "must find an object",
     "ignored": "left out of training",
     "negative": "must find nothing",
     "prediction": "yours, or a network's",
     "good": "the right answer",
 }
-plot.scene(ax, (96, 150), title="the seven roles")
+fig, (ax,) = plot.figure(width=4.6, height=3.2)
+plot.scene(ax, (96, 150))
 for row, (role, meaning) in enumerate(roles.items()):
     y = 9 + 13 * row
     plot.boxes(ax, [[6, y - 4, 22, y + 4]], role)
     plot.points(ax, [[31, y]], role)
-    ax.text(40, y, f"{role}: {meaning}", va="center", fontsize=9)
+    ax.text(40, y, f"{role}: {meaning}", va="center", fontsize=12)
 ax.set_axis_off()
 plot.show(fig, alt=(
-    "The seven roles with their line and mark: ground truth, prior, positive, ignored, "
-    "negative, prediction, and the right answer."))
+    "The roles, each with its line and its mark. Marks and dashes tell them apart in grey "
+    "too, except for positive and good."))
 
 # %% [markdown]
-# ## How exercises work
+# ## How to read and run a chapter
 #
-# An exercise is a function with a gap. You fill the gap, run the cell, and run the next one, which checks it. The check
-# has four answers:
+# A chapter is a notebook. Run its cells from top to bottom with Shift and Enter, and do
+# not skip any, because a cell may use what the cells above it made. We have folded the
+# cells that only draw, import or assert, and a click on the three dots opens them.
+#
+# A line that begins with `assert` makes a claim. If a number of the text were wrong,
+# that line would stop the notebook. You can change anything. For example, give `k`
+# another value in the next cell and run it again:
+
+# %% tags=["nbval-check-output"]
+k = 3  # try 1 or 9
+
+labels = RKA(k=k, similarity=likeness)(priors, target)
+print(f"{labels.positive.sum()} positive priors for {len(target['boxes'])} objects")
+
+# %% [markdown]
+# If you have lost your way, choose *Kernel*, *Restart Kernel and Run All Cells*. You
+# work on a copy in the folder `work/`, which no update of the course overwrites. If a
+# chapter has changed since then, `make lab` tells you, and copies the new one once you
+# have renamed yours.
+#
+# ## How to solve an exercise
+#
+# An exercise asks for a prediction, a function, a mended function, good settings, or a
+# verdict. You replace the dots or the gap by your answer, run the cell, and run the
+# next one, which checks it and says one of these:
 #
 # | | | |
 # |---|---|---|
 # | ○ | blank | you have not written anything yet |
-# | ✗ | not yet | it runs, and here is an input for which it is wrong |
-# | ! | your code stopped | your own error, and the call that caused it |
-# | ✓ | passed | it is right on all inputs that we try, the awkward ones too |
+# | ✗ | not yet | your answer runs, and the message says where it is wrong |
+# | ! | your code stopped | your own error, with the call that caused it |
+# | ✓ | passed | right for every input that we try, the awkward ones included |
+# | ● | committed | you predicted something else than what happened, which is no fault |
 #
-# No answer is needed to read on: the cells that follow an exercise use labelkit's version, not yours. A notebook
-# without a single answer runs to its end.
+# You can read on without an answer, because later cells use labelkit's version and not
+# yours.
 #
-# Here is what *not yet* looks like. The function should return the centre of every box. It takes half of the width and
-# half of the height, and forgets where the box begins:
+# The first exercise is a prediction, because we remember a surprise better than a fact.
+# In the next picture two rules have labelled a tile with eleven digits. Rule A ranks
+# and gives every digit three priors, and rule B is the fixed threshold. Priors without
+# a mark are negative.
+
+# %%
+digits = datasets.digits("test", n=8)[7]
+grid = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
+fig, axes = plot.figure(2, width=3.9, height=4.6)
+for ax, name, rule in zip(axes, "AB", (TopK(k=3), rules["fixed threshold"]), strict=True):
+    labels = rule(grid, digits[1])
+    plot.scene(ax, 0.3 + 0.7 * digits[0].mean(dim=0), digits[1]["boxes"])
+    ax.set_title(f"rule {name}", fontsize=15)
+    ax.set(xticks=[], yticks=[])
+    plot.points(ax, grid.centers[labels.positive], "positive")
+    plot.points(ax, grid.centers[labels.ignored], "ignored")
+    plot.legend(ax, "positive", "ignored")
+    for word in ax.get_legend().get_texts():
+        word.set_size(14)
+plot.show(fig, alt=(
+    "Eleven digits and the labels of two rules. Under rule A each has three positive "
+    "priors. Under rule B some have several, some have only ignored ones, and some have "
+    "neither."))
+
+# %% [markdown]
+# ### Exercise 00.2: Who will be found?
+# *Difficulty 1 of 5, 3 minutes. Predict, then run.*
+#
+# For each rule we trained a detector on 1,500 other tiles of this kind, for 750 steps
+# and with the labels that its rule gives there. Predict how many of the eleven digits
+# each detector will find. A number that is off by one still counts as right.
+
+# %%
+# BEGIN GIVEN
+# my_counts = {"A": ..., "B": ...}
+# BEGIN SOLUTION 00.2
+my_counts = {"A": 11, "B": 7}
+# END SOLUTION
+
+# %%
+def at_work():
+    course.stage("topk, k=3", "max_iou, no low quality", pictures=["digits"])
+
+course.predict("00.2", my_counts, at_work)
+
+# %% [markdown]
+# <details><summary>Once you have predicted: why not as many as have a
+# positive?</summary>
+#
+# Under rule B five digits have a positive prior on this tile, but seven are found. Its
+# detector has never seen these labels. It learned from other tiles, where a digit of
+# the same size may be better placed, and the best priors of those two digits are
+# ignored, which does not teach that they are background. The four digits under 8 px
+# have only negative priors, on this tile and on every other.
+# </details>
+#
+# The second exercise asks for a function that returns the centres of boxes. If we take
+# half of the width and of the height, and forget where the box begins, the check
+# answers *not yet*:
 
 # %%
 def half_the_size(boxes):
@@ -141,15 +250,16 @@ def half_the_size(boxes):
 course.preview("00.1", half_the_size)
 
 # %% [markdown]
-# The message gives the input and what came back. It does not give the answer. Many checks also draw your answer
-# beside the right one, as here. When your own function is wrong, `course.case("00.1")` returns the input by name, and
-# `my_centers(**course.case("00.1"))` repeats the call. Now it is your turn.
+# The message gives the input and what came back, and never the right answer. When your
+# own function is wrong, `course.case("00.1")` returns that input by name, so that
+# `my_centers(**course.case("00.1"))` repeats the call.
 #
-# ### Exercise 00.1: the centres of boxes
+# ### Exercise 00.1: The centres of boxes
 # *Difficulty 1 of 5, 5 minutes.*
 #
-# A box is four numbers, `x1, y1, x2, y2`: its left, upper, right and lower side, in pixels. `boxes` holds one box a
-# row, so `boxes[:, :2]` is the first two columns, the upper left corners of all boxes. Return the centres.
+# Return the centre of every box. A box is four numbers, `x1, y1, x2, y2`, which are its
+# left, upper, right and lower side in pixels. `boxes` holds one box per row, so
+# `boxes[:, :2]` is the first two columns, the upper left corners of all boxes.
 
 # %%
 def my_centers(boxes):
@@ -163,108 +273,128 @@ def my_centers(boxes):
 course.check("00.1", my_centers)
 
 # %% [markdown]
-# Stuck? Open a new cell with the + button and run `course.hint("00.1")`. There are three hints, each says more than the
-# one before. `course.solution("00.1")` shows an answer. It is not a defeat: read it, close it, and write your own.
+# If you are stuck, open a new cell with the + button and run `course.hint("00.1")`.
+# There are three hints, each of which says more than the one before, and after them
+# `course.solution("00.1")` shows an answer.
 #
-# Your progress is kept in `work/progress.json`, on this machine only. `course.status()` prints it, and in a terminal
-# `labelkit course status` does the same. `labelkit course reset 00.1` forgets one exercise, without an id it forgets
-# all.
-#
-# In some later chapters you build a whole assignment rule. `course.use` then puts your rule into the experiments in
+# Your progress is kept in `work/.labelkit`, on this machine only. `course.status()`
+# prints it, and `labelkit course reset 00.1` in a terminal forgets one exercise. In
+# some later chapters you build a whole assigner, and `course.use` puts yours in the
 # place of labelkit's.
 #
-# ## What your machine has
+# If something does not start, `labelkit doctor` in a terminal says in words what is
+# wrong and how to mend it. Two CPU cores are enough, and no chapter needs a GPU. If a
+# sentence or a check is wrong, or you are lost, ask in the place where you got this
+# repository, and name the chapter and the heading.
 #
-# A CPU with two cores is enough for everything here. Each chapter runs in about a minute, one that trains a detector in
-# two or three.
+# ## Which chapters do you need?
+#
+# If you came for one chapter, you may not have to read all those before it. This map
+# shows which ones you need.
 
 # %%
-gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed"
-print(f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}")
-print(f"CPU cores: {os.cpu_count()}")
-print(f"GPU: {gpu}")
+chapters = {
+    1: (0, 0, "boxes, IoU"), 3: (1, 0, "anchors"), 4: (2, 0, "why labels"),
+    2: (0, 1, "NMS"), 6: (1, 1, "FCOS"), 5: (2, 1, "RetinaNet"),
+    16: (0, 2, "small objects"), 7: (1, 2, "training"), 8: (2, 2, "TopK"),
+    17: (0, 3, "metrics"), 10: (1, 3, "HAMBox"), 9: (2, 3, "ATSS"),
+    18: (0, 4, "RFLA"), 11: (1, 4, "noisy anchors"), 12: (1, 5, "soft labels"),
+    13: (2, 5, "mixtures"), 14: (1, 6, "alignment"), 15: (0, 6, "without NMS"),
+}
+needed_by = {
+    1: (2, 3), 2: (7,), 3: (4,), 4: (5,), 5: (6,), 6: (7,), 7: (8, 16), 8: (9, 17),
+    9: (10, 13), 10: (11,), 11: (12,), 12: (14,), 13: (14,), 14: (15,), 16: (17,),
+    17: (18,),
+}
+fig, (ax,) = plot.figure(width=5.5, height=4.6)
+ax.set(xlim=(-0.5, 2.5), ylim=(6.5, -0.5))
+ax.set_axis_off()
+look = {"ha": "center", "va": "center", "fontsize": 12, "zorder": 3}
+frames = {}
+for number, (column, row, name) in chapters.items():
+    fill = plot.FAINT if number < 8 else plot.GROUND
+    box = {"boxstyle": "square,pad=0.3", "fc": fill, "ec": plot.INK}
+    frames[number] = ax.text(column, row, f"{number:02} {name}", bbox=box, **look)
+for number, others in needed_by.items():
+    for other in others:
+        way = {"arrowstyle": "-|>", "color": plot.INK, "lw": 1.4, "shrinkA": 3,
+               "shrinkB": 3, "patchA": frames[number].get_bbox_patch(),
+               "patchB": frames[other].get_bbox_patch(),
+               "ls": "--" if (number, other) == (13, 14) else "-"}
+        ax.annotate("", chapters[other][:2], chapters[number][:2], arrowprops=way)
+plot.show(fig, alt=(
+    "An arrow leads from each chapter to those that build on it; dashed, to one section "
+    "only. Grey chapters come first for everybody. Before any other chapter, read those "
+    "from which arrows lead to it."))
 
 # %% [markdown]
-# If something does not start, run `labelkit doctor` in a terminal. It says in words what is wrong and what to do.
+# Three shorter paths follow these arrows. We counted the hours for reading every word
+# and for solving every exercise. If you have less time, solve the predictions, which
+# take about four minutes each.
 #
-# ## The map
+# | you want to | read chapters | hours to read | hours to solve |
+# |---|---|---|---|
+# | understand the classic rules | 1 to 9 | 4 | 6 |
+# | find small objects | 1 to 8 and 16 to 18 | 5 | 8 |
+# | train a detector on your own data | 1 to 7, then `labelkit train -h` | 3 | 5 |
+# | know everything that is here | 0 to 18 | 9 | 12 |
 #
-# Read 00 to 07 in order. After that, pick: each chapter says at its top what it needs. Chapters without a link are
-# being written.
+# | chapter | the question it answers |
+# |---|---|
+# | [01 Boxes and IoU](01_boxes_and_iou.ipynb) | how well do two boxes agree? |
+# | [02 Suppression](02_non_maximum_suppression.ipynb) | which of many boxes stays? |
+# | [03 Anchors and points](03_anchors_and_points.ipynb) | where does it look at first? |
+# | [04 Why assign labels](04_why_assign_labels.ipynb) | what do labels decide? |
+# | [05 RetinaNet](05_retinanet.ipynb) | which objects does a threshold forget? |
+# | [06 FCOS](06_fcos.ipynb) | what changes when a prior is a point? |
+# | [07 Train and measure](07_train_and_measure.ipynb) | what does a rule do to AP? |
+# | [08 TopK](08_topk.ipynb) | what if each object chooses its own priors? |
+# | [09 ATSS](09_atss.ipynb) | can the threshold come from the data? |
+# | [10 HAMBox](10_hambox.ipynb) | can a prior overlap badly and predict well? |
+# | [11 Noisy anchors](11_noisy_anchors.ipynb) | what if a label lies between 0 and 1? |
+# | [12 Soft labels](12_soft_labels.ipynb) | which score should a positive learn? |
+# | [13 Mixtures](13_mixtures_and_transport.ipynb) | how many priors per object? |
+# | [14 Task alignment](14_task_alignment.ipynb) | which point should learn an object? |
+# | [15 Without NMS](15_without_nms.ipynb) | what if each object has one prediction? |
+# | [16 Small objects](16_small_objects.ipynb) | why are small objects lost? |
+# | [17 Metrics](17_metrics_for_small_objects.ipynb) | what can replace IoU? |
+# | [18 RFLA and DCFL](18_rfla.ipynb) | what if a prior is what the network sees? |
 #
-# | | chapter | the question it answers |
-# |---|---|---|
-# | 00 | Start here | how do I use this? |
-# | 01 | [Boxes and IoU][01] | how well do two boxes agree, and why is one pixel a lot at 8 px? |
-# | 02 | [Non-maximum suppression][02] | which of many predictions stays, and what happens in a crowd? |
-# | 03 | [Anchors and points][03] | where does a detector look before it has seen anything? |
-# | 04 | [Why assign labels][04] | why do labels decide what is learned, and why are more positives not better? |
-# | 05 | [RetinaNet][05] | what do two thresholds on IoU give, and whom do they leave out? |
-# | 06 | [FCOS][06] | what changes when a prior is a point? |
-# | 07 | [Train and measure][07] | what does a rule do to average precision, by object size? |
-# | 08 | [TopK][08] | what if each ground truth chooses its own priors? |
-# | 09 | [ATSS][09] | can the threshold come from the data? |
-# | 10 | [HAMBox][10] | are there priors that overlap badly and still predict well? |
-# | 11 | [Noisy anchors][11] | what if a label is a number between 0 and 1? |
-# | 12 | [Soft labels][12] | what may a target be? |
-# | 13 | [Mixtures and transport][13] | how many anchors should an object get, and can their scores decide? |
-# | 14 | [Task alignment][14] | what if class and place are judged in one number? |
-# | 15 | [Without NMS][15] | what if each object has one prediction only? |
-# | 16 | [Small objects][16] | why are small objects hard, in six ways? |
-# | 17 | [Metrics for small objects][17] | what can replace IoU where boxes never touch? |
-# | 18 | [RFLA][18] | what if a prior is what the network can see? |
-# | 19 | Audit your own data | why are my small objects not found? |
-# | 20 | All of them, side by side | which rule should I use on my data? |
+# Every rule of the course answers the same four questions, and by its answers we
+# compare it with the others:
 #
-# [01]: 01_boxes_and_iou.ipynb
-# [02]: 02_non_maximum_suppression.ipynb
-# [03]: 03_anchors_and_points.ipynb
-# [04]: 04_why_assign_labels.ipynb
-# [05]: 05_retinanet.ipynb
-# [06]: 06_fcos.ipynb
-# [07]: 07_train_and_measure.ipynb
-# [08]: 08_topk.ipynb
-# [09]: 09_atss.ipynb
-# [10]: 10_hambox.ipynb
-# [11]: 11_noisy_anchors.ipynb
-# [12]: 12_soft_labels.ipynb
-# [13]: 13_mixtures_and_transport.ipynb
-# [14]: 14_task_alignment.ipynb
-# [15]: 15_without_nms.ipynb
-# [16]: 16_small_objects.ipynb
-# [17]: 17_metrics_for_small_objects.ipynb
-# [18]: 18_rfla.ipynb
-#
-# Every rule of this course answers the same four questions, and chapter 4 starts the table that compares them:
-#
-# 1. **Who may match?** Which priors does a ground truth consider at all?
-# 2. **How well?** By which number is a pair of prior and ground truth judged?
+# 1. **Who may match?** Which priors does an object consider at all?
+# 2. **How well?** By which number is a pair of prior and object judged?
 # 3. **Who is chosen?** From which value on, or how many?
-# 4. **Who wins?** Who gets a prior that several ground truths want?
+# 4. **Who wins?** Which object gets a prior that several objects want?
 #
-# ## Recap
+# ## How can a rule decide what a detector will find?
 #
-# - A rule makes the labels of many priors, here 336, from a few boxes that a person drew.
-# - Another rule gives other labels for the same picture: here 9 positives or 31.
-# - Run cells from top to bottom. An `assert` is a claim that was checked.
-# - A check answers blank, not yet, your code stopped, or passed. Reading on needs no answers.
-# - `course.hint`, `course.solution` and `course.status` help. `labelkit doctor` says what is wrong with the
-#   installation.
+# It decides what the network is told. On our tile the threshold named 21 of 3,294
+# priors as places with an object, and the network that learned from such labels found
+# 10 of 108. With another rule it found 96, although the network, the pictures and the
+# boxes were the same. One training of each cannot tell how large the difference is on
+# average, and the sky is not your data. What labels do to training is the question of
+# chapter 4, and the later chapters change the rule.
 #
-# ## Three questions to take along
+# ## Recall
 #
-# <details><summary>Who decides which priors are positive: the person who drew the boxes, or a rule?</summary>
+# <details><summary>1. Who decides which priors are positive, the person who drew the
+# boxes or a rule?</summary>
 #
-# A rule. The person drew the ground truths only. From chapter 10 on the network takes part, but a rule still decides.
+# A rule does, since the person drew the ground truths only. From chapter 10 on the
+# network takes part, but a rule still decides.
 # </details>
 #
-# <details><summary>What does "ignored" mean, and how does it differ from "negative"?</summary>
+# <details><summary>2. What does "ignored" mean, and how does it differ from "negative"?
+# </summary>
 #
-# An ignored prior is left out of the training loss: whatever it answers is neither right nor wrong. A negative prior is
-# punished when it answers "object".
+# An ignored prior is left out of the training loss, so whatever it answers is neither
+# right nor wrong. A negative prior is punished when it answers that there is an object.
 # </details>
 #
-# <details><summary>The check says ✗ with an input. Where do you look first?</summary>
+# <details><summary>3. A detector is finished and runs on a new image. What does its
+# assigner do?</summary>
 #
-# At that input. Work it out on paper, call your function with it in a new cell, and compare.
+# Nothing. It took part in training only, and its decisions are in the weights.
 # </details>

@@ -1,10 +1,34 @@
-"""The exercise of chapter 00, which teaches how exercises work: the centres of boxes."""
+"""The exercises of chapter 00, which teach how exercises work: a prediction, and a function."""
 
 import torch
 
 from labelkit import plot
 from labelkit.boxes import centers
-from labelkit_course import Exercise, compare
+from labelkit_course import Exercise, compare, expect
+
+RULES = {"A": "topk, k=3", "B": "max_iou, no low quality"}
+
+
+def found_on_the_digits(guess):
+    from labelkit_course.on_stage import scene  # imports Lightning, for which no other exercise has to wait
+
+    truth = {name: scene(row, "digits").shown.found for name, row in RULES.items()}
+    expect(
+        guess,
+        truth,
+        within=lambda got, want: abs(got - want) <= 1 and got <= 11,
+        clues=[
+            (lambda counts: max(counts.values()) > 11, "The tile has eleven digits. Count digits, not priors."),
+            ({"A": truth["B"], "B": truth["A"]}, "Look again which of the two rules leaves some digits out."),
+            (lambda counts: counts["B"] > 8, "Under rule B four digits have negative priors only, here and elsewhere."),
+            (lambda counts: counts["B"] < 4, "Rule B gives the large digits positive priors."),
+            (
+                lambda counts: counts["B"] < 6,
+                "Five digits have a positive prior here, but the detector learned from other tiles.",
+            ),
+            (lambda counts: counts["A"] < 10, "Rule A gives every digit positive priors, the small ones too."),
+        ],
+    )
 
 
 def _ask(case, boxes, answer):
@@ -45,6 +69,24 @@ def no_boxes(answer):
 
 
 EXERCISES = (
+    Exercise(
+        id="00.2",
+        kind="P",
+        title="Who will be found?",
+        difficulty=1,
+        minutes=3,
+        hints=("Sort the digits under rule B into three heaps: taught as an object, as background, as neither.",),
+        tests=(found_on_the_digits,),
+        mutants={
+            "all of them": ({"A": 11, "B": 11}, "negative priors only"),
+            "swapped": ({"A": 7, "B": 11}, "leaves some digits out"),
+            "one too many": ({"A": 12, "B": 7}, "eleven digits"),
+            "priors, not digits": ({"A": 33, "B": 15}, "eleven digits"),
+            "those with a positive": ({"A": 11, "B": 5}, "other tiles"),
+            "none": ({"A": 11, "B": 0}, "the large digits"),
+            "three for A": ({"A": 3, "B": 7}, "the small ones too"),
+        },
+    ),
     Exercise(
         id="00.1",
         title="The centres of boxes",
