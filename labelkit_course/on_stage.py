@@ -45,6 +45,13 @@ class Shown(NamedTuple):
     false_alarms: int
 
 
+class Counts(dict[str, Shown]):
+    """What was shown, by picture. As the last line of a cell it adds nothing below the drawing, which has said it."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 class Scene(NamedTuple):
     """A picture under one row: the image, its objects, and for each whether it has a positive and is found."""
 
@@ -61,7 +68,7 @@ class Scene(NamedTuple):
         return Shown(len(self.boxes), int(self.taught.sum()), found, len(self.boxes) - found, len(self.alarms))
 
 
-def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES)) -> dict[str, Shown]:
+def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES)) -> Counts:
     """Draw rows of the board on the pictures: labels on the left, found and missed on the right.
 
     rows: names in `labelkit_course.rows.VARIANTS`. pictures: some of "sky", "star", "digits".
@@ -74,7 +81,7 @@ def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES)) -> dict[str, Sh
         draw_labels(axes[2 * index], panel, row)
         draw_found(axes[2 * index + 1], panel)
     plot.show(fig, alt=" ".join(_sentence(*panel) for panel in panels), dpi=SHARP_ENOUGH)
-    return {picture: panel.shown for _, picture, panel in panels}
+    return Counts((picture, panel.shown) for _, picture, panel in panels)
 
 
 def shown(row: str, pictures: Sequence[str] = tuple(PICTURES)) -> dict[str, Shown]:
