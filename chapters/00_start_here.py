@@ -140,8 +140,8 @@ for row, (role, meaning) in enumerate(roles.items()):
     ax.text(40, y, f"{role}: {meaning}", va="center", fontsize=12)
 ax.set_axis_off()
 plot.show(fig, alt=(
-    "The roles, each with its line and its mark. Marks and dashes tell them apart in grey "
-    "too, except for positive and good."))
+    "The roles, each with its line and its mark. Marks and dashes tell them apart in "
+    "grey too, except for positive and good."))
 
 # %% [markdown]
 # ## How to read and run a chapter
