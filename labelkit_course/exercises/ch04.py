@@ -133,7 +133,7 @@ def two_twins(guess):
     box = torch.tensor([45.0, 47, 77, 80])
     down = torch.tensor([0.0, 1, 0, 1])
     truth = {
-        name: TopK(k=3)(anchors, {"boxes": torch.stack([box, second])}).positives_per_gt(2).tolist()
+        name: [int(n) for n in TopK(k=3)(anchors, {"boxes": torch.stack([box, second])}).positives_per_gt(2)]
         for name, second in {"identical": box, "one pixel down": box + down}.items()
     }
     expect(

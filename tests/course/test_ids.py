@@ -18,6 +18,8 @@ FIRST = {
     "02.2": "The coordinate trick",
     "02.3": "Soft suppression",
     "02.4": "Count what went wrong",
+    "02.5": "Dominoes",
+    "02.6": "All at once",
     "03.1": "The points of a level",
     "03.2": "The shapes of a cell",
     "03.3": "From a row of the output to its prior",
