@@ -943,9 +943,9 @@ assert tiny["NWD"][0] > 0.05 and tiny["NWD"][1] < 0.05 and 1 - left / 725 > 0.03
 # | who may match? | detections of one class | the same |
 # | how well? | IoU, or any similarity, with a kept box | the same, with the box just taken |
 # | who is chosen? | the highest score | the highest score *now* |
-# | who wins? | a kept box removes all that overlap it by more than the threshold | a taken box lowers the scores of the rest |
+# | who wins? | a kept box removes what overlaps it more | a taken box lowers the other scores |
 # | cost | a row of similarities per kept box | a row per box |
-# | fails when | neighbours overlap by more than the threshold, or duplicates of small objects by less | the list is used without a limit on the score |
+# | fails when | neighbours overlap more than the threshold, or duplicates less | no limit on the score is set |
 # | report | the threshold; whether classes are kept apart | the rule, σ or the threshold, the limit on the score |
 #
 # The questions in the left column return in chapter 4. They are those of label
