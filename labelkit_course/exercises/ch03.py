@@ -1,10 +1,12 @@
-"""The exercises of chapter 03: points of a level, shapes of a cell, the order of priors, decoding."""
+"""The exercises of chapter 03: where points are, shapes of a cell, the order of priors, decoding."""
+
+import math
 
 import torch
 
 from labelkit import Priors, plot
 from labelkit.boxes import decode_deltas
-from labelkit_course import Exercise, compare
+from labelkit_course import GIVEN, Exercise, compare, expect
 
 # --- 03.1 -----------------------------------------------------------------------------------------------------------
 
@@ -18,7 +20,7 @@ def _level(case, rows, columns, stride, offset, answer):
 
 def _two_grids(got, want, height, width):
     figure, (ax,) = plot.figure()
-    plot.scene(ax, (height, width), title="numbered in your order")
+    plot.scene(ax, (height, width), title="the numbers show your order")
     plot.points(ax, want, "prior")
     plot.points(ax, got, "prediction")
     for number, (x, y) in enumerate(got.tolist()):
@@ -28,27 +30,27 @@ def _two_grids(got, want, height, width):
 
 
 def one_cell(answer):
-    _level("One cell: its middle", 1, 1, 16, 0.5, answer)
+    _level("A map of one cell has one point, in the middle of the cell", 1, 1, 16, 0.5, answer)
 
 
 def one_row(answer):
-    _level("A single row: x grows, y stays", 1, 4, 8, 0.5, answer)
+    _level("Along a single row of four cells x grows and y stays the same", 1, 4, 8, 0.5, answer)
 
 
 def more_columns_than_rows(answer):
-    _level("Two rows of three columns, counted along the rows", 2, 3, 16, 0.5, answer)
+    _level("The points of two rows and three columns are counted along the rows", 2, 3, 16, 0.5, answer)
 
 
 def more_rows_than_columns(answer):
-    _level("Three rows of two columns", 3, 2, 8, 0.5, answer)
+    _level("A map of three rows and two columns has six points", 3, 2, 8, 0.5, answer)
 
 
 def corner_offset(answer):
-    _level("Offset 0: in the corner of the cell", 2, 3, 8, 0.0, answer)
+    _level("With offset 0 each point is in the upper left corner of its cell", 2, 3, 8, 0.0, answer)
 
 
 def an_odd_stride(answer):
-    _level("An odd stride has its middle between two pixels", 2, 2, 5, 0.5, answer)
+    _level("At an odd stride the middle of a cell is half a pixel off a whole number", 2, 2, 5, 0.5, answer)
 
 
 def _mesh(rows, columns, offset, scale=1.0):
@@ -118,23 +120,23 @@ def _two_cells(got, want):
 
 
 def a_square(answer):
-    _cell("Ratio 1 gives a square", (16.0,), (1.0,), answer)
+    _cell("A shape of ratio 1 is a square whose side is the size", (16.0,), (1.0,), answer)
 
 
 def high_and_narrow(answer):
-    _cell("Ratio 4 is four times as high as wide, with the area of the square", (16.0,), (4.0,), answer)
+    _cell("A shape of ratio 4 is four times as high as wide and has the area of the square", (16.0,), (4.0,), answer)
 
 
 def two_of_each(answer):
-    _cell("Two sizes and two ratios: all sizes of the first ratio come first", (16.0, 64.0), (1.0, 4.0), answer)
+    _cell("Of two sizes and two ratios, all sizes of the first ratio come first", (16.0, 64.0), (1.0, 4.0), answer)
 
 
 def no_rounding(answer):
-    _cell("A small anchor keeps its fractions", (5.0,), (0.5, 1.0), answer)
+    _cell("A small anchor keeps the fractions of its width and height", (5.0,), (0.5, 1.0), answer)
 
 
 def more_sizes_than_ratios(answer):
-    _cell("Three sizes and one ratio", (8.0, 10.0, 13.0), (0.25,), answer)
+    _cell("Three sizes and one ratio give three shapes", (8.0, 10.0, 13.0), (0.25,), answer)
 
 
 def _shapes(width, height, swap=False):
@@ -188,36 +190,50 @@ def _place(case, index, level_shapes, shapes, want, answer):
 
 
 def first_prior(answer):
-    _place("The first prior", 0, PYRAMID, 2, (0, 0, 0, 0), answer)
+    _place("Prior 0 is the first shape of the first cell", 0, PYRAMID, 2, (0, 0, 0, 0), answer)
 
 
 def second_shape(answer):
-    _place("The second shape of the first cell", 1, PYRAMID, 2, (0, 0, 0, 1), answer)
+    _place("Prior 1 is the second shape of the first cell", 1, PYRAMID, 2, (0, 0, 0, 1), answer)
 
 
 def next_cell(answer):
-    _place("The cell to the right of the first", 2, PYRAMID, 2, (0, 0, 1, 0), answer)
+    _place(
+        "With two shapes per cell, prior 2 begins the cell to the right of the first",
+        2,
+        PYRAMID,
+        2,
+        (0, 0, 1, 0),
+        answer,
+    )
 
 
 def second_row(answer):
-    _place("The first cell of the second row", 6, PYRAMID, 2, (0, 1, 0, 0), answer)
+    _place("With three columns of two shapes, prior 6 begins the second row", 6, PYRAMID, 2, (0, 1, 0, 0), answer)
 
 
 def last_of_level(answer):
-    _place("The last prior of the first level", 11, PYRAMID, 2, (0, 1, 2, 1), answer)
+    _place("Prior 11 is the last of a first level with twelve", 11, PYRAMID, 2, (0, 1, 2, 1), answer)
 
 
 def first_of_next_level(answer):
-    _place("The first prior of the second level", 12, PYRAMID, 2, (1, 0, 0, 0), answer)
+    _place("Prior 12 is the first of the second level, after twelve on the first", 12, PYRAMID, 2, (1, 0, 0, 0), answer)
 
 
 def inside_next_level(answer):
-    _place("A prior of the second level counts from the level's start", 15, PYRAMID, 2, (1, 0, 1, 1), answer)
+    _place(
+        "On the second level rows and columns are counted from the start of that level",
+        15,
+        PYRAMID,
+        2,
+        (1, 0, 1, 1),
+        answer,
+    )
 
 
 def retinanet(answer):
     shapes = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
-    _place("The last prior of RetinaNet on 800 x 1344", 201_599, shapes, 9, (4, 6, 10, 8), answer)
+    _place("Prior 201,599 is RetinaNet's last on an input of 800 x 1344 px", 201_599, shapes, 9, (4, 6, 10, 8), answer)
 
 
 def _walk(index, level_shapes, shapes, *, limit=0, subtract=True, split=None):
@@ -277,25 +293,40 @@ def _three(got, want, anchors):
 
 
 def all_zero(answer):
-    _decode("Four zeros give the anchor itself", [[0.0, 0, 0, 0]], [ANCHOR], answer)
+    _decode("Four zeros decode to the anchor itself", [[0.0, 0, 0, 0]], [ANCHOR], answer)
 
 
 def only_a_shift(answer):
-    _decode("Half an anchor width to the right, a quarter of its height up", [[0.5, -0.25, 0, 0]], [ANCHOR], answer)
+    _decode(
+        "tx = 0.5 and ty = -0.25 shift by half the anchor's width to the right and a quarter of its height up",
+        [[0.5, -0.25, 0, 0]],
+        [ANCHOR],
+        answer,
+    )
 
 
 def only_a_size(answer):
-    _decode("tw = ln 2, th = -ln 2: twice as wide, half as high", [[0.0, 0, 0.6931472, -0.6931472]], [ANCHOR], answer)
+    _decode(
+        "tw = ln 2 and th = -ln 2 make the box twice as wide and half as high, about the same centre",
+        [[0.0, 0, 0.6931472, -0.6931472]],
+        [ANCHOR],
+        answer,
+    )
 
 
 def both_at_once(answer):
     deltas = [[0.1, 0.2, 0.3, -0.4], [-0.5, 0.0, -0.2, 0.1]]
-    _decode("Two anchors, shift and size at once", deltas, [ANCHOR, [40.0, 8, 44, 88]], answer)
+    _decode("Two anchors are shifted and change their size at once", deltas, [ANCHOR, [40.0, 8, 44, 88]], answer)
 
 
 def one_and_many(answer):
-    _decode("One box, a tensor of shape [4]", [0.1, 0.2, 0.3, -0.4], ANCHOR, answer)
-    _decode("A batch, [2, 1, 4], with the same anchors", [[[0.1, 0, 0, 0]], [[0, 0, 0.5, 0]]], [ANCHOR], answer)
+    _decode("A single box of shape [4] is decoded as well", [0.1, 0.2, 0.3, -0.4], ANCHOR, answer)
+    _decode(
+        "A batch of shape [2, 1, 4] is decoded with the same anchors",
+        [[[0.1, 0, 0, 0]], [[0, 0, 0.5, 0]]],
+        [ANCHOR],
+        answer,
+    )
 
 
 def _parts(anchors):
@@ -344,30 +375,181 @@ def _one_pixel_more(deltas, anchors):
     return decode_deltas(deltas, grown) - torch.tensor([0.0, 0, 1, 1])
 
 
+# --- 03.5 -----------------------------------------------------------------------------------------------------------
+
+INPUT, STRIDES, FINER = (800, 1344), (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
+SHARE, FACTOR = "share on stride 8", "factor"
+
+
+def where_they_are(guess):
+    points, finer = Priors.points(INPUT, STRIDES), Priors.points(INPUT, FINER)
+    truth = {SHARE: points.level_sizes[0] / len(points), FACTOR: len(finer) / len(points)}
+    within = {SHARE: 0.04, FACTOR: 0.3}
+    halved = "About the share: the next level has half as many rows *and* half as many columns."
+    clues = [
+        (lambda got: got[SHARE] > 1, "The share is a number between 0 and 1, not in percent."),
+        ({SHARE: 0.2}, "About the share: the five levels are not equal. How many cells does each have?"),
+        ({SHARE: 0.5}, halved),
+        (
+            lambda got: got[FACTOR] < 0.95,
+            "About the factor: the strides got finer, so there are more points than before.",
+        ),
+        (
+            lambda got: got[FACTOR] <= 1.05,
+            "About the factor: there are five levels as before, but each has other strides.",
+        ),
+        ({FACTOR: 1.2}, "About the factor: the new level is larger than all the others together."),
+        ({FACTOR: 2.0}, "About the factor: half the stride means twice as many rows *and* twice as many columns."),
+    ]
+    expect(guess, truth, within=within, clues=clues)
+
+
+# --- 03.6 -----------------------------------------------------------------------------------------------------------
+
+
+def _all_cells(case, height, width, stride, answer):
+    got, want = answer(height, width, stride), Priors.points((height, width), (stride,)).centers
+    inputs = {"height": height, "width": width, "stride": stride}
+    if isinstance(got, torch.Tensor) and got.shape == want.shape:
+        wrong = (got != want).any(dim=1).nonzero()
+        case += f"; yours are wrong from point {int(wrong[0])} on" if len(wrong) else ""
+    compare(case, inputs, got, want, draw=lambda: _first_column(got, want, height, width, stride))
+
+
+def _first_column(got, want, height, width, stride):
+    """The places that the rows of the output get which belong to the network's first column."""
+    figure, (ax,) = plot.figure()
+    plot.scene(ax, (height, width), title="points of the network's first column")
+    every = math.ceil(width / stride)
+    plot.points(ax, want[::every], "prior")
+    plot.points(ax, got[::every], "prediction")
+    plot.legend(ax, prior="right places", prediction="yours")
+    return figure
+
+
+def a_multiple(answer):
+    _all_cells("At stride 8 an image of 64 x 96 px has 8 rows of 12 points", 64, 96, 8, answer)
+
+
+def a_rest(answer):
+    _all_cells("An image of 64 x 103 px has a point in every cell of stride 8", 64, 103, 8, answer)
+
+
+def half_a_cell(answer):
+    _all_cells("In 64 x 100 px the width is 12.5 strides, and half a column needs its points too", 64, 100, 8, answer)
+
+
+def widths_around(answer):
+    for width in range(97, 105):
+        _all_cells(f"Points of stride 8 cover the whole width of {width} px", 40, width, 8, answer)
+
+
+def odd_heights(answer):
+    for height in (41, 47, 50):
+        _all_cells(f"Points of stride 8 cover an image that is {height} px high", height, 52, 8, answer)
+
+
+def smaller_than_a_cell(answer):
+    _all_cells("An image of 5 x 6 px is smaller than a cell of stride 8 and has one point", 5, 6, 8, answer)
+
+
+def another_stride(answer):
+    _all_cells("At stride 16 a width of 70 px is covered by fewer points", 40, 70, 16, answer)
+
+
+def _by_columns(columns):
+    """The given code with another count of columns."""
+
+    def their_points(height, width, stride):
+        n = torch.arange(math.ceil(height / stride) * math.ceil(width / stride))
+        count = columns(height, width, stride)
+        return stride * torch.stack([n % count + 0.5, n // count + 0.5], dim=1)
+
+    return their_points
+
+
+def _fewer_points(height, width, stride):
+    n, columns = torch.arange(math.ceil(height / stride) * (width // stride)), width // stride
+    return stride * torch.stack([n % columns + 0.5, n // columns + 0.5], dim=1)
+
+
+def _squeezed(height, width, stride):
+    points = Priors.points((height, width), (stride,)).centers
+    return points * torch.tensor([width / stride / math.ceil(width / stride), 1])
+
+
+def _rows_rounded_down(height, width, stride):
+    n, columns = torch.arange((height // stride) * math.ceil(width / stride)), math.ceil(width / stride)
+    return stride * torch.stack([n % columns + 0.5, n // columns + 0.5], dim=1)
+
+
 EXERCISES = (
+    Exercise(
+        id="03.5",
+        kind="P",
+        title="Where are they all?",
+        difficulty=1,
+        minutes=3,
+        hints=(),
+        tests=(where_they_are,),
+        mutants={
+            "equal levels": ({SHARE: 0.2, FACTOR: 4.0}, "not equal"),
+            "half of all": ({SHARE: 0.5, FACTOR: 4.0}, "half as many rows *and*"),
+            "a level more": ({SHARE: 0.75, FACTOR: 1.2}, "larger than all the others together"),
+            "twice as many": ({SHARE: 0.75, FACTOR: 2.0}, "twice as many rows *and*"),
+            "as many as before": ({SHARE: 0.75, FACTOR: 1.0}, "other strides"),
+            "fewer": ({SHARE: 0.75, FACTOR: 0.25}, "more points than before"),
+            "percent": ({SHARE: 75, FACTOR: 4.0}, "between 0 and 1"),
+        },
+    ),
     Exercise(
         id="03.1",
         title="The points of a level",
         difficulty=2,
         minutes=8,
         hints=(
-            "x depends on the column, y on the row. Cell number 1 lies to the right of cell number 0, so x changes "
-            "first.",
-            "i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing='ij') gives the row and the "
-            "column of every cell, as tables [rows, columns]. Flattened, they run along the rows.",
-            "x = (j + offset) * stride, y = (i + offset) * stride. Then "
-            "torch.stack([x.flatten(), y.flatten()], dim=1).",
+            "x depends on the column and y on the row. Because cell 1 is to the right of cell 0, x changes first.",
+            "i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing='ij') returns the row and the "
+            "column of every cell as tables [rows, columns], and flatten() reads a table along its rows.",
+            "x = (j + offset) * stride and y = (i + offset) * stride, from which "
+            "torch.stack([x.flatten(), y.flatten()], dim=1) makes the pairs.",
         ),
         tests=(one_cell, one_row, more_columns_than_rows, more_rows_than_columns, corner_offset, an_odd_stride),
         mutants={
             "row for x": (_row_first, "single row"),
             "counted along the columns": (_along_columns, "counted along the rows"),
-            "no offset": (_no_offset, "its middle"),
-            "offset in pixels": (_half_a_pixel, "its middle"),
-            "offset always 0.5": (_always_the_middle, "Offset 0"),
-            "floor of half a stride": (_floor_of_half, "An odd stride"),
+            "no offset": (_no_offset, "in the middle of the cell"),
+            "offset in pixels": (_half_a_pixel, "in the middle of the cell"),
+            "offset always 0.5": (_always_the_middle, "With offset 0"),
+            "floor of half a stride": (_floor_of_half, "At an odd stride"),
             "rows and columns swapped": (_rows_for_columns, "single row"),
             "a table, not a list": (_a_table, "shape"),
+        },
+    ),
+    Exercise(
+        id="03.6",
+        kind="B",
+        title="The leaning grid",
+        difficulty=2,
+        minutes=6,
+        hints=(
+            "Work out by hand where point 12 of an image of 64 x 103 px is at stride 8. Which row is it in?",
+            "n % columns and n // columns are right if `columns` is the length of a row. Compare it with the number "
+            "of columns that the first line counts with.",
+            "The first line rounds the number of columns up and the second rounds it down. Both should round up.",
+        ),
+        tests=(a_multiple, a_rest, half_a_cell, widths_around, odd_heights, smaller_than_a_cell, another_stride),
+        mutants={
+            "given": (GIVEN, "from point 12 on"),
+            "round": (_by_columns(lambda h, w, s: round(w / s)), "12.5 strides"),
+            "columns from the height": (_by_columns(lambda h, w, s: math.ceil(h / s)), "64 x 96"),
+            "always one more": (_by_columns(lambda h, w, s: w // s + 1), "64 x 96"),
+            "the number of points rounded down too": (_fewer_points, "64 x 103"),
+            "squeezed into the image": (_squeezed, "64 x 103"),
+            "rows rounded down": (_rows_rounded_down, "41 px high"),
+            "rounded up from .5 on": (_by_columns(lambda h, w, s: int(w / s + 0.5)), "97 px"),
+            "stride 8 written out": (_by_columns(lambda h, w, s: math.ceil(w / 8)), "stride 16"),
+            "rows for columns": (lambda h, w, s: Priors.points((h, w), (s,)).centers.flip(1), "64 x 96"),
         },
     ),
     Exercise(
@@ -376,20 +558,20 @@ EXERCISES = (
         difficulty=2,
         minutes=10,
         hints=(
-            "The formula stands above: width is size / sqrt(ratio), height is size * sqrt(ratio).",
-            "To get all pairs, let broadcasting work: sizes as a row [S], square roots of the ratios as a column "
-            "[R, 1]. A column with a row gives a table [R, S].",
-            "root = torch.tensor(ratios).sqrt()[:, None]; side / root and side * root are tables [R, S]. flatten() "
-            "reads a table row by row, which is ratio-major. Stack both along dim=1.",
+            "By the formula above the width is size / sqrt(ratio) and the height is size * sqrt(ratio).",
+            "Broadcasting makes all pairs. If sizes are a row [S] and the square roots of the ratios a column [R, 1], "
+            "dividing one by the other gives a table [R, S].",
+            "With root = torch.tensor(ratios).sqrt()[:, None], side / root and side * root are tables [R, S]. Since "
+            "flatten() reads a table row by row, which is ratio-major, it remains to stack both along dim=1.",
         ),
         tests=(a_square, high_and_narrow, two_of_each, no_rounding, more_sizes_than_ratios),
         mutants={
-            "ratio as width over height": (_width_over_height, "Ratio 4"),
-            "the area grows with the ratio": (_area_grows, "Ratio 4"),
-            "no square root": (_no_root, "Ratio 4"),
+            "ratio as width over height": (_width_over_height, "ratio 4"),
+            "the area grows with the ratio": (_area_grows, "ratio 4"),
+            "no square root": (_no_root, "ratio 4"),
             "size-major": (_size_major, "all sizes of the first ratio"),
-            "rounded to whole pixels": (_whole_pixels, "keeps its fractions"),
-            "size taken for the area": (_size_is_the_area, "gives a square"),
+            "rounded to whole pixels": (_whole_pixels, "keeps the fractions"),
+            "size taken for the area": (_size_is_the_area, "whose side is the size"),
         },
     ),
     Exercise(
@@ -398,11 +580,11 @@ EXERCISES = (
         difficulty=3,
         minutes=12,
         hints=(
-            "A level has rows * columns * shapes priors. Walk through the levels: if the index is smaller than the "
-            "level's number, you are there. If not, subtract that number and go on.",
-            "Inside a level: shapes change fastest, then columns, then rows. So divide by shapes first: the "
-            "remainder is the shape, the quotient counts the cells.",
-            "cell, shape = divmod(index, shapes), then row, column = divmod(cell, columns).",
+            "A level has rows * columns * shapes priors. Go through the levels, and if the index is not smaller than "
+            "that number, subtract it before you go on to the next.",
+            "Inside a level shapes change fastest, then columns, then rows. Divide by the number of shapes first, "
+            "because the remainder is the shape and the quotient counts the cells.",
+            "cell, shape = divmod(index, shapes), and then row, column = divmod(cell, columns).",
         ),
         tests=(
             first_prior,
@@ -418,7 +600,7 @@ EXERCISES = (
             "cells counted down the columns": (_wrong_walk(split=_down_the_columns), "to the right of the first"),
             "shape changes slowest": (_wrong_walk(split=_all_cells_of_a_shape), "second shape of the first cell"),
             "rows for columns": (_wrong_walk(split=_rows_for_columns_in_divmod), "second row"),
-            "<= for < at the end of a level": (_wrong_walk(limit=1), "first prior of the second level"),
+            "<= for < at the end of a level": (_wrong_walk(limit=1), "the first of the second level"),
             "the level's start is not subtracted": (_wrong_walk(subtract=False), "second level"),
             "row and column swapped": (
                 lambda i, s, k: (lambda p: (p[0], p[2], p[1], p[3]))(_walk(i, s, k, split=_usual)),
@@ -432,21 +614,21 @@ EXERCISES = (
         difficulty=3,
         minutes=10,
         hints=(
-            "x = xa + tx * wa. The opposite of the logarithm is the exponential: w = wa * exp(tw).",
-            "Work on two columns at once: anchors[..., 2:] - anchors[..., :2] is (wa, ha), the mean of the two is "
-            "(xa, ya), deltas[..., :2] is (tx, ty), deltas[..., 2:].exp() multiplies the size.",
-            "center = (xa, ya) + (tx, ty) * (wa, ha); half = exp((tw, th)) * (wa, ha) / 2; the corners are "
-            "center - half and center + half, joined with torch.cat along dim=-1.",
+            "The first equation gives x = xa + tx * wa. Since the exponential undoes the logarithm, w = wa * exp(tw).",
+            "You can work on two columns at once. anchors[..., 2:] - anchors[..., :2] is (wa, ha), half the sum of the "
+            "two is (xa, ya), deltas[..., :2] is (tx, ty), and deltas[..., 2:].exp() multiplies the size.",
+            "center = (xa, ya) + (tx, ty) * (wa, ha) and half = exp((tw, th)) * (wa, ha) / 2. The corners are "
+            "center - half and center + half, which torch.cat joins along dim=-1.",
         ),
         tests=(all_zero, only_a_shift, only_a_size, both_at_once, one_and_many),
         mutants={
-            "no exponential": (_no_exponential, "tw = ln 2"),
-            "shift in pixels": (_shift_in_pixels, "Half an anchor width"),
+            "no exponential": (_no_exponential, "twice as wide"),
+            "shift in pixels": (_shift_in_pixels, "half the anchor's width"),
             "whole size to both sides": (_whole_size, "Four zeros"),
-            "from the corner": (_from_the_corner, "tw = ln 2"),
-            "shift measured in the new size": (_shift_by_the_new_size, "shift and size at once"),
-            "height for width": (_height_for_width, "Half an anchor width"),
-            "one pixel too many": (_one_pixel_more, "Half an anchor width"),
+            "from the corner": (_from_the_corner, "about the same centre"),
+            "shift measured in the new size": (_shift_by_the_new_size, "change their size at once"),
+            "height for width": (_height_for_width, "half the anchor's width"),
+            "one pixel too many": (_one_pixel_more, "half the anchor's width"),
             "only two dimensions": (
                 lambda d, a: decode_deltas(d[:, :], a),
                 "too many indices",
