@@ -20,7 +20,8 @@ LARGE, SMALL = ([0.0, 0, 64, 64], [4.0, 0, 68, 64]), ([0.0, 0, 8, 8], [4.0, 0, 1
 
 
 def _nwd_of(boxes, constant=C):
-    return nwd(*map(torch.tensor, boxes), constant).item()
+    one, other = map(torch.tensor, boxes)
+    return nwd(one, other, constant).item()
 
 
 def _sign(one, other):
@@ -120,6 +121,8 @@ NEAR, FAR, INSIDE = SMALL, ([0.0, 0, 32, 32], [16.0, 0, 48, 32]), CONTAINED
 
 def _constant(number, name, boxes, wanted, why):
     def test(constant):
+        if isinstance(constant, str | list | tuple | dict | set):
+            raise ValueError("C should be one number, in pixels.")
         value = _nwd_of(boxes, constant)
         if (value >= wanted) if number == "second" else (value < wanted):
             limit = f"less than {wanted} is" if number == "second" else f"at least {wanted} is"
