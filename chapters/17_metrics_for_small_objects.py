@@ -304,16 +304,17 @@ assert -12.8 * math.log(0.7) > 8 / 2 and round(64 / (-12.8 * math.log(0.7))) == 
 # ### Exercise 17.7: a constant has a unit
 # *Difficulty 1 of 5, 4 minutes. Choose.*
 #
-# Choose $C$ in pixels, so that three conditions hold at once. First, two 8 px squares
-# whose centres are 4 px apart have an NWD of at least 0.5. Second, two 32 px squares
-# whose centres are 16 px apart have less than 0.5. Third, a 4 px square and the 16 px
-# anchor around it (one centre) have at least 0.3.
+# Your images are twice as large as the authors'. Choose $C$ in pixels, so that three
+# conditions hold at once. First, two 16 px squares whose centres are 8 px apart have an
+# NWD of at least 0.5. Second, two 64 px squares whose centres are 32 px apart have less
+# than 0.5. Third, an 8 px square and the 32 px anchor around it (one centre) have at
+# least 0.3.
 
 # %%
 # BEGIN GIVEN
 # my_constant = ...
 # BEGIN SOLUTION 17.7
-my_constant = 12.8
+my_constant = 25.6
 # END SOLUTION
 
 # %%
@@ -548,7 +549,7 @@ for column, exceptions in {"symmetric": ["RFD (KL)"], "scale invariant": ["NWD",
 # %% [markdown]
 # Each column has one or two exceptions. RFD alone cares which box is the object, NWD and
 # DotD alone depend on the unit, and DotD alone ignores size. GIoU is the only one that
-# can be negative, which will matter below, and IoU the only one that is 0 as soon as the
+# can be negative, and IoU the only one that is 0 as soon as the
 # boxes do not overlap.
 #
 # ## A new metric in the old rule
@@ -595,8 +596,7 @@ def by_size(assigner, priors=None):
     return [c.mean().item() for c in mine], [(c == 0).float().mean().item() for c in mine]
 
 def print_by_size(rules, priors=None):
-    print(f"{'':20}positives per crown   crowns without any")
-    print(f"{'':20}" + "  < 8   8-16  16+    " * 2)
+    print(f"{'':20}positives per crown without any\n{'':20}" + "  < 8   8-16  16+   " * 2)
     rows = {name: by_size(rule, priors) for name, rule in rules.items()}
     for name, (positives, none) in rows.items():
         print(f"{name:20}" + "".join(f"{count:5.1f} " for count in positives) + "   "
@@ -620,8 +620,8 @@ assert round(ours["RFD (KL)"][0][2]) == 12 and round(ours["IoU"][0][2]) == 1
 # compare the right half directly, since the metrics do not mean the same by 0.7. RFD
 # gives a large crown twelve anchors and IoU one. To a metric that counts in shares, a 16
 # px anchor is far from a 6 px crown, so GCD leaves 35 % of the smallest without one and
-# RFD 92 %. Because a threshold cannot be carried from one metric to the next, GCD's
-# authors use 0.8 and 0.2.
+# RFD 92 %. A threshold cannot be carried from one metric to the next, and GCD's authors
+# use others, 0.8 and 0.2.
 #
 # ## The first blind spot: NWD under 10 px
 #
@@ -716,11 +716,11 @@ for width, found in smallest.items():
 #
 # ## The second blind spot: what SimD's constants measure
 #
-# In the table above SimD did badly with the constants of its code, and as well as GCD
-# with those that we estimated. Should one then always estimate them? Its definition is a
-# mean over all pairs of a distance divided by a size, and most pairs of an image are far
-# apart. We let the image grow and change nothing else, neither the 60 crowns nor the
-# anchors nor their density.
+# In the table by size SimD did badly with the constants of its code, and as well as GCD
+# with those that we estimated. Should one then always estimate them? Each is a mean over
+# all pairs of a distance divided by a size, and most pairs of an image are far apart. We
+# let the image grow and change nothing else, neither the 60 crowns nor the anchors nor
+# their density.
 
 # %%
 seeded = [torch.Generator().manual_seed(seed) for seed in range(2)]
@@ -749,9 +749,9 @@ assert starved[128][0] < 0.5 and starved[800][0] == 1 and 0.65 < starved[800][2]
 # %% [markdown]
 # From 128 to 800 px the constant $m$ grows from 1.4 to 8.9, although no object and no
 # anchor has changed. **What the constants measure is the size of the image**, in units of
-# the boxes. And since they multiply, a larger image makes the same two boxes less
-# similar. With the constants of an 800 px image the rule leaves 70 % of the crowns from
-# 16 px up without a positive.
+# the boxes. Since they multiply, a larger image makes the same two boxes less similar.
+# With the constants of an 800 px image the rule leaves 70 % of the crowns from 16 px up
+# without a positive.
 #
 # Seen in that light, 6.13 and 4.59 look like the statistics of wide images, since the
 # larger one belongs to x. Taken literally, with the thresholds 0.7 and 0.3, they starve
@@ -904,7 +904,7 @@ assert results["one object between four cells"] == [[4], [3]]
 assert results["two at the same place"] == [[0, 4], [3, 0]]
 
 # %% [markdown]
-# On 39 of 42 tiles the labels are the same, and small scenes show where they differ. An
+# On 39 of 42 tiles we get the same labels, and small scenes show where they differ. An
 # object between four cells gets four anchors instead of three, because these tie. Of two
 # objects at the same place, one gets no positive by either reading, the first there and
 # the last here. When you use a ranking, it promises anchors to an object that is alone,
@@ -920,8 +920,7 @@ assert results["two at the same place"] == [[0, 4], [3, 0]]
 
 # %%
 def crowd_of(side, gap):
-    """36 squares in a grid, 180 detections jittered by 8 % of the side, their scores and
-    the object to which each belongs."""
+    """36 squares, 180 jittered detections, their scores, the object of each."""
     y, x = torch.meshgrid(10 + gap * torch.arange(6.0), 10 + gap * torch.arange(6.0),
                           indexing="ij")
     centre = torch.stack([x.flatten(), y.flatten()], dim=1)
@@ -1126,7 +1125,7 @@ assert round(sum(points("rka", "AP")) / 3, 1) == 45.8
 assert round(sum(points("max_iou, nwd", "AP")) / 3, 1) == 38.1
 
 # %% [markdown]
-# Under one ranking no change of the metric makes a difference that counts, neither in AP
+# Under one ranking we find no change of the metric that makes a difference, neither in AP
 # nor in AP50 at any size. DotD comes closest, with 2.3 AP less than IoU and less in all
 # three seeds. Its AP50 differs by under one point at every size, so it finds the same
 # objects and boxes them less exactly, and it is the one that mixes sizes. A change of the
@@ -1138,10 +1137,10 @@ assert round(sum(points("max_iou, nwd", "AP")) / 3, 1) == 38.1
 # the digits. These runs had their anchors on the corners of the cells, and they are being
 # trained again with anchors in mid-cell (chapter 3), so the numbers will change a little.
 #
-# The sky, a second data set of the board, shows what such a difference looks like. Above
-# and below, the network and the metric are the same, and a threshold on NWD makes the
-# labels above (`max_iou, nwd`), the ranking those below (`rka`). Which objects does the
-# threshold leave out?
+# On the sky, a second data set of the board (with anchors in mid-cell), we can see such a
+# difference. Network and metric are the same in both rows of the picture. In the upper
+# row a threshold on NWD makes the labels (`max_iou, nwd`), in the lower the ranking
+# (`rka`). Which objects does the threshold leave out?
 
 # %%
 on_sky = course.stage("max_iou, nwd", "rka", pictures=["sky"])
@@ -1213,9 +1212,8 @@ for panel in [on_stage.scene("max_iou, nwd", "sky")]:
 # <details><summary>1. You double the resolution of your images and keep C. What happens
 # to the positives under thresholds on NWD?</summary>
 #
-# All distances double, so NWD falls, and anchors drop below the thresholds. C has to
-# double too.
-# </details>
+# If the anchors grow with the images, all distances double, so NWD falls, and anchors
+# drop below the thresholds. C has to double too.
 #
 # <details><summary>2. Under the rule "0 ≤ v &lt; 0.3 is background", why is GIoU a poor
 # choice and NWD not?</summary>

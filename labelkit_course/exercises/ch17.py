@@ -116,7 +116,9 @@ def _loss(a, b, constant, under=0.0, after=0.0, outside=False, mend_loss=False, 
 
 # --- 17.7 -----------------------------------------------------------------------------------------------------------
 
-NEAR, FAR, INSIDE = SMALL, ([0.0, 0, 32, 32], [16.0, 0, 48, 32]), CONTAINED
+# As 8 px, 32 px, and 4 in 16 px of the authors' images, in images twice as large.
+NEAR, FAR = ([0.0, 0, 16, 16], [8.0, 0, 24, 16]), ([0.0, 0, 64, 64], [32.0, 0, 96, 64])
+INSIDE = ([12.0, 12, 20, 20], [0.0, 0, 32, 32])
 
 
 def _constant(number, name, boxes, wanted, why):
@@ -146,16 +148,16 @@ def _two_boxes(boxes, title):
 
 
 small_apart = _constant(
-    "first", "two 8 px boxes whose centres are 4 px apart", NEAR, 0.5,
+    "first", "two 16 px squares whose centres are 8 px apart", NEAR, 0.5,
     "C is a length in pixels: at a distance of C, NWD has fallen to 0.37.",
 )  # fmt: skip
 large_apart = _constant(
-    "second", "two 32 px boxes whose centres are 16 px apart", FAR, 0.5,
+    "second", "two 64 px squares whose centres are 32 px apart", FAR, 0.5,
     "The larger C is, the more pixels count as near.",
 )  # fmt: skip
 small_inside = _constant(
-    "third", "a 4 px box and the 16 px anchor around it", INSIDE, 0.3,
-    "Their centres agree, but half of the difference in size is a distance too, in x and in y.",
+    "third", "an 8 px square and the 32 px anchor around it", INSIDE, 0.3,
+    "Half of the difference in size is a distance too, and in a larger image every distance is longer.",
 )  # fmt: skip
 
 
@@ -442,11 +444,11 @@ EXERCISES = (
         tests=(small_apart, large_apart, small_inside),
         mutants={
             "a number without a unit": (1.0, "a length"),
-            "the first condition alone": (6.0, "third"),
-            "the size of a large object": (32.0, "second"),
+            "the authors' constant": (12.8, "third"),
+            "the size of a large object": (64.0, "second"),
             "not positive": (0.0, "constant must be positive"),
         },
-        also_right=(7.5, 20),
+        also_right=(15, 40.0),
     ),
     Exercise(
         id="17.2",
