@@ -166,7 +166,8 @@ def _frames(ax: Axes, kinds: dict[str, Tensor]) -> None:
 def _sentence(row: str, picture: str, panel: Scene) -> str:
     counts = panel.shown
     place = {"sky": "a tile of the sky", "star": "a tile with a bright star", "digits": "the digits"}[picture]
+    alarms = f"{counts.false_alarms} false alarm{'s' * (counts.false_alarms != 1)}"
     return (
         f"“{row}” on {place}: {counts.with_positive} of {counts.objects} objects have a positive, and the detector "
-        f"taught so finds {counts.found}, with {counts.false_alarms} false alarms."
+        f"taught so finds {counts.found}, with {alarms}."
     )
