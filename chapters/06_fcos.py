@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 06 · Ask each point what it sees: FCOS
 #
-# RetinaNet needs anchors, and somebody has to choose their sizes. An object that fits
-# none of these sizes gets no positive from the thresholds, however clearly it can be
-# seen. FCOS does without anchors. A point inside an object predicts its distances to
+# RetinaNet needs anchors, and somebody has to choose their sizes. If an object fits
+# none of these sizes, it gets no positive from the thresholds, however clearly it can
+# be seen. FCOS does without anchors. A point inside an object predicts its distances to
 # the four sides, which is already a box, so what remains to be decided is which points
 # take part, on which level, and for which object. In this chapter you build that rule
 # and follow one question through it. Once the anchors are gone, which sizes does
@@ -55,14 +55,14 @@ opening_picture()
 #   share.
 #
 # **You need** chapters 3 (points and pyramids), 4 (the four questions) and 5
-# (RetinaNet), 25 minutes to read and 51 to solve the exercises, and half a minute of
+# (RetinaNet), 35 minutes to read and 51 to solve the exercises, and half a minute of
 # CPU.
 #
 # ## An object that no anchor fits
 #
-# The object in the picture is 104 px long and 16 px high. We ask for its best IoU among
-# the anchors of chapter 5, which are squares of 16, 32 and 64 px, and for the number of
-# cells whose centre is inside it.
+# In the picture you see an object 104 px long and 16 px high. We ask two things about
+# it: how well it overlaps with the best of chapter 5's anchors, which are squares of
+# 16, 32 and 64 px, and how many cells have their centre inside it.
 
 # %% tags=["nbval-check-output"]
 thin = plot.SCENES["thin"]
@@ -105,7 +105,7 @@ assert encode_ltrb(tree, point).tolist() == [32, 34, 56, 46]
 
 # %% [markdown]
 # From a point $(x, y)$ to the sides of a box $(x_0, y_0, x_1, y_1)$ the distances are
-# (Tian 2019, equation 1)
+# (Tian 2019, equation 1):
 #
 # $$l = x - x_0, \quad t = y - y_0, \quad r = x_1 - x, \quad b = y_1 - y.$$
 
@@ -134,9 +134,9 @@ assert torch.equal(decode_ltrb(distances, point), tree)
 # %% [markdown]
 # ### Where the points are
 #
-# A feature map of stride $s$ has one cell for every $s \times s$ px of the image, and
-# FCOS puts its point near the middle of the cell. For cell $(x, y)$ it is, in pixels
-# (Tian 2019, section 3.1),
+# In a feature map of stride $s$ there is one cell for every $s \times s$ px of the
+# image, and FCOS puts its point near the middle of the cell. For cell $(x, y)$ it is,
+# in pixels (Tian 2019, section 3.1):
 #
 # $$\left( \lfloor s/2 \rfloor + x s, \; \lfloor s/2 \rfloor + y s \right), \qquad
 # x, y = 0, 1, 2, \dots$$
@@ -183,10 +183,10 @@ for name, place in places.items():
 # %% [markdown]
 # ## Second test: in the range of the level
 #
-# An object that is large enough contains points of several levels, and one of them
-# should serve it. A level with 64 px cells cannot place the sides of a small object
-# well, while one with 4 px cells does not see the whole of a large object. What happens
-# if we do not choose, and what does FCOS choose?
+# If an object is large enough, it contains points of several levels, and one of them
+# should serve it. A level with cells of 64 px cannot place the sides of a small object
+# well, and one with cells of 4 px does not see the whole of a large object. What
+# happens if we do not choose?
 
 # %%
 def two_rules_on_two_levels():
@@ -207,9 +207,9 @@ two_rules_on_two_levels()
 
 # %% [markdown]
 # FCOS takes the largest of the four distances, which is the distance to the farthest
-# side, and gives every level a range of it. The ranges are 0 to 64 px on stride 8, 64
-# to 128 px on stride 16, and so on (Tian 2019, section 3.2). In general, a level of
-# stride $s$ serves the distances
+# side, and gives every level a range of it. On stride 8 the range is 0 to 64 px, on
+# stride 16 it is 64 to 128 px, and so on (Tian 2019, section 3.2). In general, a level
+# of stride $s$ serves these distances:
 #
 # $$8 \, s_{\text{level below}} \;\le\; \max(l, t, r, b) \;\le\; 8 \, s,$$
 #
@@ -233,10 +233,10 @@ assert on_level == [84, 64, 0]
 #
 # ### A range of distances, not of sizes
 #
-# The notes on small objects from which this course started, and other summaries too,
-# say that a level of FCOS serves objects of a certain *size*. That is close to what the
-# rule does for a square object, but the rule asks each point for its farthest side. For
-# the thin object of the first picture we print which distances its positives have.
+# In the notes on small objects from which this course started, and in other summaries
+# too, you can read that a level of FCOS serves objects of a certain *size*. For a
+# square object that comes close, but what the rule asks is how far each point is from
+# its farthest side. We print that distance for the positives of the thin object:
 
 # %% tags=["nbval-check-output"]
 answer = FCOS()(points, thin.target)
@@ -249,12 +249,13 @@ assert set(points.levels[answer.positive].tolist()) == {1, 2}
 
 # %% [markdown]
 # One object has positives on two levels. Near its middle the farther end is at most 64
-# px away, which is in the range of stride 8, and nearer to an end the other end is 76
-# to 92 px away, so stride 16 takes over. No single size of the object explains that.
+# px away, which is in the range of stride 8. For points nearer to one end, the other is
+# 76 to 92 px away, and stride 16 takes over. No single size of the object explains
+# that.
 #
-# A second sentence of the same notes is that the lowest level of FCOS, named P3 and
-# with stride 8, serves 32 to 64 px, so that smaller objects are excluded. We put both
-# readings on FCOS's own five levels and ask about an object of 12 px.
+# According to the same notes, the lowest level of FCOS, which is named P3 and has
+# stride 8, serves 32 to 64 px, so that smaller objects are excluded. We try both
+# readings on FCOS's own five levels, with a 12 px object:
 
 # %% tags=["nbval-check-output"]
 small = {"boxes": torch.tensor([[98.0, 98, 110, 110]])}
@@ -275,8 +276,8 @@ assert count == 0
 #
 # Six objects, given as width × height in px, are on FCOS's own strides 8, 16, 32, 64
 # and 128, with the ranges from above. Which of them can end without any positive if
-# their place in the image is unlucky? Write the set of their names. An empty set is an
-# answer too. Places are whole pixels, and points are in the middle of their cells.
+# their place in the image is unlucky? Write the set of their names, which may be empty.
+# Places are whole pixels, and points are in the middle of their cells.
 
 # %%
 sizes = ("10 x 10", "20 x 20", "60 x 20", "200 x 20", "300 x 20", "300 x 40")
@@ -363,7 +364,7 @@ range_ends()
 #
 # Return a table of booleans with one row per point and one column per object, which is
 # true where a pair passes both tests. You are given the points of one level and all
-# objects. A point on the border is not inside, and the range from `low` to `high`
+# objects. Points on the border are not inside, and the range from `low` to `high`
 # includes both ends.
 
 # %%
@@ -419,16 +420,16 @@ print(f"together they have {answer.positives_per_gt(2).tolist()}")
 assert (answer.gt[ambiguous] == 1).all() and area(two.boxes).argmin() == 1
 
 # %% [markdown]
-# The left object loses all 18 ambiguous points. The authors count on the pyramid to
-# prevent most such conflicts, since objects of different sizes are served by different
-# levels (Tian 2019, section 3.2).
+# The left object loses all 18 ambiguous points. In the paper, the pyramid is expected
+# to prevent most such conflicts, since objects of different sizes are served by
+# different levels (Tian 2019, section 3.2).
 #
 # ### Exercise 06.5: one pixel apart
 # *Difficulty 2 of 5, 3 minutes. Predict.*
 #
 # Two objects of 20 × 20 px overlap, and the second is moved by 1 px to the right and 1
 # px down: their boxes are (20, 20, 40, 40) and (21, 21, 41, 41). How many positives
-# does each get on our pyramid of 4, 8 and 16 px? The numbers have to be exact.
+# does each get on our pyramid of 4, 8 and 16 px? Your numbers have to be exact.
 
 # %%
 # BEGIN GIVEN
@@ -456,10 +457,10 @@ course.predict("06.5", my_positives, one_pixel_apart)
 # %% [markdown]
 # ### From the sentence to the code
 #
-# The third test is one sentence, and it can still go wrong in code. A listing of FCOS
-# in the notes named above has three faults in the few lines that find the owner of a
-# point. The first is its area, which adds 1 px to each side as if sides were counted in
-# whole pixels, both ends included.
+# You can say the third test in one sentence, and it can still go wrong in code. In the
+# notes named above, a listing of FCOS has three faults in the few lines that find the
+# owner of a point. First, it adds 1 px to each side of a box before it computes the
+# area, as if sides were counted in whole pixels, both ends included.
 
 # %% tags=["nbval-check-output"]
 def area_plus_one(boxes):
@@ -474,12 +475,12 @@ assert area(crossing).argmin() == 0 and area_plus_one(crossing).argmin() == 1
 
 # %% [markdown]
 # The thin object covers less, so it should win the points that the two share. One pixel
-# more per side adds a quarter to its area and a seventh to the other's, and the order
-# is reversed. Whenever a rule compares areas, the extra pixel is paid for by thin and
+# more per side adds a quarter to its area and a seventh to the other's, which reverses
+# the order. Whenever a rule compares areas, the extra pixel is paid for by thin and
 # small objects.
 #
-# The second fault is an image without objects. Its table of areas has no column, and a
-# minimum over no column does not exist.
+# Second, the listing does not survive an image without objects, whose table of areas
+# has no column to take a minimum of.
 
 # %% tags=["nbval-check-output"]
 try:
@@ -498,7 +499,7 @@ assert background.negative.all()
 #
 # Return the owner of every point, which is the object of smallest area among those that
 # the point is inside of, or `NEGATIVE` if there is none. You are given the areas in px²
-# and a table that says which point is inside which object. The code below follows the
+# and a table that says which point is inside which object. Our code follows the
 # listing. In photographs it works, but in a satellite image a runway of 20,000 × 6,000
 # px beside a house has lost its points. Mend that, and the image without objects too.
 
@@ -525,10 +526,10 @@ course.check("06.7", their_owner)
 # %% [markdown]
 # ## Centre sampling
 #
-# A box has corners, and most objects do not. A point in a corner of the box often sees
-# the ground beside the object. The authors' later code and torchvision can therefore
-# keep only the points near the centre of the object, within 1.5 strides in $x$ and in
-# $y$.
+# Boxes have corners, and most objects do not, so a point in a corner of the box often
+# sees the ground beside the object. For that reason the authors' later code and
+# torchvision can keep only the points near the centre of the object, within 1.5 strides
+# in $x$ and in $y$.
 
 # %%
 def with_and_without_sampling():
@@ -559,9 +560,9 @@ for radius in (None, 1.5):
 assert not (chosen & beside).any()
 
 # %% [markdown]
-# Seven of 48 positives see no part of the object. With the radius they are gone, and with
-# them three quarters of all positives. For the object's centre
-# $(x_c, y_c)$ and the level's stride $s$, a point has to satisfy
+# Seven of 48 positives see no part of the object. With the radius they are gone, and
+# with them three quarters of all positives. For the object's centre $(x_c, y_c)$ and
+# the level's stride $s$, a point has to satisfy:
 #
 # $$\max(|x - x_c|, |y - y_c|) < 1.5 \, s.$$
 
@@ -575,16 +576,16 @@ assert near_the_centre((50, 60), (20, 20, 80, 80), stride=8)
 assert not near_the_centre((62, 50), (20, 20, 80, 80), stride=8), "12 px = 1.5 x 8"
 
 # %% [markdown]
-# The radius is one more number that somebody chooses, and it counts strides, not parts
+# With the radius somebody chooses one more number, which counts strides and not parts
 # of the object.
 #
 # ## Centre-ness
 #
 # Without centre sampling, a point near a side of its object is a positive like any
-# other. The authors saw that such points predict many poor boxes. If a poor box has a
-# high class score, it survives suppression (chapter 2) in place of a better one. FCOS
-# therefore learns as one more output how central a point is, and multiplies the class
-# score by it at test time (Tian 2019, section 3.3).
+# other. According to the authors, such points predict many poor boxes. If a poor box
+# has a high class score, it survives suppression (chapter 2) in place of a better one.
+# FCOS therefore learns as one more output how central a point is, and multiplies the
+# class score by it at test time (Tian 2019, section 3.3).
 
 # %%
 def over_one_box():
@@ -605,13 +606,13 @@ def over_one_box():
 assert 0.20 < over_one_box() < 0.22
 
 # %% [markdown]
-# For a point with the distances $l, t, r, b$ it is (Tian 2019, equation 3)
+# For a point with the distances $l, t, r, b$ it is (Tian 2019, equation 3):
 #
 # $$\text{centre-ness} =
 # \sqrt{\frac{\min(l, r)}{\max(l, r)} \cdot \frac{\min(t, b)}{\max(t, b)}}.$$
 #
-# The point $(l, t, r, b) = (10, 20, 30, 20)$ is three times as far from its right side
-# as from its left one and vertically in the middle, so its centre-ness is the root of a
+# At $(l, t, r, b) = (10, 20, 30, 20)$ a point is three times as far from the right side
+# as from the left one and vertically in the middle, so its centre-ness is the root of a
 # third.
 
 # %% tags=["nbval-check-output"]
@@ -632,11 +633,11 @@ assert abs(centerness(torch.tensor(sample)) - centerness_of(*sample)) < 1e-6
 #
 # ### Centre-ness as a weight
 #
-# The paper names one use of it, at test time. The authors' code and mmdet have a
-# second. They multiply the box loss of every positive by the centre-ness of its point,
-# and divide the sum by the sum of these weights. torchvision and detectron2 weigh all
-# positives alike. What does the weight change for the round object, if we suppose that
-# all its boxes are equally wrong?
+# In the paper it has one use, at test time. In the authors' code and in mmdet it has a
+# second: the box loss of every positive is multiplied by the centre-ness of its point,
+# and the sum is divided by the sum of these weights. torchvision and detectron2 weigh
+# all positives alike. What does the weight change for the round object, if we suppose
+# that all its boxes are equally wrong?
 
 # %% tags=["nbval-check-output"]
 answer = FCOS()(points, big.target)
@@ -649,10 +650,11 @@ for name, weight in weights.items():
 assert share["by centre-ness"] < share["alike"] / 2
 
 # %% [markdown]
-# The seven points that see no part of the object fall from 15 % of the box loss to 3 %.
-# Centre sampling removes such points, whereas the weight keeps them as positives for the
-# class score and leaves them little to say about the box. Whether small objects lose by
-# this weight has been claimed as well, and chapter 16 measures it.
+# The share of the box loss that comes from the seven points beside the object falls
+# from 15 % to 3 %. Centre sampling removes such points, whereas the weight keeps them
+# as positives for the class score and leaves them little to say about the box. Whether
+# small objects lose by this weight has been claimed as well, and chapter 16 measures
+# it.
 #
 # ## The whole rule
 #
@@ -660,13 +662,13 @@ assert share["by centre-ness"] < share["alike"] / 2
 # *Difficulty 4 of 5, 18 minutes. Implement.*
 #
 # Return for each prior the index of its object, or `NEGATIVE`, by all the tests above.
-# The point of a prior is its centre, so `priors.centers` are the points `[P, 2]`, while
+# Use the centres of the priors, `priors.centers`, as the points `[P, 2]`, while
 # `priors.strides` and `priors.levels` hold the stride and the level of each. Level 0 is
 # the lowest. Because strides double from level to level, the range of a level is 4 to 8
 # of its strides, both ends included. The lowest range starts at 0, and the highest has
-# no upper end. If a `center_radius` is given, centre sampling comes on top. The smallest
-# area wins, and the first object on equal areas. There may be any number of levels and
-# of objects, also none.
+# no upper end. If a `center_radius` is given, centre sampling comes on top. Among
+# several objects the smallest area wins, and the first on equal areas. There may be any
+# number of levels and of objects, also none.
 
 # %%
 def my_fcos(priors, gt_boxes, center_radius=None):
@@ -707,9 +709,9 @@ assert sampled.positives_per_gt(4).tolist() == [4, 9, 9, 9]
 # of cells per object and level, and looks at no other cells. It takes batches, any
 # priors, images without objects, and `regress_ranges` of your own.
 #
-# We compare it with torchvision, which matches inside its model class. The cell below
-# calls that method on a stand-in, which has a radius and returns the matches. The ranges
-# are open, as torchvision's are. We also keep the areas of the objects apart, because
+# We compare it with torchvision, which matches inside its model class. Our cell calls
+# that method on a stand-in, which has a radius and returns the matches. Ranges are
+# open, as torchvision's are. We also keep the areas of the objects apart, because
 # torchvision compares $10^8 - \text{area}$ in 32 bits, where areas that differ by less
 # than 8 px² may come out equal.
 
@@ -779,9 +781,9 @@ between_the_points()
 # %% [markdown]
 # Both objects are equally large and equally visible, and only one can be learned. In
 # one direction, a side of $w < s$ covers a point with probability $w / s$ if the place
-# is random, and in both directions the probabilities multiply. The share of $w \times
-# h$ objects that contain no point is therefore $1 - w h / s^2$. We test that on a fine
-# raster of places.
+# is random, and in both directions the probabilities multiply. A $w \times h$ object
+# therefore contains no point at a share of $1 - w h / s^2$ of all places. We test that
+# on a fine raster:
 
 # %%
 def positives_alone(assigner, priors, boxes):
@@ -802,7 +804,7 @@ for stride in (4, 8):
         assert abs(missed - formula) < 1e-6
 
 # %% [markdown]
-# The original FCOS begins at stride 8. On the crowns we compare that with a pyramid from
+# FCOS began at stride 8 in its paper. On the crowns we compare that with a pyramid from
 # stride 4, without and with centre sampling, by the size of the crown.
 
 # %%
@@ -847,35 +849,34 @@ assert table[4, None][1][2] > 2 * table[4, 1.5][1][2]
 # positive.
 
 # %%
+def patch(ax, x, y, w, h, ec=plot.GREY, lw=0, **look):
+    ax.add_patch(Rectangle((x - w / 2, y - h / 2), w, h, ec=ec, lw=lw, **look))
+
+def grid_of(ax, chosen, stride):
+    for lines in (ax.hlines, ax.vlines):
+        lines(range(0, 129, stride), 0, 128, color=plot.FAINT, lw=0.8, zorder=0)
+    for x, y in points.centers[chosen].tolist():
+        patch(ax, x, y, stride, stride, fc=plot.BLUE, ec="white", lw=0.8)
+        ax.text(x, y, "1", c="white", ha="center", va="center", fontsize=stride)
+
 def as_grids():
     wide = torch.tensor([[20.0, 44, 108, 84]])
     fits, distance = iou(anchors.boxes, wide) >= 0.5, encode_ltrb(wide, points.centers)
-    inside, far = distance.amin(dim=1) > 0, distance.amax(dim=1)
-
-    def patch(ax, x, y, half_width, half_height, **look):
-        size = 2 * half_width, 2 * half_height
-        look = {"ec": plot.GREY, "lw": 0} | look
-        ax.add_patch(Rectangle((x - half_width, y - half_height), *size, **look))
-
+    near, far = distance.aminmax(dim=1)
     fig, axes = plot.figure(2, rows=2, width=3.9, height=4.2)
-    served = ((1, 8, 32, 64), (2, 16, 64, 999))
-    for row, (level, stride, low, high) in enumerate(served):
-        own = points.levels == level
-        ones = {"RetinaNet": own & fits,
-                "FCOS": own & inside & (low <= far) & (far <= high)}
+    for row, low, high in ((0, 32, 64), (1, 64, 999)):
+        own, stride = points.levels == row + 1, 8 * 2**row
+        in_range = (low <= far) & (far <= high)
+        ones = {"RetinaNet": own & fits, "FCOS": own & (near > 0) & in_range}
         for ax, (name, chosen) in zip(axes[2 * row :], ones.items(), strict=False):
             plot.scene(ax, (128, 128), wide, title=f"{name}, stride {stride}")
             ax.set(xticks=range(0, 129, 32), yticks=range(0, 129, 32))
-            for lines in (ax.hlines, ax.vlines):
-                lines(range(0, 129, stride), 0, 128, color=plot.FAINT, lw=0.8, zorder=0)
-            for x, y in points.centers[chosen].tolist():
-                patch(ax, x, y, stride / 2, stride / 2, fc=plot.BLUE, ec="white", lw=0.8)
-                ax.text(x, y, "1", c="white", ha="center", va="center", fontsize=stride)
+            grid_of(ax, chosen, stride)
         assert [int(one.sum()) for one in ones.values()] == [[0, 24], [4, 8]][row]
-    patch(axes[1], 64, 64, 20, 44, fc="none", hatch="..", label="in range")
-    patch(axes[3], 64, 64, 64, 64, fc="none", hatch="..", label="in range")
-    patch(axes[3], 64, 64, 20, 44, fc=plot.GROUND)
-    plot.legend(axes[2], gt="object")
+    patch(axes[1], 64, 64, 40, 88, fc="none", hatch="..")
+    patch(axes[3], 64, 64, 128, 128, fc="none", hatch="..", label="in range")
+    patch(axes[3], 64, 64, 40, 88, fc=plot.GROUND)
+    plot.legend(axes[2], gt="object", positive="1: positive cell")
     axes[3].legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
     plot.show(fig, alt=(
         "One wide object on two levels, with 1 in positive cells. RetinaNet's anchors "
@@ -916,12 +917,12 @@ print(f"{kept:.0%} of the first row's positives are positives of FCOS too")
 assert kept > 0.9 and many.sum() > 6 * few.sum()
 
 # %% [markdown]
-# FCOS takes nearly all that RetinaNet's thresholds take, and six times as much. It
-# leaves 2 % of the crowns under 8 px without a positive, where the thresholds alone
-# leave out all of them. The last lines show what this costs. Of 9,143 positives, 16 are
-# on stride 8 and none on stride 16, so two of three levels have no work. Ranges that
-# start at 32 and 64 px suit photographs whose objects measure hundreds of pixels, and a
-# crown has no point that far from its sides.
+# FCOS takes 92 % of what RetinaNet's thresholds take, and six times as many positives
+# in all. It leaves 2 % of the crowns under 8 px without a positive, where the
+# thresholds alone leave out all of them. What this costs you see in the last lines. Of
+# 9,143 positives, 16 are on stride 8 and none on stride 16, so two of three levels have
+# no work. Ranges that start at 32 and 64 px suit photographs whose objects measure
+# hundreds of pixels, and a crown has no point that far from its sides.
 #
 # Which rule detects better? Zhang 2020 (section 3.3) made everything but the assignment
 # equal and found that the difference between the two detectors comes from this choice
@@ -932,8 +933,7 @@ assert kept > 0.9 and many.sum() > 6 * few.sum()
 #
 # Choose `regress_ranges` for the crowns on our pyramid of 4, 8 and 16 px. Every level
 # should have at least 8 % of all positives, and at most 2.5 % of all crowns may be left
-# without one. The ranges are three pairs (low, high) in px, and both ends belong to
-# them.
+# without one. Write three pairs (low, high) in px, to which both ends belong.
 
 # %%
 # BEGIN GIVEN
@@ -951,8 +951,8 @@ course.check("06.8", my_ranges)
 # Both rules look at geometry only, and they are fixed before training starts. Such
 # rules are called **static**, and they share four weaknesses.
 #
-# The first is that a threshold, a range or a radius is the same number for every
-# object. We count the positives of a square object in the middle of the image.
+# First, a threshold, a range or a radius is the same number for every object. We count
+# the positives of a square object in the middle of the image:
 
 # %% tags=["nbval-check-output"]
 static = {name: both[name] for name in both if name != "RetinaNet, all, argmax"}
@@ -968,8 +968,8 @@ for name, (rule, priors) in static.items():
 # With the radius it has 4 at every size. RetinaNet's thresholds give it none up to 8 px,
 # and none at 96 px either.
 #
-# The second weakness is luck of place. We move the same square in steps of 1.5 px over
-# one cell of the coarsest level and note the fewest and the most positives it gets.
+# Second, much depends on luck of place. We move a square in steps of 1.5 px over one
+# cell of the coarsest level and note the fewest and the most positives that it gets:
 
 # %% tags=["nbval-check-output"]
 moves = 56 + torch.arange(0, 16, 1.5)
@@ -984,30 +984,30 @@ for name, (rule, priors) in static.items():
 assert luck["FCOS", 6] == (1, 4)
 
 # %% [markdown]
-# An object of 6 px has one point or four, and one of 24 px has between 25 and 36, which
-# nothing in the object explains.
+# Under FCOS a 6 px object has between one and four positives, and a 24 px object
+# between 25 and 36, although nothing about the object has changed.
 #
-# The third weakness is that conflicts are settled by convention. The two overlapping
-# objects had 18 ambiguous points, and no test asked which object such a point shows. On
-# the photographs, the rule had to choose between two crowns whose areas are the same to
-# a thousandth of a square pixel.
+# Third, conflicts are settled by convention. Our two overlapping objects had 18
+# ambiguous points, and no test asked which object such a point shows. On the
+# photographs, the rule had to choose between two crowns whose areas are the same to a
+# thousandth of a square pixel.
 
 # %%
 assert ambiguous.sum() == 18
 
 # %% [markdown]
-# The fourth is that neither rule asks the network. A point beside the round object
-# counts as much for the class score as one in its middle, and every positive has weight
-# 1, whatever box the network predicts from it.
+# Fourth, neither rule asks the network. Beside the round object a point counts as much
+# for the class score as in its middle, and every positive has weight 1, whatever box
+# the network predicts from it.
 
 # %%
 assert all((answer.weight == 1).all() for answer in answers.values())
 assert all((one.score_target[one.positive] == 1).all() for one in answers.values())
 
 # %% [markdown]
-# The rest of the course is about these four. Chapters 8 and 9 replace the fixed numbers
-# by numbers that each object has for itself, chapters 10 and 11 ask the network, and
-# chapters 16 to 18 return to the small objects.
+# You will meet these four in the rest of the course. Chapters 8 and 9 replace the fixed
+# numbers by numbers that each object has for itself, chapters 10 and 11 ask the
+# network, and chapters 16 to 18 return to the small objects.
 #
 # ## The card
 #
@@ -1027,14 +1027,14 @@ assert all((one.score_target[one.positive] == 1).all() for one in answers.values
 #
 # ## Which sizes are left?
 #
-# We asked which sizes somebody still chooses once the anchors are gone. There are three.
-# The stride of the finest level decides which small objects contain a point at all. The
-# ends of the ranges, in pixels, decide which level serves which part of an object, and
-# on our crowns the usual ones leave two of three levels idle. The radius of centre
-# sampling, in strides, decides how many positives a large object keeps. An anchor put
-# all of this into one size. FCOS takes it apart, so that shapes no longer matter and
-# each number can be chosen by itself, but each is still the same for all objects, and
-# who pays can be counted before anything is trained.
+# We asked which sizes somebody still chooses once the anchors are gone. There are
+# three. First, the stride of the finest level decides which small objects contain a
+# point at all. Then the ends of the ranges, in pixels, decide which level serves which
+# part of an object, and on our crowns the usual ones leave two of three levels idle.
+# Where centre sampling is used, its radius decides how many positives a large object
+# keeps. In an anchor all of this was one size. FCOS takes it apart, so that shapes no
+# longer matter and you can choose each number by itself. Each is still the same for all
+# objects, and you can count which objects pay for it before anything is trained.
 #
 # **Next.** All of this was counted on labels. Chapter 7 trains detectors on them and
 # measures where the small objects are lost.
