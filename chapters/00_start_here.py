@@ -334,10 +334,10 @@ plot.show(fig, alt=(
 #
 # | you want to | read chapters | hours to read | hours to solve |
 # |---|---|---|---|
-# | understand the classic rules | 1 to 9 | 4 | 6 |
-# | find small objects | 1 to 8 and 16 to 18 | 5 | 8 |
-# | train a detector on your own data | 1 to 7, then `labelkit train -h` | 3 | 5 |
-# | know everything that is here | 0 to 18 | 9 | 12 |
+# | understand the classic rules | 1 to 9 | 5 | 7 |
+# | find small objects | 1 to 8 and 16 to 18 | 6 | 9 |
+# | train a detector on your own data | 1 to 7, then `labelkit train -h` | 4 | 6 |
+# | know everything that is here | 0 to 18 | 10 | 13 |
 #
 # | chapter | the question it answers |
 # |---|---|

@@ -23,6 +23,7 @@ from labelkit.boxes import area, centerness, centers, decode_ltrb, encode_ltrb
 from labelkit.similarity import iou
 from labelkit_course import on_stage
 
+
 # %%
 def opening_picture():
     strides, scene = (4, 8, 16), plot.SCENES["thin"]
@@ -827,7 +828,7 @@ assert table[4, None][1][2] > 2 * table[4, 1.5][1][2]
 # nothing but the labels differs.
 
 # %%
-course.stage("fcos", "fcos, from stride 8", pictures=["digits"]);
+course.stage("fcos", "fcos, from stride 8", pictures=["digits"])
 
 # %% tags=["nbval-check-output"]
 for row in ("fcos", "fcos, from stride 8"):
@@ -932,7 +933,7 @@ assert kept > 0.9 and many.sum() > 6 * few.sum()
 # bright star, under FCOS's labels.
 
 # %%
-course.stage("fcos", pictures=["star"]);
+course.stage("fcos", pictures=["star"])
 
 # %% tags=["nbval-check-output"]
 for row in ("max_iou, no low quality", "max_iou, all ties", "fcos"):
