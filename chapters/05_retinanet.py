@@ -1067,9 +1067,10 @@ assert (negative[empty] == len(pyramid)).all()
 # the detector forgets too, as the tile of the sky has shown. The low-quality rule
 # brings most of these objects back, but it does so by accepting anchors that mostly
 # show something else, and the detector pays in false alarms. Which small objects it
-# still forgets depends on two details that papers leave out. Under the owner "argmax" they are the ones beside a larger
-# neighbour, 6 % or 32 % of our crowns under 8 px, depending on the ties. If you read
-# "fixed IoU" in a paper, ask for the ties and the owner.
+# still forgets depends on two details that papers leave out. Under the owner "argmax"
+# they are the ones beside a larger neighbour, 6 % or 32 % of our crowns under 8 px,
+# depending on the ties. If you read "fixed IoU" in a paper, ask for the ties and the
+# owner.
 #
 # **Next.** In this chapter the sizes, shapes and places of the anchors decided which
 # objects get positives. Chapter 6 removes the anchors and starts from points that are

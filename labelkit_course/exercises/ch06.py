@@ -115,7 +115,7 @@ ONE_PIXEL_APART = torch.tensor([[20.0, 20, 40, 40], [21, 21, 41, 41]])
 
 
 def one_pixel_apart(guess):
-    first, second = FCOS()(THREE_LEVELS, {"boxes": ONE_PIXEL_APART}).positives_per_gt(2).tolist()
+    first, second = map(int, FCOS()(THREE_LEVELS, {"boxes": ONE_PIXEL_APART}).positives_per_gt(2))
     expect(
         guess,
         {"first": first, "second": second},
@@ -235,8 +235,8 @@ LEAST_SHARE, MOST_WITHOUT = 0.08, 0.025
 
 @cache
 def _crowns():
-    tiles = [target for _, target in datasets.neon_trees("test", fold=None)]
-    return [{"boxes": torch.as_tensor(tile["boxes"]).clone()} for tile in tiles]
+    tiles = datasets.neon_trees("test", fold=None)
+    return [{"boxes": torch.as_tensor(target["boxes"]).clone()} for target in tiles.targets]
 
 
 def _with_ranges(ranges):
