@@ -751,6 +751,6 @@ assert spread["fixed, none"][1] < spread["fixed, all ties"][0]
 # - T.-Y. Lin and others, *Microsoft COCO*, ECCV 2014, arXiv 1405.0312; its evaluation code (cocoeval) for the matching,
 #   the 101 points, the ten thresholds and the sizes.
 # - M. Everingham and others, *The PASCAL Visual Object Classes (VOC) Challenge*, IJCV 2010, section 4.2.
-# - J. Wang and others, *Tiny Object Detection in Aerial Images*, ICPR 2021: AI-TOD, where sizes under 8 px became a
+# - J. Wang and others, *Tiny Object Detection in Aerial Images*, ICPR 2020: AI-TOD, where sizes under 8 px became a
 #   column of their own.
 # - torchvision `models/detection/retinanet.py` and `fcos.py`; the digits and photographs: `data/README.md`.
