@@ -141,7 +141,7 @@ for row, (role, meaning) in enumerate(roles.items()):
 ax.set_axis_off()
 plot.show(fig, alt=(
     "The roles, each with its line and its mark. Marks and dashes tell them apart in "
-    "grey too, except for positive and good."))
+    "grey too."))
 
 # %% [markdown]
 # ## How to read and run a chapter

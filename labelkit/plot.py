@@ -62,7 +62,7 @@ ROLES = {
     "negative": Role(GREY, (0, (1, 1.5)), 1.0, ".", 9, 2),
     "prior": Role(INK, "-", 1.1, "+", 26, 2),
     "prediction": Role(PURPLE, (0, (5, 1.5, 1, 1.5)), 1.8, "^", 30, 4),
-    "good": Role(GREEN, "-", 2.0, "o", 26, 4),
+    "good": Role(GREEN, (0, (8, 2)), 2.0, "s", 30, 4, hollow=True),
 }
 
 
