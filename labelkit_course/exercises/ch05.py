@@ -1,23 +1,14 @@
 """The exercises of chapter 05: a stricter threshold, class targets, RetinaNet's whole rule and a bug in it, settings,
 padded batches."""
 
-from functools import cache
-
 import torch
 
-from labelkit import IGNORED, NEGATIVE, Priors, datasets, plot
+from labelkit import IGNORED, NEGATIVE, Priors, plot
 from labelkit.assigners import ASSIGNERS, MaxIoU
 from labelkit.similarity import iou
 from labelkit_course import GIVEN, Exercise, Wrong, compare, expect, factor
 from labelkit_course.answers import OneImage
-
-
-@cache
-def crowns():
-    """The crowns of the 42 test tiles."""
-    targets = datasets.neon_trees("test", fold=None).targets
-    return [{"boxes": target["boxes"].as_subclass(torch.Tensor), "labels": target["labels"]} for target in targets]
-
+from labelkit_course.exercises.crowns import crowns
 
 NET = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
 

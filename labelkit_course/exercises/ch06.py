@@ -4,12 +4,13 @@ from functools import cache
 
 import torch
 
-from labelkit import NEGATIVE, Priors, datasets, plot
+from labelkit import NEGATIVE, Priors, plot
 from labelkit.assigners import ASSIGNERS, FCOS
 from labelkit.assignment import Assignment
 from labelkit.boxes import area, centers, encode_ltrb
 from labelkit_course import GIVEN, Exercise, Wrong, compare, expect
 from labelkit_course.answers import OneImage
+from labelkit_course.exercises.crowns import crowns
 
 # --- 06.6 -----------------------------------------------------------------------------------------------------------
 
@@ -233,16 +234,10 @@ GROUPS = {"under 8 px": (0, 8), "of 8 to 16 px": (8, 16), "of 16 px and more": (
 LEAST_SHARE, MOST_WITHOUT = 0.08, 0.025
 
 
-@cache
-def _crowns():
-    tiles = datasets.neon_trees("test", fold=None)
-    return [{"boxes": torch.as_tensor(target["boxes"]).clone()} for target in tiles.targets]
-
-
 def _with_ranges(ranges):
     """The assignment of every tile, and the positives of each of its crowns."""
-    answer = FCOS(regress_ranges=ranges)(THREE_LEVELS, _crowns())
-    return answer, answer.positives_per_gt([len(tile["boxes"]) for tile in _crowns()])
+    answer = FCOS(regress_ranges=ranges)(THREE_LEVELS, crowns())
+    return answer, answer.positives_per_gt([len(tile["boxes"]) for tile in crowns()])
 
 
 def every_level_works(ranges):
@@ -260,7 +255,7 @@ def every_level_works(ranges):
 
 def few_have_none(ranges):
     _, counts = _with_ranges(ranges)
-    none, side = torch.cat(counts) == 0, torch.cat([area(tile["boxes"]).sqrt() for tile in _crowns()])
+    none, side = torch.cat(counts) == 0, torch.cat([area(tile["boxes"]).sqrt() for tile in crowns()])
     if none.float().mean() <= MOST_WITHOUT:
         return
     shares = {name: none[(side >= low) & (side < high)].float().mean() for name, (low, high) in GROUPS.items()}
@@ -275,7 +270,7 @@ def few_have_none(ranges):
 
 def _tile_with_most(counts):
     index = max(range(len(counts)), key=lambda i: int((counts[i] == 0).sum()))
-    boxes, none = _crowns()[index]["boxes"], counts[index] == 0
+    boxes, none = crowns()[index]["boxes"], counts[index] == 0
     figure, (ax,) = plot.figure()
     plot.scene(ax, (128, 128), title=f"test tile {index}, with your ranges")
     plot.boxes(ax, boxes[~none], "negative")
