@@ -23,7 +23,7 @@ def code_cells(path) -> Iterator[tuple[list[str], ast.Module]]:
     """Tags and solution form of each code cell of a chapter."""
     for cell in chapter.cells(path):
         if cell.cell_type == "code":
-            yield cell.metadata.get("tags", []), ast.parse(chapter.solution_form(cell.source))
+            yield chapter.tags(cell), ast.parse(chapter.solution_form(cell.source))
 
 
 def claim(node: ast.stmt) -> str | None:

@@ -24,7 +24,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from labelkit_course import chapter, linking, times
-from labelkit_course.hiding import FOLDED, hidden
+from labelkit_course.hiding import FOLDED, code_cells
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
@@ -41,8 +41,8 @@ def source_hash(path: Path) -> str:
 
 def notebook(path: Path, form: Callable[[str], str] = chapter.exercise_form) -> NotebookNode:
     """A chapter as a notebook without outputs; `form` turns the code of a cell into the exercise or solution form."""
-    source = chapter.cells(path)
-    folded = iter(hidden([(chapter.exercise_form(c.source), _tags(c)) for c in source if c.cell_type == "code"]))
+    folded = (fold for _, fold in code_cells(path))
+    neighbours = linking.navigation(path)
     cells: list[NotebookNode] = []
     seen: Counter[str] = Counter()
 
@@ -53,19 +53,15 @@ def notebook(path: Path, form: Callable[[str], str] = chapter.exercise_form) -> 
         new = new_code_cell if kind == "code" else new_markdown_cell
         cells.append(new(text, id=name, metadata=metadata))
 
-    add("markdown", linking.navigation(path), {"tags": ["navigation"]})
-    for cell in source:
+    add("markdown", neighbours, {"tags": ["navigation"]})
+    for cell in chapter.cells(path):
         if cell.cell_type == "code":
-            add("code", form(cell.source), _metadata(_tags(cell), fold=next(folded)))
+            add("code", form(cell.source), _metadata(chapter.tags(cell), fold=next(folded)))
         else:
-            add("markdown", linking.linked(cell.source, path), _metadata(_tags(cell)))
-    add("markdown", linking.navigation(path), {"tags": ["navigation"]})
+            add("markdown", linking.linked(cell.source, path), _metadata(chapter.tags(cell)))
+    add("markdown", neighbours, {"tags": ["navigation"]})
     metadata = {"kernelspec": KERNEL, "language_info": LANGUAGE, "labelkit": {"source": source_hash(path)}}
     return nbformat.from_dict(new_notebook(cells=cells, metadata=metadata))
-
-
-def _tags(cell: NotebookNode) -> list[str]:
-    return cell.metadata.get("tags", [])
 
 
 def _metadata(tags: list[str], fold: bool = False) -> dict[str, Any]:
@@ -141,7 +137,7 @@ def source_problems(path: Path) -> list[str]:
                 faults.append(f"{where} is not plain Python (no magics, no !): {error.msg}")
         if max(len(form.splitlines()) for form in forms) > LONGEST_CELL:
             faults.append(f"{where} is longer than {LONGEST_CELL} lines")
-        for tag in REFUSED_TAGS & set(_tags(cell)):
+        for tag in REFUSED_TAGS & set(chapter.tags(cell)):
             faults.append(f"{where} has the tag {tag}")
         if "NBVAL_" in cell.source:
             faults.append(f"{where} has an NBVAL comment: mark a compared cell with the tag nbval-check-output")
@@ -204,7 +200,7 @@ def output_problems(book: NotebookNode) -> list[str]:
         where = f"cell {number} ({_first_line(cell.source)})"
         if cell.execution_count != count:
             faults.append(f"{where}: execution count {cell.execution_count}, not {count}; it was not run in order")
-        if "nbval-check-output" in _tags(cell) and not cell.outputs:
+        if "nbval-check-output" in chapter.tags(cell) and not cell.outputs:
             faults.append(f"{where}: compared, but without an output")
         for output in cell.outputs:
             if output.output_type == "error":

@@ -56,6 +56,15 @@ def cells(path: Path) -> list[NotebookNode]:
     return _parse(path.read_text(encoding="utf-8")).cells
 
 
+def text(path: Path) -> str:
+    """All that the text cells of a source say."""
+    return "\n".join(cell.source for cell in cells(path) if cell.cell_type == "markdown")
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
 def exercise_form(code: str) -> str:
     return REGION.sub(_start, code)
 

@@ -2,17 +2,34 @@
 
 A cell that gives a name to something which a later visible cell uses stays in sight, so that nobody meets a name that
 was never defined before their eyes. The tag `show-input` keeps a cell in sight whose drawing code is the lesson, and
-`hide-input` folds one that only prepares the first picture, where the text then says what it has prepared.
+`hide-input` folds one that prepares the first picture, where the text then says what it has prepared, or one whose
+assertions need names of their own.
 """
 
+from __future__ import annotations
+
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labelkit_course import chapter
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 DRAWING = {("plot", "show"), ("course", "stage")}
 ASKING = {("course", name) for name in ("check", "predict", "preview", "todo")}
 SHOWN, FOLDED, COMPARED = "show-input", "hide-input", "nbval-check-output"
 _BLOCKS = (ast.For, ast.If, ast.With)
 _SCOPES = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def code_cells(path: Path) -> Iterator[tuple[NotebookNode, bool]]:
+    """The code cells of a chapter's source, each with whether its input is folded; in both forms alike."""
+    cells = [cell for cell in chapter.cells(path) if cell.cell_type == "code"]
+    codes = [(chapter.exercise_form(cell.source), chapter.tags(cell)) for cell in cells]
+    return zip(cells, hidden(codes), strict=True)
 
 
 def hidden(codes: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
@@ -22,7 +39,7 @@ def hidden(codes: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
     for code, tags in reversed(codes):
         body = _statements(code)
         reads, defines = _names(body)
-        plumbing = _only_imports(body) or _only_asserts(body) or (_draws(body) and COMPARED not in tags)
+        plumbing = _only_imports(body) or _only_asserts(body) or (draws(code) and COMPARED not in tags)
         free = _only_imports(body) or not wanted & defines
         folded.append(FOLDED in tags or (plumbing and free and SHOWN not in tags))
         if not folded[-1]:
@@ -52,8 +69,9 @@ def _asserting_block(node: ast.stmt) -> bool:
     return all(isinstance(inner, ast.Assert | ast.Assign) or _asserting_block(inner) for inner in node.body)
 
 
-def _draws(body: list[ast.stmt]) -> bool:
-    called = {call for node in body for call in _calls(node)}
+def draws(code: str) -> bool:
+    """Whether it shows a picture, and asks the reader nothing."""
+    called = {call for node in _statements(code) for call in _calls(node)}
     return bool(called & DRAWING) and not called & ASKING
 
 

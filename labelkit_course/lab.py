@@ -56,10 +56,13 @@ def ready_to_read(work: Path) -> None:
     """Settings and a workspace for JupyterLab, once: what a learner changes later stays."""
     if sys.prefix != sys.base_prefix:  # an environment of its own, and not everybody's Python
         _write_once(Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json", SETTINGS)
-    folder = work / ".labelkit" / "workspaces"
     left = {"collapsed": False, "visible": True, **CONTENTS}
     layout = {"left": left, "right": {"collapsed": True, "visible": True}, "relativeSizes": [0.2, 0.8]}
-    _write_once(folder / WORKSPACE, {"data": {"layout-restorer:data": layout}, "metadata": {"id": "course"}})
+    _write_once(_workspaces(work) / WORKSPACE, {"data": {"layout-restorer:data": layout}, "metadata": {"id": "course"}})
+
+
+def _workspaces(work: Path) -> Path:
+    return work / ".labelkit" / "workspaces"
 
 
 def _write_once(path: Path, content: dict) -> None:
@@ -75,7 +78,7 @@ def _write_once(path: Path, content: dict) -> None:
 def command(work: Path, extra: list[str]) -> list[str]:
     """The JupyterLab line: opens chapter 00; no browser where none could open; root may be root."""
     line = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={work}"]
-    line.append(f"--LabApp.workspaces_dir={work / '.labelkit' / 'workspaces'}")
+    line.append(f"--LabApp.workspaces_dir={_workspaces(work)}")
     first = next(iter(sorted(work.glob("00_*.ipynb"))), None)
     if first is not None:
         line.append(f"--LabApp.default_url=/lab/workspaces/course/tree/{first.name}")

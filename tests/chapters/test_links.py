@@ -12,8 +12,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|^\[\d\d\]: (\S+)$", re.MULTILINE)
 
 
 def links(path: Path) -> list[str]:
-    text = "\n".join(cell.source for cell in chapter.cells(path) if cell.cell_type == "markdown")
-    found = ["".join(groups) for groups in LINK.findall(text)]
+    found = ["".join(groups) for groups in LINK.findall(chapter.text(path))]
     return [target for target in found if not target.startswith(("http", "#"))]
 
 
