@@ -90,7 +90,8 @@ class FCOS(Assigner):
         """Centre-ness, and 0 for a point that only the floored box holds."""
         if self.min_side is None:
             return centerness(distance)
-        return torch.where(distance.amin(dim=-1) > 0, centerness(distance.clamp(min=1e-9)), 0)
+        held = distance.amin(dim=-1, keepdim=True) > 0
+        return centerness(distance.where(held, 1)) * held.squeeze(-1)
 
     def _in_range(self, farthest: Tensor, low: Tensor, high: Tensor) -> Tensor:
         if self.closed_ranges:

@@ -95,3 +95,12 @@ def test_the_floor_is_for_the_inside_test_alone():
     answer = FCOS(min_side=8)(priors, target)
     assert answer.positives_per_gt(2).tolist() == [1, 1]
     assert answer.similarity[answer.gt == 0].tolist() == [0] and answer.similarity[answer.gt == 1].tolist() == [1]
+
+
+def test_a_point_a_hair_inside_a_floored_box_keeps_its_centerness():
+    """The point (0, 0) is 2e-30 px below the upper side: its centre-ness is sqrt(1 * 2e-30 / 2), floored or not."""
+    target = target_of(torch.tensor([[-4.0, -2e-30, 4, 2]]))
+    priors = Priors.points((8, 8), (8,), 0.0)
+    for assigner in (FCOS(), FCOS(min_side=4)):
+        answer = assigner(priors, target)
+        assert answer.gt.tolist() == [0] and answer.similarity.tolist() == pytest.approx([1e-15], rel=1e-5)
