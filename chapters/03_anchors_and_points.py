@@ -37,18 +37,12 @@ fixed = Priors.points((128, 128), strides=(16,)).centers
 fig, axes = plot.figure(2, width=2.9, height=3.1)
 without = []
 
-def large_type(axes):
-    for ax in axes:
-        ax.tick_params(labelsize=11)
-        ax.title.set_size(12)
-
 for ax, (photo, marked) in zip(axes, (tiles[31], tiles[32]), strict=True):
     holds = encode_ltrb(torch.as_tensor(marked["boxes"]), fixed[:, None]).amin(dim=-1) > 0
     without.append(int((holds.sum(dim=0) == 0).sum()))
     photo = 0.4 + 0.6 * photo           # paler, so that the boxes stand out
     plot.scene(ax, photo, marked["boxes"], title=f"{holds.shape[1]} tree crowns")
     ax.scatter(*fixed.T, s=14, color="white", edgecolors=plot.INK, lw=1, zorder=8)
-large_type(axes)
 plot.show(fig, alt=(
     "Two aerial photographs of one size, with 3 and with 32 tree crowns, under the same "
     "64 places. The places do not depend on the photograph, so each crown on the left "
@@ -142,7 +136,6 @@ ax.set_yticks(range(0, 49, 16))
 ax.grid(color=plot.FAINT, lw=1)
 for number in range(15):
     ax.text(16 * (number % 5) + 9, 16 * (number // 5) + 7, str(number), fontsize=12)
-large_type([ax])
 plot.points(ax, Priors.points((48, 80), (16,)).centers, "prior")
 plot.show(fig, alt=(
     "Fifteen cells of 16 px with a point in the middle of each. They are counted along "
@@ -330,7 +323,6 @@ plot.points(axes[1], point, "prior")
 px, py = point.tolist()
 for name, end in {"l": (44, py), "r": (108, py), "t": (px, 30), "b": (px, 88)}.items():
     plot.dimension(axes[1], (px, py), end, name)
-large_type(axes)
 plot.legend(axes[0], "gt", prior="anchor")
 plot.legend(axes[1], "gt", prior="point")
 plot.show(fig, alt=(
@@ -377,7 +369,6 @@ for ax, (title, shapes) in zip(axes, groups.items(), strict=True):
     plot.boxes(ax, nine.boxes[shapes], "prior", labels=[str(shape) for shape in shapes])
     plot.points(ax, nine.centers[:1], "prior")
     ax.set(xlim=(24, 104), ylim=(104, 24))
-large_type(axes)
 plot.show(fig, alt=(
     "Two groups of the nine anchors of a cell, numbered as they are stored. Shapes 3, 4 "
     "and 5 are squares of growing size. Shapes 0, 3 and 6 are lying, square and "
@@ -452,7 +443,6 @@ for index, ax in enumerate(axes):
         ax.text(cx, cy, f"{number}, {number + 1}", ha="center", va="center", fontsize=12,
                 zorder=9, bbox={"fc": plot.GROUND, "lw": 0, "pad": 1})
     ax.axvline(48, color=plot.GREY, lw=2, ls="--")
-large_type(axes)
 plot.show(fig, alt=(
     "The anchors of two levels with two shapes per cell, numbered in the order of the "
     "output. Level 1 continues where level 0 ends, and extends over the right border of "
@@ -526,7 +516,6 @@ for ax, offset in zip(axes, (0.5, 0.0), strict=True):
     ax.grid(color=plot.FAINT)
     plot.points(ax, Priors.points((64, 64), (16,), offset=offset).centers, "prior")
     ax.set(xlim=(-3, 65), ylim=(65, -3))
-large_type(axes)
 plot.show(fig, alt=(
     "Points of stride 16 on an image of 64 px. With offset 0 they begin on the left and "
     "upper border and end 16 px before the right and lower one, so an object in the "
@@ -784,7 +773,6 @@ for ax, place, box, numbers in zip(axes, outside, reachable, true_distances, str
     plot.points(ax, place, "prior")
     text = ", ".join(f"{number:.0f}" for number in numbers.tolist()).replace("-", "−")
     ax.set_xlabel(f"l, t, r, b =\n{text}", fontsize=12)
-large_type(axes)
 plot.show(fig, alt=(
     "An object and the best box that a point can report when no distance may be "
     "negative. From inside the box is exact. From 10 px outside it has to reach as far "
@@ -882,7 +870,6 @@ for ax, stride in zip(axes, (16, 4), strict=True):
     plot.similarity_map(ax, highest, where, where, label="best IoU", limits=(0, 1))
     ax.set_title(f"stride {stride}, m = {16 // stride}")
     ax.set_xlabel("object's centre, px", fontsize=11)
-large_type(axes)
 plot.show(fig, alt=(
     "The best IoU of a 16 px object with anchors of the same size, by the place of its "
     "centre. At stride 16 bright spots stand on dark ground, because an object between "

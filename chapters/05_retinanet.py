@@ -30,16 +30,6 @@ for ax, anchor, value in zip(axes, three, values, strict=True):
     ax.set(xlim=(-14, 104), ylim=(98, -20), xticks=[], yticks=[])
 plot.legend(axes[1], "gt", positive="anchor")
 
-def larger(axes):
-    """Letters that a small screen can show."""
-    for ax in axes:
-        ax.tick_params(labelsize=12)
-        ax.title.set_size(14)
-        for text in (ax.xaxis.label, ax.yaxis.label,
-                     *(ax.get_legend().get_texts() if ax.get_legend() else ())):
-            text.set_size(13)
-
-larger(axes)
 plot.show(fig, alt=(
     "Three anchors of the same size over one object. The first should learn the object "
     "and the last should not. The middle one is what the rule is for."))
@@ -165,7 +155,6 @@ for ax, (title, answer) in zip(axes, {"touching": touching, "0.5 and 0.4": cut}.
         plot.points(ax, anchors.centers[getattr(answer, role)], role)
     plot.legend(ax, "gt", "positive", "ignored", "negative")
 plot.boxes(axes[1], anchors.boxes[cut.positive][[0, -1]], "positive", fill=True)
-larger(axes)
 plot.show(fig, alt=(
     "The centres of the 64 anchors under both rules. By touching, every one is positive. "
     "With two thresholds seven positives near the two objects remain, two of them drawn "
@@ -268,7 +257,6 @@ plot.curves(axes[1], swept, dict(zip(SIZES, 100 * shares, strict=True)),
             xlabel="threshold", ylabel="% of digits without a positive")
 for ax in axes:
     ax.axvline(0.5, color=plot.GREY, lw=1, ls=":")
-larger(axes)
 plot.show(fig, alt=(
     "Left, positives per digit against the threshold: they fall steeply, and 0.5 is on "
     "the slope. Right, the share of digits without a positive, by size. Each size has "
@@ -467,7 +455,6 @@ plot.curves(axes[1], sides, {"luckiest place": lucky, "unluckiest place": unluck
 for threshold in (0.5, 0.7):
     axes[1].axhline(threshold, color=plot.GREY, lw=1)
 axes[1].set_xticks([8, 16, 32, 64])
-larger(axes)
 plot.show(fig, alt=(
     "Left, four objects and the labels of the 16 px anchors; around the 8 px object all "
     "are negative. Right, the best IoU that an anchor reaches with a square object. "
@@ -625,7 +612,6 @@ for ax, name in zip(axes, list(owners)[:2], strict=True):
                ec=plot.GREEN, zorder=7, label="serves the small object")
     ax.set(xlim=(16, 80), ylim=(80, 16))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
-larger(axes)
 plot.show(fig, alt=(
     "A small object inside a large one. If a claimed anchor serves the object that it "
     "overlaps most, all nine serve the large one. If it serves the one that claims it, "

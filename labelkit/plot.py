@@ -32,6 +32,7 @@ with explained():
     from matplotlib.patches import Ellipse, Rectangle
 
 DPI = 160  # of a saved picture; it is shown as if it had 100
+TYPE, TITLE = 11, 12  # points; smaller type can't be read on a phone
 GROUND, INK, FAINT = "#fdfdfb", "#222222", "#d9d9d4"
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#8a8a8a"
@@ -88,7 +89,8 @@ def _text(
     ax: Axes, x: float, y: float, text: str, color: str, offset: tuple[float, float] = (0, 0), **options: Any
 ) -> None:
     """Text with a light halo, readable on a photograph too; `offset` is in points, to the right and up."""
-    options |= {"path_effects": [patheffects.withStroke(linewidth=2.5, foreground=GROUND)], "fontsize": 9, "zorder": 9}
+    halo = [patheffects.withStroke(linewidth=2.5, foreground=GROUND)]
+    options |= {"path_effects": halo, "fontsize": TYPE, "zorder": 9}
     ax.annotate(text, (x, y), offset, textcoords="offset points", color=color, **options)
 
 
@@ -100,8 +102,9 @@ def figure(columns: int = 1, rows: int = 1, *, width: float = 4.0, height: float
     for ax in axes:
         ax.set_facecolor(GROUND)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=9, colors=INK)
-        ax.title.set_size(11)
+        ax.tick_params(labelsize=TYPE, colors=INK)
+        for text, size in ((ax.title, TITLE), (ax.xaxis.label, TYPE), (ax.yaxis.label, TYPE)):
+            text.set_size(size)
     return fig, axes
 
 
@@ -197,7 +200,7 @@ def assignment(
     for x1, y1, x2, y2 in corners[mask]:
         if x2 > x1 and y2 > y1:
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BLUE, lw=0.8, alpha=0.55, zorder=3))
-    ax.set_title(f"{ax.get_title()}\n{' · '.join(reversed(counts))}".strip(), fontsize=10)
+    ax.set_title(f"{ax.get_title()}\n{' · '.join(reversed(counts))}".strip(), fontsize=TITLE)
 
 
 def dimension(ax: Axes, start: Values, end: Values, text: str, *, color: str = INK) -> None:
@@ -224,7 +227,7 @@ def similarity_map(
     ax.set_aspect("equal")
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
-    ax.figure.colorbar(image, ax=ax, shrink=0.8, label=label).ax.tick_params(labelsize=9)
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, label=label).ax.tick_params(labelsize=TYPE)
 
 
 def curves(ax: Axes, x: Values, lines: Mapping[str, Values], *, xlabel: str = "", ylabel: str = "") -> None:
@@ -234,7 +237,7 @@ def curves(ax: Axes, x: Values, lines: Mapping[str, Values], *, xlabel: str = ""
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=FAINT, lw=0.6)
     if len(lines) > 1:
-        ax.legend(fontsize=9, framealpha=0.9)
+        ax.legend(fontsize=TYPE, framealpha=0.9)
 
 
 def losses(ax: Axes, runs: Mapping[str, Values], *, window: int = 20) -> None:
@@ -246,7 +249,7 @@ def losses(ax: Axes, runs: Mapping[str, Values], *, window: int = 20) -> None:
         ax.plot(range(width, width + len(smooth)), smooth.numpy(), dash, color=color, lw=1.8, label=name)
     ax.set(xlabel="step", ylabel=f"loss (mean of {window})")
     ax.grid(color=FAINT, lw=0.6)
-    ax.legend(fontsize=9, framealpha=0.9)
+    ax.legend(fontsize=TYPE, framealpha=0.9)
 
 
 def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, Values]], *, ylabel: str = "AP") -> None:
@@ -259,13 +262,13 @@ def bars_by_size(ax: Axes, methods: Mapping[str, Mapping[str, Values]], *, ylabe
             x = place + (index - (len(methods) - 1) / 2) * width
             ax.bar(x, seeds.mean(), width * 0.92, color=color, label=name if place == 0 else None, zorder=2)
             if seeds.mean() == 0:
-                ax.text(x, 0, "0", ha="center", va="bottom", fontsize=9)
+                ax.text(x, 0, "0", ha="center", va="bottom", fontsize=TYPE)
             if len(seeds) > 1:
                 ax.scatter([x] * len(seeds), seeds, s=12, color=INK, zorder=3)
     ax.set_xticks(range(len(sizes)), sizes)
     ax.set_ylabel(ylabel)
     ax.grid(axis="y", color=FAINT, lw=0.6, zorder=0)
-    ax.legend(fontsize=9, framealpha=0.9)
+    ax.legend(fontsize=TYPE, framealpha=0.9)
 
 
 def legend(ax: Axes, *roles: str, **renamed: str) -> None:
@@ -276,7 +279,7 @@ def legend(ax: Axes, *roles: str, **renamed: str) -> None:
         look = _role(role)
         style: dict[str, Any] = {"color": look.color, "ls": look.line, "lw": look.width, "marker": look.marker, "ms": 6}
         handles.append(Line2D([], [], mfc=GROUND if look.hollow else look.color, label=name, **style))
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=9, frameon=False)
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=TYPE, frameon=False)
 
 
 def png(fig: Figure, alt: str, dpi: int = DPI) -> bytes:
