@@ -30,6 +30,7 @@ with explained():
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Ellipse, Rectangle
+    from matplotlib.transforms import ScaledTranslation
 
 DPI = 160  # of a saved picture; it is shown as if it had 100
 TYPE, TITLE = 11, 12  # points; smaller type can't be read on a phone
@@ -279,7 +280,9 @@ def legend(ax: Axes, *roles: str, **renamed: str) -> None:
         look = _role(role)
         style: dict[str, Any] = {"color": look.color, "ls": look.line, "lw": look.width, "marker": look.marker, "ms": 6}
         handles.append(Line2D([], [], mfc=GROUND if look.hollow else look.color, label=name, **style))
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=TYPE, frameon=False)
+    below = ax.transAxes + ScaledTranslation(0, -18 / 72, ax.figure.dpi_scale_trans)  # clear of the ticks' numbers
+    key = ax.legend(handles=handles, loc="upper center", ncols=2, fontsize=TYPE, frameon=False)
+    key.set_bbox_to_anchor((0.5, 0), below)
 
 
 def png(fig: Figure, alt: str, dpi: int = DPI) -> bytes:
