@@ -7,10 +7,11 @@ from labelkit.lazy import attach
 if TYPE_CHECKING:
     from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
     from labelkit.priors import Priors
+    from labelkit.search.best import best_prior
 
 __version__ = "0.1.0"
 
-__all__ = ["IGNORED", "NEGATIVE", "Assignment", "Predictions", "Priors", "__version__"]
+__all__ = ["IGNORED", "NEGATIVE", "Assignment", "Predictions", "Priors", "__version__", "best_prior"]
 
 __getattr__ = attach(
     __name__,
@@ -20,5 +21,6 @@ __getattr__ = attach(
         "Assignment": "labelkit.assignment",
         "Predictions": "labelkit.assignment",
         "Priors": "labelkit.priors",
+        "best_prior": "labelkit.search.best",
     },
 )

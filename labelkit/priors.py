@@ -7,6 +7,7 @@ Knowing the grid is what lets an assigner look only where a ground truth is; `fr
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from labelkit.boxes import centers, check_boxes
 from labelkit.grid import Grid
+from labelkit.network_input import NetworkInput
 
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """All priors of one network input. Build them with `anchors`, `points`, `from_boxes` or `from_torchvision`.
+    """All priors of one network input. Build them with `anchors`, `points`, `from_boxes`, `from_torchvision` or
+    `from_detector`.
 
     boxes: [P, 4] xyxy in pixels, of size zero for points. level_sizes: how many priors each level has, in order.
     level_strides: the spacing of each level in pixels, or None where nobody said. grid: None where unknown.
@@ -237,6 +240,34 @@ class Priors:
         levels = [(*size, *pair, base) for size, pair, base in zip(feature_sizes, spacing, cells, strict=True)]
         nominal = tuple(float(s) for s in (strides if strides is not None else map(max, spacing)))
         return cls._from_levels(levels, nominal, boxes, device)
+
+    @classmethod
+    def from_detector(cls, model: Any, image_size: tuple[int, int], strides: Sequence[float] | None = None) -> Priors:
+        """The priors that a torchvision detector makes for a picture of `image_size` (height, width) alone in its
+        batch, bit for bit: after its own resize and padding, on the CPU, without a forward pass.
+
+        model: RetinaNet, FCOS, Faster R-CNN (those of its proposal network), SSD, or a subclass. Of an FCOS they are
+        squares of one stride, whose centres are its points; of an SSD no grid is known. strides: see
+        `from_torchvision`; by default what labelkit's own detector says, or for an FCOS the sides of its squares.
+        """
+        seen = NetworkInput.of(model, image_size)
+        known = getattr(model, "rpn", model).anchor_generator
+        if strides is None:
+            of_fcos = [sizes[0] for sizes in known.sizes] if hasattr(model, "center_sampling_radius") else None
+            strides = getattr(known, "strides", of_fcos)
+        generator = copy.deepcopy(getattr(known, "generator", known))
+        if hasattr(generator, "grid_anchors"):
+            return cls.from_torchvision(generator, seen.padded, seen.feature_sizes, strides)
+        # An SSD's boxes: asked for with maps that have a shape and no memory.
+        from torchvision.models.detection.image_list import ImageList
+
+        maps = [torch.zeros(1, 1, 1, 1).expand(1, 1, *size) for size in seen.feature_sizes]
+        picture = ImageList(torch.zeros(1, 1, 1, 1).expand(1, 3, *seen.padded), [seen.size])
+        boxes = generator(picture, maps)[0]
+        shapes = generator.num_anchors_per_location()
+        counts = [rows * columns * number for (rows, columns), number in zip(seen.feature_sizes, shapes, strict=True)]
+        spacing = [max(seen.padded[0] / rows, seen.padded[1] / columns) for rows, columns in seen.feature_sizes]
+        return cls.from_boxes(boxes, counts, spacing if strides is None else strides)
 
 
 def _check_one_per_level(values: Sequence[Any], levels: int, name: str) -> None:

@@ -11,14 +11,14 @@ from labelkit_course.paths import ROOT
 # From the ground up. What stands on one line does not import its neighbours.
 FLOORS = (
     ("extras", "display", "devices"),
-    ("lazy", "boxes", "grid"),
+    ("lazy", "boxes", "grid", "network_input"),
     ("assignment", "losses", "priors", "similarity"),
     ("nms", "receptive_field", "scenes"),
     ("plot",),
     ("search",),
     ("assigners",),
     ("evaluation", "detectors", "datasets"),
-    ("training",),
+    ("training", "audit"),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

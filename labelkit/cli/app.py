@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 import labelkit
+from labelkit.cli.audit import audit
 from labelkit.cli.convert import convert
 from labelkit.cli.evaluate import evaluate
 from labelkit.cli.output import survive_any_console
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(train)
 app.command()(evaluate)
+app.command()(audit)
 app.command()(convert)
 app.command()(version)
 

@@ -30,8 +30,9 @@ STEPS = 16  # parts of a grey level that the smoothed signal is rounded to, so t
 def deep_field(split: str = "train", *, tile: int = 200, transforms: Transform | None = None) -> DetectionDataset:
     """`tile` x `tile` windows of the Hubble eXtreme Deep Field, one class "galaxy" (a few are stars).
 
-    "train": left of column 600, columns of tiles from the upper to the lower edge, where the last overlaps the one
-    above it: 15 tiles. "test": right of it, tiles side by side, so that each object counts once: 8 tiles.
+    "whole": the picture as it is. "train": left of column 600, columns of tiles from the upper to the lower edge, where
+    the last overlaps the one above it: 15 tiles. "test": right of it, tiles side by side, so that each object counts
+    once: 8 tiles.
     A box cut by a tile's border keeps its visible part if that is at least half of it, and is dropped otherwise.
 
     The boxes: the brightest colour of a pixel, less the median of the 41 px around it, smoothed by 1 px. Where that is
@@ -39,10 +40,14 @@ def deep_field(split: str = "train", *, tile: int = 200, transforms: Transform |
     what touches. Regions of at least 9 px whose box has sides of at least 3 px are kept: 2,023, half of them 5.5 px
     (root of width times height) or less.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    if split not in ("train", "test", "whole"):
+        raise ValueError(f'split must be "train", "test" or "whole", got {split!r}')
     pixels, boxes = _picture()
     height, width = pixels.shape[:2]
+    targets: list[Target] = []
+    if split == "whole":
+        targets = [make_target(torch.from_numpy(boxes), torch.zeros(len(boxes)), 0, (height, width))]
+        return DetectionDataset(torch.from_numpy(pixels).permute(2, 0, 1)[None], targets, ("galaxy",), transforms)
     if not 1 <= tile <= width - BORDER:
         raise ValueError(f"tile must lie in [1, {width - BORDER}], the width of the smaller part, got {tile}")
     begin, end = (0, BORDER) if split == "train" else (BORDER, width)
@@ -50,7 +55,6 @@ def deep_field(split: str = "train", *, tile: int = 200, transforms: Transform |
     if split == "train" and rows[-1] + tile < height:
         rows.append(height - tile)
     windows: list[np.ndarray] = []
-    targets: list[Target] = []
     for y in rows:
         for x in range(begin, end - tile + 1, tile):
             inside = torch.from_numpy(window_boxes(boxes, (x, y, x + tile, y + tile)))

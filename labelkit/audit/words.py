@@ -1,0 +1,157 @@
+"""An audit in words: the three causes with their mend, the table by size, what would change it, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labelkit.audit.result import Audit
+
+# From here on a cause is none. Below, an object in 20, in 5, in 50 is lost to it: more than a detector's own misses.
+ENOUGH_CEILING, ENOUGH_REACHED, FEW_STARVED = 0.95, 0.8, 0.02
+
+Numbers = dict[str, Any]
+
+
+def report(audit: Audit) -> str:
+    """For a terminal, 100 columns at most where names allow it."""
+    numbers = audit.to_json()
+    if not numbers["objects"]:
+        return f"{audit.images} pictures, no object: there is nothing to audit."
+    lines = [_heading(numbers), "", *causes(numbers), "", *_table(numbers)]
+    if numbers["what_if"]:
+        lines += ["", *_changes(numbers)]
+    return "\n".join([*lines, "", verdict(numbers)])
+
+
+def markdown(audit: Audit) -> str:
+    """The same for a notebook."""
+    numbers = audit.to_json()
+    if not numbers["objects"]:
+        return report(audit)
+    parts = [_heading(numbers), *causes(numbers), "\n".join(_marked_down(size_rows(numbers)))]
+    if numbers["what_if"]:
+        parts.append("\n".join(_marked_down(change_rows(numbers))))
+    return "\n\n".join([*parts, f"**{verdict(numbers)}**"])
+
+
+def causes(numbers: Numbers) -> list[str]:
+    """One paragraph a cause, with its share of the objects and its mend."""
+    output, anchors, total = numbers["output"], numbers["anchors"], numbers["objects"]
+    lost = 1 - output["recall_ceiling"]
+    said = [
+        f"1. OUTPUT   {_of(lost, total)} cannot be reported: the detector returns "
+        f"{output['detections_per_image']} detections of a picture, and the fullest holds {output['most_objects']}."
+        + (f" Let it return more (--detections {output['most_objects']})." if lost > 0 else "")
+    ]
+    if output["recall_ceiling_coco"] < output["recall_ceiling"]:
+        said[0] += f" COCO's metric counts 100, which caps recall at {percent(output['recall_ceiling_coco'])}."
+    if anchors["reachable_50"] is None:
+        said.append("2. ANCHORS  none: this detector begins from points.")
+    else:
+        said.append(
+            f"2. ANCHORS  {_of(1 - anchors['reachable_50'], total)} have no anchor with an IoU of 0.5 "
+            f"among the {anchors['count']:,} of a picture; the median of the best is {anchors['median_best_iou']:.2f}."
+        )
+        if anchors["reachable_50"] < ENOUGH_REACHED:
+            said[1] += " Enlarge the input or cut it into tiles, take smaller anchors or a finer stride."
+    for name, rule in numbers["rules"].items():
+        text = f"3. RULE     {name} gives no positive to {_of(rule['starved'], total)}"
+        if rule["starved_by_a_neighbour"]:
+            share = rule["starved_by_a_neighbour"] / rule["starved"]
+            text += (
+                f"; {percent(share)} of these lost what they had chosen to a neighbour, in the median "
+                f"{rule['neighbour_times_larger']:.1f} times as large"
+            )
+        said.append(text + (". Such an object cannot be learned." if rule["starved"] else "."))
+    return said
+
+
+def verdict(numbers: Numbers) -> str:
+    """Where to look first: the first cause that holds, or that none does."""
+    if numbers["output"]["recall_ceiling"] < ENOUGH_CEILING:
+        return "Look first at the output: no rule can teach what the detector may not report."
+    reached = numbers["anchors"]["reachable_50"]
+    if reached is not None and reached < ENOUGH_REACHED:
+        return "Look first at the anchors: a rule can only give out what is there, at the IoU that is there."
+    if any(rule["starved"] > FEW_STARVED for rule in numbers["rules"].values()):
+        return "Look first at the rule: it leaves objects without a positive. Fewer starved is not yet a better rule."
+    return "It is not the assignment: look elsewhere (labels, pictures, training time, the network)."
+
+
+def size_rows(numbers: Numbers) -> list[list[str]]:
+    """The table by size, its head first."""
+    rules = list(numbers["rules"])
+    several = len(rules) > 1
+    head = ["side at input", "objects", "best IoU", "IoU >= 0.5"]
+    for name in rules:
+        head += [f"positives{f' {name}' if several else ''}", f"without any{f' {name}' if several else ''}"]
+    rows = [head]
+    for size in numbers["sizes"]:
+        sides = f"{size['from']:.0f}-{size['to']:.0f} px" if size["to"] is not None else f"{size['from']:.0f} px up"
+        row = [sides, f"{size['objects']:,}", _two(size["best_iou"]), percent(size["reachable_50"])]
+        for name in rules:
+            row += [f"{size['rules'][name]['positives_per_object']:.1f}", percent(size["rules"][name]["starved"])]
+        rows.append(row)
+    return rows
+
+
+def change_rows(numbers: Numbers) -> list[list[str]]:
+    """What would change it, its head first."""
+    rules = list(numbers["what_if"][0]["starved"])
+    rows = [["change", "anchors", "IoU >= 0.5", "best IoU", *(f"without any, {name}" for name in rules)]]
+    for row in numbers["what_if"]:
+        starved = [percent(row["starved"][name]) for name in rules]
+        rows.append(
+            [
+                row["change"],
+                _thousands(row["anchors"]),
+                percent(row["reachable_50"]),
+                _two(row["median_best_iou"]),
+                *starved,
+            ]
+        )
+    return rows
+
+
+def _of(share: float, total: int) -> str:
+    return f"{round(share * total):,} of {total:,} objects ({percent(share)})"
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _heading(numbers: Numbers) -> str:
+    pictures = f"{numbers['images']:,} pictures" if numbers["images"] != 1 else "1 picture"
+    stopped = f" of {numbers['of_images']:,} (stopped: the rest was not looked at)" if numbers["partial"] else ""
+    return f"{numbers['objects']:,} objects in {pictures}{stopped}, as {numbers['detector']} sees them."
+
+
+def _table(numbers: Numbers) -> list[str]:
+    return _aligned(size_rows(numbers))
+
+
+def _changes(numbers: Numbers) -> list[str]:
+    images = numbers["what_if"][0]["images"]
+    return [f"What would change it, worked out for {images} of the pictures:", *_aligned(change_rows(numbers))]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Columns as wide as their widest entry, numbers to the right."""
+    wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(text.rjust(wide[i]) if i else text.ljust(wide[i]) for i, text in enumerate(row)).rstrip()
+        for row in rows
+    ]
+
+
+def _marked_down(rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]]
+
+
+def _two(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _thousands(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.0f} k" if count >= 1e4 else str(count)

@@ -1,0 +1,103 @@
+"""`labelkit audit`: the report, its keys, its exit status, and what it says of input that it can't take."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from labelkit.cli.app import app
+from labelkit.training import train
+from labelkit.training.recipe import Recipe
+from tests.squares import squares
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["audit", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with train and val."""
+    root = tmp_path_factory.mktemp("audit")
+    squares(4).to_coco(root / "train")
+    squares(2, seed=1).to_coco(root / "val")
+    return root
+
+
+def numbers(*arguments):
+    result = call(*arguments, "--json", "--no-what-if")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_keys_that_others_read(data, tmp_path):
+    result = call(data, "--detector", "small", "--json", "--out", tmp_path / "new" / "out")
+    found = json.loads(result.stdout)
+    assert json.loads((tmp_path / "new" / "out" / "audit.json").read_text()) == found
+    assert found["objects"] == 8 and found["images"] == 4
+    assert found["output"].keys() >= {"detections_per_image", "recall_ceiling", "recall_ceiling_coco"}
+    assert found["anchors"].keys() == {"count", "reachable_50", "median_best_iou"}
+    assert found["rules"]["max_iou"].keys() >= {"starved", "positives_per_object"}
+    assert found["sizes"][0].keys() == {"from", "to", "objects", "best_iou", "reachable_50", "rules"}
+    assert found["what_if"][0].keys() >= {"change", "anchors", "reachable_50", "starved"}
+    assert [row["change"] for row in found["what_if"]][:2] == ["as it is", "anchors from 8 px"]
+
+
+def test_the_report_names_the_three_causes(data):
+    said = call(data, "--detector", "small", "--no-what-if").output
+    assert all(cause in said for cause in ("1. OUTPUT", "2. ANCHORS", "3. RULE", "ook")) and "side at input" in said
+    assert call(data, "--detector", "small", "--no-what-if", "--quiet").output == ""
+
+
+def test_which_pictures_which_detector_which_rule(data):
+    assert numbers(data, "--detector", "small", "--split", "val")["objects"] == 4
+    assert numbers(data / "val", "--detector", "small", "--detections", 1)["output"]["detections_per_image"] == 1
+    given = ["--set", "k=1", "--set", "similarity=nwd", "--set", "similarity.constant=8"]
+    found = numbers(data, "--detector", "small", "--assigner", "topk", "--assigner", "rka", *given)
+    assert {name: rule["positives_per_object"] for name, rule in found["rules"].items()} == {"topk": 1, "rka": 1}
+    larger = numbers(data, "--min-size", 64, "--max-size", 64, "--sizes", "4,8,16,32,64")
+    assert larger["anchors"]["count"] == 64 + 16 + 4 + 1 + 1
+    assert numbers(data, "--detector", "fcos", "--min-size", 64)["anchors"]["reachable_50"] is None
+
+
+def test_a_run_brings_its_detector_and_its_rule(data, tmp_path):
+    recipe = Recipe(data=str(data), steps=1, batch_size=2, assigner="topk", assigner_args={"k": 2})
+    train(recipe, tmp_path / "run", progress=False, accelerator="cpu")
+    found = numbers(data, "--run", tmp_path / "run")
+    assert found["detector"] == "AssignedRetinaNet" and found["rules"]["topk"]["rule"] == "TopK(k=2)"
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [("ceiling<1%", 0), ("ceiling > 0.5", 3), ("starved>100%", 0), ("reachable<101%", 3), ("starved<0.01", 3)],
+)
+def test_fail_if_is_the_exit_status(data, condition, status):
+    result = call(data, "--detector", "small", "--no-what-if", "--quiet", "--fail-if", condition)
+    assert result.exit_code == status
+    assert (f"{condition} holds" in result.output) == (status == 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--detector", "yolo"], "detector must be one of retinanet, "),
+        (["--fail-if", "hungry>5%"], "--fail-if must be like"),
+        (["--set", "k=3"], "none is named"),
+        (["--assigner", "simota"], "asks a network for its predictions"),
+        (["--min-size", "0"], "min_size must be at least 1, got 0"),
+        (["--detections", "0"], "detections must be at least 1, got 0"),
+        (["--sizes", "8,x"], "must be numbers, got '8,x'"),
+        (["--sizes", "8,-1"], "must be positive, got '8,-1'"),
+        (["--detector", "small", "--sizes", "8"], "--sizes is for retinanet and faster-rcnn, not small"),
+        (["--detector", "ssd300", "--min-size", "10"], "an SSD300 has an input of 300 x 300"),
+        (["--split", "test"], "there is no 'test' split"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_status_1(data, arguments, said):
+    result = call(data, *arguments)
+    assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+
+
+def test_the_courses_data_has_no_folder_of_images(tmp_path):
+    result = call("sky", "--images", tmp_path)
+    assert result.exit_code == 1 and "sky is made in memory" in result.output
