@@ -16,13 +16,13 @@ from torchvision import ops
 import labelkit_course as course
 from labelkit import NEGATIVE, Predictions, Priors, datasets, plot
 from labelkit.assigners import ATSS, FCOS, HAMBox, MaxIoU, NoisyAnchors, TopK
-from labelkit.boxes import centers
+from labelkit.boxes import area, centers
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.evaluation import size_index
 from labelkit.losses import focal_loss, keep_scale, quality_focal_loss
 from labelkit.similarity import iou
 from labelkit_course import board as leaderboard
-from labelkit_course import entries
+from labelkit_course import entries, on_stage
 
 # %% tags=["hide-input"]
 BOARD = datasets.data_dir() / "board"
@@ -79,19 +79,19 @@ opening_picture()
 # - find the inputs on which published code fails without an error;
 # - say which score a soft label makes a network learn under a focal loss;
 # - compare a blend of two measures with their product, and say what the product costs;
-# - tell what noisy anchors repair from what HAMBox repairs, and group all methods so far
-#   by two questions.
+# - tell what noisy anchors repair from what HAMBox repairs, and group all methods so
+#   far by two questions.
 #
 # **You need** chapters 4 (focal loss), 8 (TopK) and 10 (HAMBox), 30 minutes to read and
 # 31 to solve the exercises, and a few seconds of CPU, since nothing is trained here.
 #
 # ## Is such a pair rare?
 #
-# The network of the picture has learned for 750 steps from the labels of TopK with
-# k = 9 (chapter 8), and its weights are stored with the course. For 50 test images with
-# 638 digits we have asked it for a box and a score at every anchor. All the positives
-# on which TopK insists have the label 1. How good are the boxes that the network
-# predicts from them?
+# Behind the picture is a network that has learned for 750 steps from the labels of TopK
+# with k = 9 (chapter 8), and whose weights are stored with the course. For 50 test
+# images with 638 digits we have asked it for a box and a score at every anchor. TopK
+# gives all its positives the label 1, so we look at the boxes that the network predicts
+# from them.
 
 # %%
 def own_iou(boxes, answer):
@@ -121,7 +121,7 @@ assert len(after) == 5713 and 0.15 < (after < 0.5).float().mean() < 0.18
 
 # %%
 fig, (ax,) = plot.figure(width=5.0, height=4.6)
-plot.points(ax, torch.stack([before, after], dim=1)[::6], "prediction")
+plot.points(ax, torch.stack([before, after], dim=1)[::6], "positive")
 ax.plot([0, 1], [0, 1], color=plot.INK, lw=1.4)
 ax.axhline(0.5, color=plot.GREY, lw=1.2, ls=":")
 ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="IoU of the anchor",
@@ -143,25 +143,25 @@ assert near.sum() == 1456 and low < 0.35 and middle > 0.7 and high > 0.85
 # 0.3 and 0.4, one may end at 0.3 and the other at 0.9. Once a network has learned, the
 # IoU of the anchor tells little about its box, and all rules up to chapter 9 go by that
 # IoU. "Learning from Noisy Anchors" (Li 2020, section 3) calls such a label **noise**,
-# since the anchor is a positive by its place and does not behave like one. The paper's
-# answer is to ask the network what it predicts from the anchor, and to let the label
-# say how much of a positive that is.
+# since the anchor is a positive by its place and does not behave like one. Its answer
+# is to ask the network what it predicts from the anchor, and to let the label say how
+# much of a positive that is.
 #
 # ## Which anchors are positive?
 #
-# In this choice the network has no say. **The n best anchors of each object by IoU** are
-# positive, if that IoU is above 0, which is TopK with one difference. Under TopK, only
-# objects that have listed an anchor compete for it. Here an anchor belongs to the
+# In this choice the network has no say. **The n best anchors of each object by IoU**
+# are positive, if that IoU is above 0, which is TopK with one difference. Under TopK,
+# only objects that have listed an anchor compete for it. Here an anchor belongs to the
 # object that it overlaps most, even if that object has not listed it. (And where TopK
-# prefers the nearest centre among equal IoUs, this rule takes the lower index.) Can the
-# difference leave an object without a positive?
+# prefers the nearest centre among equal IoUs, this rule takes the lower index.) What
+# can the difference do to a small object?
 
 # %%
 def one_list_two_owners():
     pair = torch.tensor([[20.0, 20, 60, 60], [36, 36, 52, 52]])
     both = {"boxes": pair, "labels": torch.zeros(2, dtype=torch.int64)}
     three = Priors.from_boxes(torch.tensor(
-        [[20.0, 20, 60, 62], [22, 22, 60, 60], [24, 24, 60, 60]]))
+        [[20.0, 20, 60, 62], [22, 22, 60, 60], [24, 24, 57, 57]]))
     nothing = Predictions(boxes=three.boxes, scores=torch.full((3, 1), 0.01))
     owners = {"TopK": TopK(k=1)(three, both).gt,
               "noisy anchors": NoisyAnchors(n=1)(three, both, nothing).gt}
@@ -180,9 +180,9 @@ def one_list_two_owners():
 one_list_two_owners()
 
 # %% [markdown]
-# It can, if the best anchors of a small object are much larger than the object. On the
-# digits we count how often the two rules differ. The authors take n = 30 with nine
-# anchors per cell. We have one anchor per cell and take n = 9.
+# Whenever the best anchors of an object are much larger than the object, a neighbour
+# may take them all. On the digits we count how often the two rules differ. With nine
+# anchors per cell the authors take n = 30, and we, with one per cell, take n = 9.
 
 # %% tags=["nbval-check-output"]
 at_start = Predictions(boxes=anchors.boxes.repeat(len(images), 1, 1),
@@ -196,7 +196,7 @@ sizes = [len(target["boxes"]) for target in targets]
 none = [int((torch.cat(answer.positives_per_gt(sizes)) == 0).sum())
         for answer in (top, untaught)]
 print(f"of {sum(sizes)} digits, {none[0]} and {none[1]} have no positive")
-assert (int(shared.sum()), other, none) == (5583, 50, [0, 0])
+assert (int(shared.sum()), other, none) == (5583, 50, [0, 0])   # 97 % of 5,712
 
 # %% [markdown]
 # On these images no digit goes without, and 97 % of the positives are the same, for the
@@ -232,11 +232,11 @@ course.check("11.1", my_positives)
 # %% [markdown]
 # ## How clean is it?
 #
-# The network predicts two things at an anchor, a box and a score, and both can be
-# compared with the truth. **loc** is the IoU of the predicted box with the anchor's
-# object, which says whether the place has been found. **cls** is the score for the
-# object's class, which says whether the object has been recognised. What label should
-# follow from the two? We draw what the paper's answer gives on the finest level.
+# At an anchor the network predicts two things, a box and a score, and you can compare
+# both with the truth. **loc** is the IoU of the predicted box with the anchor's object,
+# which says whether the place has been found. **cls** is the score for the object's
+# class, which says whether the object has been recognised. What label should follow
+# from the two? We draw what the paper's answer gives on the finest level.
 
 # %%
 def label_maps(image=15):
@@ -258,15 +258,15 @@ def label_maps(image=15):
 label_maps()
 
 # %% [markdown]
-# The paper blends the two numbers into the **cleanliness** (Li 2020, section 3.1), in
-# the code with α = 0.75:
+# In the paper the two numbers are blended into the **cleanliness** (Li 2020, section
+# 3.1), for which the code has α = 0.75:
 #
 # $$c = \alpha \cdot \text{loc} + (1 - \alpha) \cdot \text{cls}$$
 #
-# It takes the place of the 1 as the label of a positive, and a negative keeps its 0. The
-# post on label assignment from 2020 that chapter 4 has named describes cleanliness
-# differently, as the *product* of IoU and score. Once we know what a label does in the
-# loss, we shall compare the two.
+# It takes the place of the 1 as the label of a positive, and a negative keeps its 0. In
+# the post on label assignment from 2020 that chapter 4 has named, you read something
+# else, since there cleanliness is the *product* of IoU and score. We compare the two
+# once we know what a label does in the loss.
 
 # %%
 def cleanliness(loc, cls, alpha=0.75):
@@ -288,8 +288,8 @@ assert 0.27 < paper_start.score_target[paper_start.positive].mean() < 0.28
 
 # %% [markdown]
 # At the start the mean label is 0.27, because no box has been moved yet and no score
-# raised. It is 0.63 for the trained network. The labels rise where the network does
-# well, so that an anchor is as much of a positive as the network has made of it.
+# raised. It is 0.63 for the trained network. Labels rise where the network does well,
+# so that an anchor is as much of a positive as the network has made of it.
 #
 # ### The weight
 #
@@ -299,13 +299,13 @@ assert 0.27 < paper_start.score_target[paper_start.positive].mean() < 0.28
 
 # %%
 x = torch.linspace(0, 0.98, 99)
-lines = {f"cls = {p}": 0.75 / (1 - x) + 0.25 / (1 - p) for p in (0.9, 0.5, 0.05)}
+lines = {f"cls = {p}": 0.75 / (1 - x) + 0.25 / (1 - p) for p in (0.9, 0.05)}
 fig, (ax,) = plot.figure(width=5.6, height=3.6)
 plot.curves(ax, x, lines, xlabel="loc", ylabel="weight r")
 plot.show(fig, alt=(
-    "The weight of a positive against loc, for three scores. It hardly moves while the "
-    "box is poor and rises steeply from loc 0.8 up, whatever the score."))
-assert (lines["cls = 0.05"][-1] > 30) and (lines["cls = 0.05"][50] < 2)
+    "The weight of a positive against loc, for a high score and a low one. Up to loc 0.5 "
+    "it rises by less than 1, and from 0.8 up it rises steeply, whatever the score."))
+assert all(line[51] - line[0] < 1 and line[-1] > 30 for line in lines.values())
 
 # %% [markdown]
 # With $f(x) = 1 / (1 - x)$ it is (Li 2020, section 3.2):
@@ -324,29 +324,29 @@ for name, (loc, cls) in cases.items():
           f"weight {weight:5.2f}")
 
 # %% [markdown]
-# The second row is what the authors are after. The box is good and the score is still
-# low, so a high label and a weight of 7.76 push the classifier to recognise what the
-# regression has already found. An anchor with neither keeps a low label, and its weight
-# is five times smaller.
+# In the second row you see what the authors are after. Because the box is good and the
+# score still low, a high label and a weight of 7.76 push the classifier to recognise
+# what the regression has already found. With neither, an anchor keeps a low label and a
+# weight that is six times smaller.
 #
 # ## What the authors' code computes
 #
-# The published results do not come from these formulas. In the authors' code there are
-# others, which a comment there calls more stable. First, loc and cls are each divided
-# by their **mean over the positives of the image**, so that both count alike even while
-# all scores are tiny:
+# These are not the formulas behind the published results. In the authors' code there
+# are others, which a comment there calls more stable. First, loc and cls are each
+# divided by their mean over the positives of the image, so that both count alike even
+# while all scores are tiny:
 #
 # $$s = \alpha \frac{\text{loc}}{\text{mean loc}} + (1 - \alpha) \frac{\text{cls}}
 # {\text{mean cls}}$$
 #
-# Then s is **stretched to [m, 1]**, where m = mean loc. The best positive of the image
-# gets the label 1, and the worst gets m:
+# Then s is stretched to [m, 1], where m = mean loc, so that the best positive of the
+# image gets the label 1 and the worst gets m:
 #
 # $$t = m + (s - \min s) \frac{1 - m}{\max s - \min s}$$
 #
-# Finally the weights are divided by means as well, which gives them **mean 1**. There is
-# no γ. labelkit has both forms, as `variant="paper"` and as `variant="official"`, which
-# is the default.
+# Finally the weights are divided by means as well, which gives them the mean 1, and
+# there is no γ. labelkit has both forms, as `variant="paper"` and as
+# `variant="official"`, which is the default.
 
 # %%
 def official(loc, cls, alpha=0.75):
@@ -382,36 +382,24 @@ for name, answer in forms.items():
               f"5 % above {many:.1f}")
 
 # %%
-mine, theirs = ({what: getattr(forms[name], what)[noisy.positive]
-                 for what in ("score_target", "weight")} for name in ("code", "paper"))
-fig, axes = plot.figure(2, width=4.2, height=4.0)
-for ax, (what, top_end) in zip(axes, {"score_target": 1, "weight": 10}.items(),
-                               strict=True):
-    plot.points(ax, torch.stack([theirs[what], mine[what]], dim=1)[::8], "positive")
-    ax.plot([0, top_end], [0, top_end], color=plot.INK, lw=1.2)
-    word = "label" if what == "score_target" else "weight"
-    ax.set(xlim=(0, top_end), ylim=(0, top_end), xlabel=f"{word}, paper",
-           ylabel=f"{word}, code")
-plot.show(fig, alt=(
-    "Labels and weights of the same positives in both forms. The code's labels are all "
-    "above the paper's and begin near the mean IoU of the image. Its weights are below "
-    "the paper's and scatter around 1."))
-assert (mine["score_target"] >= theirs["score_target"] - 1e-5).float().mean() > 0.98
-assert theirs["weight"].quantile(0.05) > 1.2 and theirs["weight"].mean() > 3.5
-assert 0.98 < mine["weight"].mean() < 1.02
+mine, theirs = (forms[name].score_target[noisy.positive] for name in ("code", "paper"))
+assert (mine >= theirs - 1e-5).float().mean() > 0.98
+assert paper.weight[noisy.positive].quantile(0.05) > 1.2
+assert paper.weight[noisy.positive].mean() > 3.5
+assert 0.98 < noisy.weight[noisy.positive].mean() < 1.02
 
 # %% [markdown]
-# The paper's labels reach down to 0.2 for the worst twentieth, whereas the code's labels
-# begin near the mean IoU of the image. All of the paper's weights are above 1 and their
-# mean is 4, so positives gain on negatives as the network improves. The code's weights
-# have a mean of 1 and only move loss from one positive to another. **One name stands
-# for two different methods**, and whoever reports results has to say which was used.
+# The paper's labels reach down to 0.2 for the worst twentieth, whereas the code's
+# labels begin near the mean IoU of the image. All of the paper's weights are above 1
+# and their mean is 4, so positives gain on negatives as the network improves. In the
+# code the weights have a mean of 1 and only move loss from one positive to another. One
+# name stands for two different methods, so if you report results, say which you used.
 #
 # ### A label that depends on its neighbours
 #
-# The stretch has a consequence that the formula hides. We compute the labels of two
-# anchors, then of the same two with a better third in the image, and then of the poorer
-# one alone.
+# You may miss a consequence of the stretch when you read the formula. We compute the
+# labels of two anchors, then of the same two with a better third in the image, and then
+# of the poorer one alone.
 
 # %% tags=["nbval-check-output"]
 cls, quality = torch.full((3,), 0.5), torch.tensor([0.6, 0.8, 0.9])
@@ -422,19 +410,20 @@ for name, values in labels.items():
 assert labels["1 anchor"].isnan().all()
 
 # %% [markdown]
-# A box of IoU 0.8 gets the label 1.00 in one image and 0.92 in the other, although the
-# network has predicted the same. Of two positives the better always gets 1, even if both
-# are poor. And a single positive gives 0 / 0, which is not a number. One training step
-# with it spoils every weight of the network, and no error tells you.
+# For a box of IoU 0.8 the label is 1.00 in one image and 0.92 in the other, although
+# the network has predicted the same. Of two positives the better always gets 1, even if
+# both are poor. And a single positive gives 0 / 0, which is not a number. One training
+# step with it spoils every weight of the network, and no error tells you.
 #
 # ### Exercise 11.3: four corners of the code
 # *Difficulty 3 of 5, 10 minutes. Find the bug.*
 #
-# Return label and weight of the positives of one image, in the code's form. The function
-# below is the one from above and right on ordinary input. Make it safe in four corners.
-# If all s are equal, every label is 1. Where loc and cls are divided by their means, a
-# mean below 10⁻⁶ counts as 10⁻⁶. Inside f, a value above 1 − 10⁻⁶ counts as 1 − 10⁻⁶,
-# since a perfect box has loc = 1. Without positives both results are empty tensors.
+# Return label and weight of the positives of one image, in the code's form. You are
+# given the function from above, which is right on ordinary input. Make it safe in four
+# corners. If all s are equal, every label is 1. Where loc and cls are divided by their
+# means, a mean below 10⁻⁶ counts as 10⁻⁶. Inside f, a value above 1 − 10⁻⁶ counts as 1
+# − 10⁻⁶, since a perfect box has loc = 1. Without positives both results are empty
+# tensors.
 
 # %%
 # BEGIN GIVEN
@@ -467,7 +456,7 @@ course.check("11.3", their_official)
 # labelkit's rule treats the corners in the same way, which the next cell checks with a
 # single positive and with scores that are all 0.
 
-# %%
+# %% tags=["hide-input"]
 lonely = NoisyAnchors(n=1)(anchors, single, prediction)
 blind = Predictions(boxes=prediction.boxes, scores=torch.zeros_like(prediction.scores))
 assert lonely.score_target[lonely.positive].tolist() == [1.0]
@@ -480,10 +469,11 @@ assert NoisyAnchors(n=9)(anchors, single, blind).score_target.isfinite().all()
 # Focal loss (chapter 4) was made for labels 0 and 1. It has one half for positives and
 # another for negatives, and the authors' code blends the halves by the label t:
 #
-# $$L = -t \, \alpha_f (1 - p)^2 \log p \; - \; (1 - t)(1 - \alpha_f) \, p^2 \log (1 - p)$$
+# $$L = -t \, \alpha_f (1 - p)^2 \log p \; - \;
+# (1 - t)(1 - \alpha_f) \, p^2 \log (1 - p)$$
 #
-# Here $\alpha_f$ = 0.5, which has nothing to do with the 0.75 of the cleanliness. For
-# t = 1 and t = 0 one half is left, and the loss is that of chapter 4 with this
+# Here $\alpha_f$ = 0.5, which has nothing to do with the 0.75 of the cleanliness. For t
+# = 1 and t = 0 one half is left, and the loss is that of chapter 4 with this
 # $\alpha_f$. How does each half push a score?
 
 # %%
@@ -493,8 +483,8 @@ def soft_focal(p, t, alpha_f=0.5):
     return t * as_positive + (1 - t) * as_negative
 
 # %%
-p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
-logit = p.logit()
+logit = torch.linspace(-9, 9, 3601, dtype=torch.float64)
+p = logit.sigmoid()
 for t in (0.0, 0.4, 0.75, 1.0):
     assert torch.allclose(focal_loss(logit, torch.full_like(p, t), alpha=0.5),
                           soft_focal(p, t))
@@ -519,8 +509,8 @@ pushes_of_the_halves()
 
 # %% [markdown]
 # A hard label pushes the score in one direction without end. A soft label takes a part
-# of each push, and where the two parts cancel, the score is left in peace. An anchor
-# whose box goes wrong is then no longer forced towards 1.
+# of each push, and where the two parts cancel, the score is left in peace. Then an
+# anchor whose box goes wrong is no longer forced towards 1.
 #
 # ### Exercise 11.5: which score does a label ask for?
 # *Difficulty 3 of 5, 5 minutes. Predict.*
@@ -560,8 +550,8 @@ def labels_and_scores():
 course.predict("11.5", my_scores, labels_and_scores)
 
 # %% [markdown]
-# **The label is not the score that is learned.** To see it on another label, we ask four
-# losses for the score at which they are least: the code's blend, the same with the
+# **The label is not the score that is learned.** To see it on another label, we ask
+# four losses for the score at which they are least: the code's blend, the same with the
 # usual $\alpha_f$ = 0.25, torchvision's function, which accepts soft labels without a
 # warning, and the quality focal loss that chapter 12 builds.
 
@@ -575,9 +565,9 @@ for name, loss in losses.items():
 # %% [markdown]
 # The factors $(1 - p)^2$ and $p^2$ pull the score towards the middle, so that the label
 # 0.75 asks for 0.60. With $\alpha_f$ = 0.25 it asks for 0.50, since the negative half
-# counts three times as much. That may be a reason for the code's 0.5, although the paper
-# does not argue so. torchvision's function blends inside the factor and bends the other
-# way, to 0.92. Only the quality focal loss asks for the label itself.
+# counts three times as much. That may be a reason for the code's 0.5, although the
+# paper does not argue so. torchvision's function blends inside the factor and bends the
+# other way, to 0.92. Only the quality focal loss asks for the label itself.
 #
 # The blended loss keeps the order of the labels, and order is all that non-maximum
 # suppression needs. It does not keep their scale. If you want scores that *are* the
@@ -585,7 +575,7 @@ for name, loss in losses.items():
 #
 # ### Weights that keep the sum
 #
-# The code changes one more thing. It scales the weighted loss back to the sum of the
+# One more change is in the code. It scales the weighted loss back to the sum of the
 # unweighted one, by a constant through which no gradient flows, so that the balance
 # between classification and boxes stays as it was. `labelkit.losses.keep_scale` does
 # that.
@@ -612,9 +602,9 @@ assert rules["paper"].class_loss is focal_loss
 #
 # ## Blend or product?
 #
-# Now we can return to the post from 2020, in which cleanliness is the product of IoU and
-# score. It sounds close, since both are high if both numbers are. The difference begins
-# where training begins.
+# Now we can return to the post from 2020, in which cleanliness is the product of IoU
+# and score. It sounds close, since both are high if both numbers are. But they differ
+# from the first step of training.
 
 # %% tags=["nbval-check-output"]
 overlap = own_iou(at_start.boxes, untaught)
@@ -624,11 +614,12 @@ assert (overlap * 0.01).max() < 0.01
 
 # %% [markdown]
 # While every score is 0.01, a product cannot exceed 0.01, so all positives have labels
-# that are close to the 0 of the background. The blend starts at 0.27, because it
-# believes the box before there is a score. Will a product recover? Its label depends on
-# the score, and the score follows the label. Suppose that in each round the network
-# learns exactly the score that its label asks for, and that the label is then computed
-# again. We follow an anchor whose box has IoU 0.9.
+# that are close to the 0 of the background. Because the blend believes the box before
+# there is a score, it starts at 0.27. A product might recover later, when the scores
+# have risen. But its label depends on the score, and the score follows the label.
+# Suppose that in each round the network learns exactly the score that its label asks
+# for, and that the label is then computed again. We follow an anchor whose box has IoU
+# 0.9.
 
 # %%
 def follow(kind, loss, loc, rounds=12):
@@ -648,9 +639,9 @@ for ax, (name, loss) in zip(axes, two_losses.items(), strict=True):
     plot.curves(ax, range(13), lines, xlabel="round", ylabel="score of an anchor")
     ax.set(title=name, ylim=(0, 1))
 plot.show(fig, alt=(
-    "The score of an anchor with a box of IoU 0.9, when label and score follow each other. "
-    "With a loss that asks for its label, the blend leads to 0.9 and the product to 0. "
-    "With the code's loss both rise, and the product stays lower."))
+    "The score of an anchor with a box of IoU 0.9, when label and score follow each "
+    "other. With a loss that asks for its label, the blend leads to 0.9 and the product "
+    "to 0. With the code's loss both rise, and the product stays lower."))
 
 # %% tags=["nbval-check-output"]
 ends = {}
@@ -659,19 +650,18 @@ for name, loss in two_losses.items():
         ends[name, kind] = [follow(kind, loss, loc)[-1] for loc in (0.9, 0.6, 0.3)]
         row = ", ".join(f"{score:.2f}" for score in ends[name, kind])
         print(f"{name:30} {kind:7} IoU 0.9, 0.6, 0.3 end at {row}")
-assert max(ends["a loss that asks for its label", "product"]) < 0.01
+assert asked(code_loss, 0.01) > 0.14
 
 # %% [markdown]
-# If the loss asks for its label, the blend leads every score to the IoU of its box. The
-# product leads every score to 0, even at a box of IoU 0.9, because each round multiplies
-# the score by the IoU once more. **A label that is a product of the score teaches the
-# network to be silent.** With the code's loss the product survives, since that loss asks
-# for 0.15 even at a label of 0.01. It ends between 0.30 and 0.47, where the blend has
-# 0.44 to 0.65. This is a calculation about one anchor and no training. In a training
-# hundreds of negatives would pull as well, and we have not measured one.
+# If the loss asks for its label, the blend leads every score to the IoU of its box.
+# Under the product every score goes to 0, even for a box of IoU 0.9, because each round
+# multiplies the score by the IoU once more. **A label that is a product of the score
+# teaches the network to be silent.** With the code's loss the product survives, since
+# that loss asks for 0.15 even at a label of 0.01. It ends between 0.30 and 0.47, where
+# the blend has 0.44 to 0.65. This is a calculation about one anchor and no training. In
+# a training hundreds of negatives would pull as well, and we have not measured one.
 #
-# Does the product at least put the anchors in the same order? Try to find two which it
-# does not.
+# Does the product at least put the anchors in the same order as the blend?
 #
 # ### Exercise 11.6: blend or product?
 # *Difficulty 3 of 5, 6 minutes. Choose.*
@@ -691,8 +681,8 @@ my_pair = {"a": (0.9, 0.1), "b": (0.6, 0.6)}
 course.check("11.6", my_pair)
 
 # %% [markdown]
-# Are such pairs common? For the trained network we compare all pairs of positives of the
-# same digit.
+# To see whether such pairs are common, we compare, for the trained network, all pairs
+# of positives of the same digit.
 
 # %%
 loc, cls = own_iou(said.boxes, noisy), said.scores[noisy.positive][:, 0]
@@ -701,25 +691,27 @@ blended, product = cleanliness(loc, cls), loc * cls
 first, second = (digit[:, None] == digit).triu(diagonal=1).nonzero().T
 turned = (blended[first] - blended[second]) * (product[first] - product[second]) < 0
 print(f"{turned.float().mean():.0%} of {len(turned):,} pairs have another order")
-assert 0.05 < turned.float().mean() < 0.3
+assert 0.14 < turned.float().mean() < 0.18
 
 # %% [markdown]
-# TURNEDTEXT. Chapter 14 has a rule whose label is made of a product.
-# Its authors rescale it, so that the best prior of every object gets the IoU of its box
-# as its label, which repairs the fault above.
+# One pair in six has another order, so the two measures are not the same ranking
+# either. Elsewhere a product can be right. Chapter 14 has a rule whose label is made of
+# one, and its authors rescale it so that the best prior of every object gets the IoU of
+# its box as its label, which keeps the scores from falling together.
 #
 # ## The library's version
 #
-# labelkit adds batches, sparse pairs in place of a table of all anchors and objects, the
-# corners of exercise 11.3, and a detail of the code. Its means run over the objects'
-# lists, one after another, so that **an anchor in two lists counts twice**. We compare
-# with the slow definition on ten test images.
+# labelkit adds batches, sparse pairs in place of a table of all anchors and objects,
+# the corners of exercise 11.3, and a detail of the code. Its means run over the
+# objects' lists, one after another, so that an anchor in two lists counts twice. We
+# compare with the slow definition on ten test images.
 
 # %%
 def slow(image, n=9):
     """Owner, label and weight by tables: all lists in one row, with repetitions."""
     gts = targets[image]["boxes"]
-    value, after = (iou(boxes[:, None], gts) for boxes in (anchors.boxes, said.boxes[image]))
+    value = iou(anchors.boxes[:, None], gts)
+    after = iou(said.boxes[image][:, None], gts)
     lists = [column.argsort(descending=True, stable=True)[:n] for column in value.T]
     listed = torch.cat([best[value[best, g] > 0] for g, best in enumerate(lists)])
     gt = torch.full((len(anchors),), NEGATIVE)
@@ -745,15 +737,15 @@ answer = NoisyAnchors(n=9)(anchors, targets, watched)
 assert not answer.score_target.requires_grad and not answer.weight.requires_grad
 
 # %% [markdown]
-# No gradient flows through label and weight. If it did, the network could lower its loss
-# by making its *labels* easy, since a bad box means a low label, and a low label is
-# cheap to meet.
+# No gradient flows through label and weight. If it did, the network could lower its
+# loss by making its *labels* easy, since a bad box means a low label, and a low label
+# is cheap to meet.
 #
 # ## Small objects look noisy
 #
-# The code's means run over the whole image, over objects of all sizes. Which objects end
-# below the mean? We sort the positives by the size of their digit, which is the root of
-# the area of its box.
+# In the code the means run over the whole image, over objects of all sizes, so some
+# sizes have to end below the mean. We sort the positives by the size of their digit,
+# which is the root of the area of its box.
 
 # %%
 group = torch.cat([size_index(target["boxes"])[gt[gt >= 0]]
@@ -775,10 +767,11 @@ assert all(small < 0.95 * middle for small, middle, _ in means.values())
 # %% [markdown]
 # The anchors of a digit under 8 px are at least 16 px wide, so their IoU is low at the
 # start, and later an error of one pixel costs a small box most (chapter 1). In every
-# row **the positives of small objects have the lowest numbers**. At the start the
-# paper's label for them is 0.13, not far from the 0 of a background anchor, and for the
-# trained network the code's weight is still below 1. The rule cannot tell an anchor that
-# fits badly from an object that is hard. Can you see it in what a detector finds?
+# row the positives of small objects have the lowest numbers. At the start the paper's
+# label for them is 0.13, not far from the 0 of a background anchor, and for the trained
+# network the code's weight is still below 1. The rule cannot tell an anchor that fits
+# badly from an object that is hard. We ask next whether you can see that in what a
+# detector finds.
 #
 # ## What do the detectors find?
 #
@@ -791,15 +784,30 @@ course.stage("topk, k=9", "noisy_anchors", pictures=["sky"])
 # %% tags=["nbval-check-output"]
 for row in ("topk, k=9", "noisy_anchors"):
     for picture, shown in course.shown(row).items():
-        print(f"{row:13} on {picture:6}: {shown.with_positive:3} of {shown.objects:3} have "
-              f"a positive, {shown.found:2} found, {shown.false_alarms:3} false alarms")
+        print(f"{row:13} on {picture:6}: {shown.with_positive:3} of {shown.objects:3} "
+              f"have a positive, {shown.found:2} found, "
+              f"{shown.false_alarms:3} false alarms")
+
+# %% tags=["hide-input"]
+for picture, left, reached in (("sky", 6, 2), ("star", 4, 1)):
+    one, other = (on_stage.scene(row, picture) for row in ("noisy_anchors", "topk, k=9"))
+    assert int((~one.taught).sum()) == left and area(one.boxes[~one.taught]).max() < 36
+    found = [int(each.found[~one.taught].sum()) for each in (one, other)]
+    assert found == [reached, reached]
+    assert one.shown.false_alarms > other.shown.false_alarms
 
 # %% [markdown]
-# STAGETEXT
+# Under noisy anchors six of the 108 objects have no positive, and four of 93 beside the
+# star. All of them are under 6 px. Every anchor that they list belongs to a neighbour
+# which it overlaps more, so the two boxes of our drawing are no rare case where objects
+# are small and close together. Both networks find two of the six all the same. On the
+# whole the two find about as many objects, and the one with soft labels has more false
+# alarms in each of the three pictures. These are one training each, from which no order
+# follows.
 #
-# The board has longer runs of the same detector on the digits, 750 steps from three
-# seeds. The row "noisy_anchors" is the code's variant with n = 9. AP and differences are
-# in percent.
+# On the board you find longer runs of the same detector on the digits, 750 steps from
+# three seeds, where the row "noisy_anchors" is the code's variant with n = 9. AP and
+# differences are in percent.
 
 # %%
 board = leaderboard.read(BOARD, "digits", "full")
@@ -815,9 +823,9 @@ Markdown(leaderboard.compare(board, rivals))
 #
 # ### Does the score follow the box?
 #
-# This was the promise, that a score should say how good a box is. We take all boxes that
-# overlap a digit with IoU 0.3 or more and correlate the ranks of their score and their
-# IoU. The value would be 1 if a better box always scored higher.
+# This was the promise, that a score should say how good a box is. We take all boxes
+# that overlap a digit with IoU 0.3 or more and correlate the ranks of their score and
+# their IoU. If a better box always scored higher, the value would be 1.
 
 # %%
 best = {row: torch.stack([iou(boxes[:, None], target["boxes"]).amax(dim=1)
@@ -833,16 +841,16 @@ for row, answer in answers.items():
 assert all(0.6 < value < 0.73 for value in follows.values())
 
 # %% [markdown]
-# Both networks reach 0.67. A network with hard labels learns such an order as well,
-# because it cannot be sure of a digit that it sees badly, and such digits get poor boxes
-# too. These are two trainings from one seed, so we cannot say that soft labels never
-# help here, but the promise alone is no reason to expect it.
+# Both networks reach 0.67. With hard labels, too, a network learns such an order. A
+# reason may be that it cannot be sure of a digit that it sees badly, and such digits
+# get poor boxes. These are two trainings from one seed, so we cannot say that soft
+# labels never help here, but the promise alone is no reason to expect it.
 #
 # ## What it cannot do
 #
-# The rule lists its n anchors by IoU *before* it looks at what the network predicts. An
-# anchor outside the lists is negative, with label 0 and weight 1, even if its box is
-# perfect. How many good boxes come from such anchors?
+# Each object lists its n anchors by IoU *before* the rule looks at what the network
+# predicts. Outside the lists an anchor is negative, with label 0 and weight 1, even if
+# its box is perfect. How many good boxes come from such anchors?
 
 # %%
 ham = HAMBox(k=5, decoded_thresh=0.5)(anchors, targets, said)
@@ -879,9 +887,9 @@ for least in (0.5, 0.8):
 
 # %% [markdown]
 # More than four in ten of the boxes that would count as a hit come from anchors that
-# noisy anchors calls background. HAMBox calls none of them so, because it compensates or
-# ignores them. But it does nothing about the opening picture. The two repair **opposite
-# errors**:
+# noisy anchors calls background. HAMBox calls none of them so, because it compensates
+# or ignores them. But it does nothing about the opening picture. The two repair
+# **opposite errors**:
 #
 # | the predicted box is | and the anchor's IoU is high | and the anchor's IoU is low |
 # |---|---|---|
@@ -893,12 +901,12 @@ for least in (0.5, 0.8):
 #
 # ## Two ways to group the methods
 #
-# You know seven rules by now, and two questions put them in order. The first is whether
-# **the label asks the network**. To test it, give the rule other predictions and see
-# whether any label, weight or target changes. The second is whether **the object
-# chooses**. To test it, take all positive anchors away and see whether others step up in
-# their place. If they do, the object wants *some number* of anchors and takes the best
-# that there are. If they do not, each anchor was judged by itself.
+# You know seven rules by now, and two questions put them in order. Does *the label ask
+# the network*? To test it, give the rule other predictions and see whether any label,
+# weight or target changes. Does *the object choose*? To test it, take all positive
+# anchors away and see whether others step up in their place. If they do, the object
+# wants *some number* of anchors and takes the best that there are, and otherwise each
+# anchor was judged by itself.
 
 # %%
 def asks_network(rule):
@@ -937,12 +945,12 @@ assert [name for name, (_, chooses) in group.items() if not chooses] == [
 
 # %% [markdown]
 # Three groups come out. In the first (no, no) each anchor is judged by its place alone,
-# and an object may get none. In the second (no, yes) the object takes its best anchors,
-# as under the low-quality rule, TopK and ATSS. In the third (yes, yes) a rule of the
-# other two makes a beginning which the network then corrects. HAMBox corrects *which*
-# anchors are positive, and noisy anchors correct *how much*.
+# and an object may get none. Objects take their best anchors in the second (no, yes),
+# to which the low-quality rule, TopK and ATSS belong. And in the third (yes, yes) a
+# rule of the other two makes a beginning which the network then corrects. HAMBox
+# corrects *which* anchors are positive, and noisy anchors correct *how much*.
 #
-# A rule of the third group is only as good as the network. At the start HAMBox
+# Rules of the third group are only as good as the network. At the start HAMBox
 # compensates few anchors, and the code's labels say little more than the anchors' IoU.
 # Both have to be slow to trust, the one by a threshold and the other by the mean of the
 # image. On the map of chapter 4 noisy anchors is the first mark whose labels are soft.
@@ -972,17 +980,17 @@ plot.show(course.method_map(up_to=11), alt=(
 #
 # ## How much of a positive?
 #
-# We asked how much of a positive an anchor is whose box goes wrong. The method answers
-# with a number, as much as the network has found and recognised there. For that number
-# three things turned out to matter. It has to be a blend, since a product of IoU and
-# score can pull a score to 0. It has to survive its corners, or a single positive spoils
-# the network. And it is no score, because the focal loss asks for a value nearer to the
-# middle. ANSWERTEXT
+# We asked how much of a positive an anchor is whose box goes wrong. Noisy anchors
+# answer with a number, as much as the network has found and recognised there. For that
+# number three things turned out to matter. It has to be a blend, since a product of IoU
+# and score can pull a score to 0. If it is to be trained with, it has to survive its
+# corners, or a single positive spoils the network. And it is no score, because the
+# focal loss asks for a value nearer to the middle. ANSWERTEXT
 #
-# **Next.** The label 0.75 asks for 0.60, and that gap is where chapter 12 begins. It asks
-# what a label may be, which losses aim where their label says, and how hard they insist
-# when a match is bad. Rules in which the network also decides which anchors are positive
-# follow in chapters 13 and 14.
+# **Next.** The label 0.75 asks for 0.60, and that gap is where chapter 12 begins. It
+# asks what a label may be, which losses aim where their label says, and how hard they
+# insist when a match is bad. Rules in which the network also decides which anchors are
+# positive follow in chapters 13 and 14.
 #
 # ## Recap
 #
@@ -1006,30 +1014,30 @@ plot.show(course.method_map(up_to=11), alt=(
 # </details>
 #
 # <details><summary>2. An anchor's predicted box has IoU 0.95 with an object, its own IoU
-# is 0.1, and ten anchors of the object have more. What do HAMBox and noisy anchors
-# (n = 9) call it?</summary>
+# is 0.1, and ten anchors of the object have more. What do HAMBox and noisy anchors (n =
+# 9) call it?</summary>
 #
 # HAMBox makes it a compensated positive if the object still lacks some of its k, and
-# ignores it otherwise. Under noisy anchors it is negative with weight 1, since it is not
-# among the nine best by IoU and its box is never looked at.
+# ignores it otherwise. Under noisy anchors it is negative with weight 1, since it is
+# not among the nine best by IoU and its box is never looked at.
 # </details>
 #
 # <details><summary>3. Why must no gradient flow through the soft label?</summary>
 #
-# The network could then lower the loss by changing the label instead of the score, which
-# it would do by making its own boxes worse.
+# The network could then lower the loss by changing the label instead of the score,
+# which it would do by making its own boxes worse.
 # </details>
 #
 # ## References
 #
-# - H. Li, Z. Wu, C. Zhu, C. Xiong, R. Socher, L. Davis, *Learning from Noisy Anchors for
-#   One-Stage Object Detection*, CVPR 2020, arXiv 1912.05086: sections 3.1 (cleanliness),
-#   3.2 (weights), 3.3 (the losses); and the authors' code, which the variant "official"
-#   follows.
+# - H. Li, Z. Wu, C. Zhu, C. Xiong, R. Socher, L. Davis, *Learning from Noisy Anchors
+#   for One-Stage Object Detection*, CVPR 2020, arXiv 1912.05086: sections 3.1
+#   (cleanliness), 3.2 (weights), 3.3 (the losses); and the authors' code, which the
+#   variant "official" follows.
 # - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for
 #   Detecting Outer Faces*, arXiv 1912.09231 (CVPR 2020, under another title), sections
 #   3.2 and 3.3.
 # - T.-Y. Lin and others, *Focal Loss for Dense Object Detection*, ICCV 2017, arXiv
 #   1708.02002, section 3.
-# - X. Li and others, *Generalized Focal Loss*, NeurIPS 2020, arXiv 2006.04388, section 3,
-#   which has the quality focal loss.
+# - X. Li and others, *Generalized Focal Loss*, NeurIPS 2020, arXiv 2006.04388, section
+#   3, which has the quality focal loss.
