@@ -82,7 +82,7 @@ opening_picture()
 # - tell what noisy anchors repair from what HAMBox repairs, and group all methods so
 #   far by two questions.
 #
-# **You need** chapters 4 (focal loss), 8 (TopK) and 10 (HAMBox), 30 minutes to read and
+# **You need** chapters 4 (focal loss), 8 (TopK) and 10 (HAMBox), 35 minutes to read and
 # 31 to solve the exercises, and a few seconds of CPU, since nothing is trained here.
 #
 # ## Is such a pair rare?
