@@ -60,7 +60,7 @@ def opening_picture(image=15, number=13, pair=(1198, 733)):
         ends.append(iou(box, digit).item())
         plot.scene(ax, light, digit, title=f"IoU {before:.2f} becomes {ends[-1]:.2f}")
         plot.boxes(ax, anchors.boxes[one], "prior")
-        plot.boxes(ax, box, "prediction")
+        plot.boxes(ax, box, "prediction", fill=True)
         ax.set(xlim=(left, left + 64), ylim=(upper + 64, upper))
         plot.legend(ax, gt="digit", prior="anchor", prediction="predicted box")
         assert 0.43 < before < 0.45 and top.gt[image, one] == number
@@ -422,9 +422,9 @@ assert labels["1 anchor"].isnan().all()
 # Return label and weight of the positives of one image, in the code's form. You are
 # given the function from above, which is right on ordinary input. Make it safe in four
 # corners. If all s are equal, every label is 1. Where loc and cls are divided by their
-# means, a mean below 10⁻⁶ counts as 10⁻⁶. Inside f, a value above 1 − 10⁻⁶ counts as 1
-# − 10⁻⁶, since a perfect box has loc = 1. Without positives both results are empty
-# tensors.
+# means, a mean below 10⁻⁶ counts as 10⁻⁶. Inside f, 1 − 10⁻⁶ is
+# the largest value, since a perfect box has loc = 1. Without positives both results
+# are empty tensors.
 
 # %%
 # BEGIN GIVEN
@@ -820,7 +820,7 @@ Markdown(leaderboard.table({row: board[row] for row in rows}))
 Markdown(leaderboard.compare(board, rivals))
 
 # %% [markdown]
-# BOARDTEXT
+# Two seeds are on the board so far, which is too few for a claim.
 #
 # ### Does the score follow the box?
 #
@@ -996,7 +996,7 @@ plot.show(course.method_map(up_to=11), alt=(
 # number three things turned out to matter. It has to be a blend, since a product of IoU
 # and score can pull a score to 0. If it is to be trained with, it has to survive its
 # corners, or a single positive spoils the network. And it is no score, because the
-# focal loss asks for a value nearer to the middle. ANSWERTEXT
+# focal loss asks for a value nearer to the middle.
 #
 # **Next.** The label 0.75 asks for 0.60, and that gap is where chapter 12 begins. It
 # asks what a label may be, which losses aim where their label says, and how hard they
