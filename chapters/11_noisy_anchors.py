@@ -280,7 +280,7 @@ for when, answer in (("at the start", paper_start), ("after 750 steps", paper)):
     print(f"mean label of the positives {when}: "
           f"{answer.score_target[answer.positive].mean():.2f}")
 
-# %%
+# %% tags=["hide-input"]
 torch.testing.assert_close(paper.score_target[paper.positive], cleanliness(loc, cls))
 assert (paper.score_target[~paper.positive] == 0).all()
 assert 0.6 < paper.score_target[paper.positive].mean() < 0.65
@@ -381,7 +381,7 @@ for name, answer in forms.items():
         print(f"{name:5} {what:12} mean {values.mean():.1f}, 5 % below {few:.1f}, "
               f"5 % above {many:.1f}")
 
-# %%
+# %% tags=["hide-input"]
 mine, theirs = (forms[name].score_target[noisy.positive] for name in ("code", "paper"))
 assert (mine >= theirs - 1e-5).float().mean() > 0.98
 assert paper.weight[noisy.positive].quantile(0.05) > 1.2
@@ -589,7 +589,7 @@ print("weighted:", (parts * weights).tolist(), "with sum", (parts * weights).sum
 print("kept:    ", [round(value, 1) for value in kept.tolist()], "with sum",
       round(kept.sum().item(), 1))
 
-# %%
+# %% tags=["hide-input"]
 rules = {form: LossRule.of(NoisyAnchors(n=9, variant=form))
          for form in ("official", "paper")}
 assert rules["official"].keeps_scale and not rules["paper"].keeps_scale
@@ -631,9 +631,10 @@ def follow(kind, loss, loc, rounds=12):
         scores.append(asked(loss, label))
     return scores
 
-# %%
 two_losses = {"a loss that asks for its label": quality_focal_loss,
               "the code's loss": code_loss}
+
+# %%
 fig, axes = plot.figure(2, width=4.2, height=3.8)
 for ax, (name, loss) in zip(axes, two_losses.items(), strict=True):
     lines = {kind: follow(kind, loss, loc=0.9) for kind in ("blend", "product")}
@@ -856,6 +857,7 @@ assert all(0.6 < value < 0.73 for value in follows.values())
 # %%
 ham = HAMBox(k=5, decoded_thresh=0.5)(anchors, targets, said)
 
+# %%
 def good_and_bad():
     own = torch.stack([iou(anchors.boxes[:, None], target["boxes"]).amax(dim=1)
                        for target in targets])
