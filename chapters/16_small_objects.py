@@ -94,8 +94,9 @@ crowns = torch.cat([target["boxes"] for target in targets])
 sides = area(crowns).sqrt()
 SIZES = {"under 8 px": (0, 8), "8 to 16 px": (8, 16), "16 px and more": (16, 1000)}
 
-def by_size(values, side=sides):
-    """The mean of one value per crown, for each size."""
+def by_size(values, side=None):
+    """For each size the mean of values, one per crown, or one per entry of `side`."""
+    side = sides if side is None else side
     of = {name: (side >= low) & (side < high) for name, (low, high) in SIZES.items()}
     return {name: values[mask].float().mean().item() for name, mask in of.items()}
 
@@ -141,7 +142,7 @@ fig, axes = plot.figure(2, width=3.7, height=4.0)
 for ax, stride in zip(axes, (1, 8), strict=True):
     coarse = avg_pool2d(photo[None], stride)[0]
     coarse = coarse.repeat_interleave(stride, 1).repeat_interleave(stride, 2)
-    plot.scene(ax, coarse, title=f"averaged over {stride} x {stride} px")
+    plot.scene(ax, coarse, title=f"averages of {stride} x {stride} px")
     plot.boxes(ax, target["boxes"][area(target["boxes"]) < 64], "gt")
 plot.show(fig, alt=(
     "A tile with its small crowns framed, and the same tile averaged over the cells of "
@@ -837,6 +838,7 @@ def positives_against_side():
     plot.curves(ax, lengths, lines, xlabel="side of a square object in px",
                 ylabel="positives per object")
     ax.legend(fontsize=12)
+    ax.set_xticks(range(4, 21, 2))
     ax.xaxis.label.set_size(12)
     ax.yaxis.label.set_size(12)
     plot.show(fig, alt=(
@@ -936,9 +938,9 @@ def one_corner_under_two_rules():
     plot.legend(axes[0], good="has a positive", gt="has none")
     plot.legend(axes[1], positive="centre of a positive")
     plot.show(fig, alt=(
-        "A corner of the tile under the fixed thresholds and under S³FD, with the centres "
-        "of the positive anchors. Under S³FD every crown has some, and the small ones "
-        "are covered by positives as densely as the others."))
+        "A corner of the tile under the fixed thresholds and under S³FD, with the "
+        "centres of the positive anchors. Under S³FD every crown has at least one, "
+        "though for a small crown some of them are centred outside it."))
 
 one_corner_under_two_rules()
 
@@ -998,8 +1000,8 @@ def extra_by_size(answer):
 # %%
 def where_the_extra_priors_go():
     readings = {
-        "each face up to 6": lambda target: S3FD()(anchors, target).gt,
-        "each face up to the mean": lambda target: S3FD(n="mean")(anchors, target).gt,
+        "each crown up to 6": lambda target: S3FD()(anchors, target).gt,
+        "each crown up to the mean": lambda target: S3FD(n="mean")(anchors, target).gt,
         "best of the image (port)":
             lambda target: per_image(iou(anchors.boxes[:, None], target["boxes"]))}
     added = {name: extra_by_size(answer) for name, answer in readings.items()}
@@ -1014,10 +1016,10 @@ def where_the_extra_priors_go():
     ax.set_ylabel("extra priors per crown", fontsize=12)
     ax.legend(fontsize=12)
     plot.show(fig, alt=(
-        "Priors per crown that stage two adds. If each face is filled up, small crowns "
+        "Priors per crown that stage two adds. If each crown is filled up, small ones "
         "gain most and large ones nothing. If the image is filled up, as in the port, "
         "the small ones gain nothing and the large ones most."))
-    port, own = added["best of the image (port)"], added["each face up to 6"]
+    port, own = added["best of the image (port)"], added["each crown up to 6"]
     assert port["under 8 px"] < 0.1 < port["16 px and more"] and own["under 8 px"] > 3
 
 where_the_extra_priors_go()
@@ -1065,8 +1067,8 @@ for n in (1, 3, 6):
 assert above[1] > 2 and above[6] < above[1] / 4
 
 # %% [markdown]
-# With $n = 6$ a small crown takes nearly all of the anchors that contain it, and of 2.8 px
-# only 0.5 are left. The cure is to ask for so many that the order no longer matters. IoU
+# With $n = 6$ a small crown takes most of the anchors that contain it, and of 2.8 px only
+# 0.5 are left. The cure is to ask for so many that the order no longer matters. IoU
 # ranks well where it is high, and it is blind where small objects are.
 #
 # ## Does it help?
@@ -1156,9 +1158,9 @@ assert taught == total
 
 # %%
 plot.show(course.method_map(up_to=16), alt=(
-    "The map of methods up to this chapter, with S³FD in bold among the hard, static "
-    "rules. Three methods for small objects are still to come, of which one asks the "
-    "network."))
+    "The map of methods up to this chapter, with S³FD in bold. All rules that a static "
+    "map can hold are hard so far, and three of the four that chapters 5 to 9 brought "
+    "leave some small object without a positive."))
 
 # %% [markdown]
 # ## The card

@@ -525,7 +525,7 @@ EXERCISES = (
             "lower end left out": (
                 lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v > a) & (v < b)), "exactly 16",
             ),
-            "NaN without positives": (_not_a_number, "Not one positive"),
+            "NaN without positives": (_not_a_number, "Not one prior is positive"),
         },
     ),
     Exercise(
