@@ -613,9 +613,8 @@ def squares_on_stride_8():
     ax.plot(range(1, 15), marks, "o", color=plot.VERMILLION, ms=7, mec=plot.INK,
             label="counted, whole pixels")
     ax.grid(color=plot.FAINT, lw=0.6)
-    ax.set_xlabel("side of a square object in px", fontsize=12)
-    ax.set_ylabel("share without a point", fontsize=12)
-    ax.legend(fontsize=12)
+    ax.set(xlabel="side of a square object in px", ylabel="share without a point")
+    ax.legend(fontsize=plot.TYPE)
     plot.show(fig, alt=(
         "Share of square objects without a point of stride 8, against their side. At "
         "whole-pixel places (dots) the curve of the formula is moved by one pixel, so "
@@ -837,10 +836,7 @@ def positives_against_side():
     fig, (ax,) = plot.figure(width=6.4, height=3.8)
     plot.curves(ax, lengths, lines, xlabel="side of a square object in px",
                 ylabel="positives per object")
-    ax.legend(fontsize=12)
     ax.set_xticks(range(4, 21, 2))
-    ax.xaxis.label.set_size(12)
-    ax.yaxis.label.set_size(12)
     plot.show(fig, alt=(
         "Positives of a single square object against its side, for four rules. A lower "
         "threshold adds most where there is most already. Only the compensation (dotted) "
@@ -1011,10 +1007,10 @@ def where_the_extra_priors_go():
         places = [place + shift for place in range(3)]
         bars = ax.bar(places, extra.values(), 0.25, color=color, hatch=hatch,
                       ec=plot.INK, lw=0.8, label=name)
-        ax.bar_label(bars, fmt="%.2f", fontsize=11)
-    ax.set_xticks(range(3), SIZES, fontsize=12)
-    ax.set_ylabel("extra priors per crown", fontsize=12)
-    ax.legend(fontsize=12)
+        ax.bar_label(bars, fmt="%.2f", fontsize=plot.TYPE)
+    ax.set_xticks(range(3), SIZES)
+    ax.set_ylabel("extra priors per crown")
+    ax.legend(fontsize=plot.TYPE)
     plot.show(fig, alt=(
         "Priors per crown that stage two adds. If each crown is filled up, small ones "
         "gain most and large ones nothing. If the image is filled up, as in the port, "

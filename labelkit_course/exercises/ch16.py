@@ -179,8 +179,8 @@ def room_mates(guess):
         ),
         (
             {16: lambda share: share > 0.7},
-            "At stride 16 a cell is not yet twice as wide as the median distance to the next centre, so a fair part of "
-            "the small crowns still has a cell of its own.",
+            "At stride 16 a cell is not yet twice as wide as the median distance to the next centre, so some of "
+            "the small crowns still have a cell of their own.",
         ),
         (
             {32: lambda share: share < 0.8},
@@ -303,7 +303,7 @@ def few_without_a_positive(min_side):
     if small <= MOST_SMALL and others <= MOST_OTHERS:
         return
     if min_side is None or min_side < 8:
-        why = "The points are 8 px apart, and a floor shorter than that can still fall between them."
+        why = "A floored box that is shorter than the spacing of the points can still fall between them."
     else:
         why = (
             "The floored boxes of neighbours overlap, and a point inside several of them goes to the crown of the "
@@ -493,7 +493,7 @@ EXERCISES = (
             "half at once": ({8: 0.5, 16: 0.8, 32: 0.95}, "cover each other"),
             "all in the end": ({8: 0.06, 16: 0.57, 32: 1.0}, "in a clearing"),
             "too few in the end": ({8: 0.06, 16: 0.57, 32: 0.7}, "a tile has 16 cells"),
-            "too many in the middle": ({8: 0.06, 16: 0.8, 32: 0.95}, "a cell of its own"),
+            "too many in the middle": ({8: 0.06, 16: 0.8, 32: 0.95}, "a cell of their own"),
             "percent": ({8: 6, 16: 57, 32: 91}, "fractions of 1"),
             "falling": ({8: 0.1, 16: 0.6, 32: 0.5}, "no share can fall"),
         },
