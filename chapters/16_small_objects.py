@@ -41,7 +41,7 @@ course.stage("fcos, from stride 8", "fcos", pictures=["sky"])
 # - build S³FD's compensation, and recognise a port that does something else;
 # - say which of the difficulties no rule for labels can cure.
 #
-# **You need** chapters 2, 5, 6 and 7, 40 minutes to read and 52 to solve the exercises,
+# **You need** chapters 2, 5, 6 and 7, 45 minutes to read and 52 to solve the exercises,
 # and half a minute of CPU.
 #
 # ## How many does FCOS find?
@@ -254,8 +254,8 @@ assert round(quarter.item(), 2) == 0.82
 # ### Difficulty 4: no positive
 #
 # RetinaNet's rule calls an anchor positive if its IoU is 0.5 or more (chapter 5). We take
-# it *without* its low-quality rule, and one square anchor per cell, of 16, 32 and 64 px on
-# strides 4, 8 and 16. Which crowns have a positive at all?
+# it *without* its low-quality rule, and one square anchor per cell, of 16, 32 and 64 px
+# on strides 4, 8 and 16. Which crowns have a positive at all?
 
 # %%
 anchors = Priors.anchors((128, 128), (4, 8, 16), ((16,), (32,), (64,)))
@@ -415,8 +415,8 @@ course.predict("16.5", my_shares, room_mates)
 #
 # ### Difficulty 6: drowned gradients
 #
-# What moves the weights is a sum over all positives, so objects with many of them own most
-# of the sum. How much of the first gradient do the small crowns have? An untrained
+# What moves the weights is a sum over all positives, so objects with many of them own
+# most of the sum. How much of the first gradient do the small crowns have? An untrained
 # detector predicts a score of 0.01 everywhere (chapter 4) and boxes close to its anchors.
 # We take exactly these values:
 
@@ -568,10 +568,10 @@ course.check("16.7", my_verdicts)
 #
 # ### The grid misses them
 #
-# The first reason holds. A point has to be *inside* the box. If we put a $w \times h$
-# box at a random place on a grid of points with spacing $s$, it contains a column of
-# points with probability $\min(1, w/s)$ and a row with probability $\min(1, h/s)$. Because
-# the two are independent, the grid misses it with probability:
+# The first reason holds. A point has to be *inside* the box. If we put a $w \times h$ box
+# at a random place on a grid of points with spacing $s$, it contains a column of points
+# with probability $\min(1, w/s)$ and a row with probability $\min(1, h/s)$. Because the
+# two are independent, the grid misses it with probability:
 #
 # $$1 - \min(1, w/s) \cdot \min(1, h/s).$$
 
@@ -592,11 +592,11 @@ assert abs(counted["under 8 px"] - expected["under 8 px"]) < 0.05
 # without any rule. You can ask it before you choose a stride.
 #
 # Note which places it means. They are continuous, as are the corners of our hand-drawn
-# crowns. Many other annotations have whole-pixel corners, and the points of an even stride
-# are at whole pixels too. Strictly between $x_0$ and $x_0 + w$ there are only $w - 1$ whole
-# numbers, and a point on the border is outside (chapter 6). At whole pixels, the grid
-# therefore catches an object as if it were one pixel smaller, and we put $w - 1$ in place
-# of $w$ and $h - 1$ in place of $h$:
+# crowns. Many other annotations have whole-pixel corners, and the points of an even
+# stride are at whole pixels too. Strictly between $x_0$ and $x_0 + w$ there are only
+# $w - 1$ whole numbers, and a point on the border is outside (chapter 6). At whole
+# pixels, the grid therefore catches an object as if it were one pixel smaller, and we put
+# $w - 1$ in place of $w$ and $h - 1$ in place of $h$:
 
 # %%
 def missed_at_whole_pixels(boxes, stride):
@@ -653,12 +653,12 @@ assert at_pixels - moved > 0.1
 #
 # ### The range excludes nobody
 #
-# The second reason is false, as chapter 6 has shown for one object. The notes say that P3,
-# the level of stride 8, serves 32 to 64 px and excludes smaller objects, but the lowest
-# range starts at 0. All 2,313 positives are on that level, so the other four never see a
-# crown, and no crown is too small for the first. What happens is the opposite of
-# exclusion, since one map and one set of weights have to learn the 5 px objects and the 30
-# px objects. If P3 did begin at 32 px, what would be left?
+# The second reason is false, as chapter 6 has shown for one object. The notes say that
+# P3, the level of stride 8, serves 32 to 64 px and excludes smaller objects, but the
+# lowest range starts at 0. All 2,313 positives are on that level, so the other four never
+# see a crown, and no crown is too small for the first. What happens is the opposite of
+# exclusion, since one map and one set of weights have to learn the 5 px objects and the
+# 30 px objects. If P3 did begin at 32 px, what would be left?
 
 # %% tags=["nbval-check-output"]
 as_said = ((32, 64), (64, 128), (128, 256), (256, 512), (512, math.inf))
@@ -700,8 +700,8 @@ assert tolerance["under 8 px"] / 8 < 0.15
 # to be less central. Without centre sampling they are not. From stride 4 the mean
 # centre-ness is 0.34, 0.33 and 0.33 from small to large, so the weight leaves the small
 # crowns' share of the loss at 3.4 %. The sizes agree because centre-ness is measured in
-# parts of the box. For a point at a random place inside a box, whatever its size, the mean
-# is a fixed number:
+# parts of the box. For a point at a random place inside a box, whatever its size, the
+# mean is a fixed number:
 #
 # $$\left( 2 \int_0^{1/2} \sqrt{\frac{u}{1 - u}} \, du \right)^2 =
 # \left( \frac{\pi}{2} - 1 \right)^2 = 0.326.$$
@@ -970,16 +970,17 @@ assert by_size(counts["0.35, none forced"] == 0)["under 8 px"] == 1
 #
 # ### Which N?
 #
-# For $N$, the paper says the average number of priors that stage one matched. The author's
-# answers in his repository (issues 12, 32 and 46 of sfzhang15/SFD) say 6. Because he never
-# published the training code, both readings are in use: `n="mean"` and `n=6`. They differ
-# most for the smallest objects, since in a tile of small crowns the average is small too.
+# For $N$, the paper says the average number of priors that stage one matched. The
+# author's answers in his repository (issues 12, 32 and 46 of sfzhang15/SFD) say 6.
+# Because he never published the training code, both readings are in use: `n="mean"` and
+# `n=6`. They differ most for the smallest objects, since in a tile of small crowns the
+# average is small too.
 #
 # Those who ported the method had to guess. One port (yxlijun/S3FD.pytorch, commit
 # bccf1d9, `layers/bbox_utils.py`) adds the number of *faces* whose best IoU is at least
-# 0.35 to the number of those with at least 0.5, and takes half of the sum for $N$. It then
-# gives that many extra priors to the *image*, in descending order of IoU, and not to each
-# face. We write this reading in our own words:
+# 0.35 to the number of those with at least 0.5, and takes half of the sum for $N$. It
+# then gives that many extra priors to the *image*, in descending order of IoU, and not to
+# each face. We write this reading in our own words:
 
 # %%
 def per_image(table):
@@ -1029,9 +1030,9 @@ def where_the_extra_priors_go():
 where_the_extra_priors_go()
 
 # %% [markdown]
-# In the port, the compensation goes to crowns that need none, because the best of the weak
-# IoUs are around large crowns, just below 0.35. Nothing in the code fails, and only a
-# count by size shows that the method is gone.
+# In the port, the compensation goes to crowns that need none, because the best of the
+# weak IoUs are around large crowns, just below 0.35. Nothing in the code fails, and only
+# a count by size shows that the method is gone.
 #
 # ### How many should it be?
 #
@@ -1050,9 +1051,9 @@ for n in (1, 3, 6, 12, 24):
 assert max(quality for quality, _ in table.values()) < 0.2 and table[24][1] < table[6][1]
 
 # %% [markdown]
-# The small crowns' share of all positives rises from 3 % to 10 % at $n = 6$. At $n = 24$ it
-# is back at 6 %, since above 12 they find nothing more to take, while the larger crowns
-# still do. More for every object is less for the small ones.
+# The small crowns' share of all positives rises from 3 % to 10 % at $n = 6$. At $n = 24$
+# it is back at 6 %, since above 12 they find nothing more to take, while the larger
+# crowns still do. More for every object is less for the small ones.
 #
 # Their mean IoU stays where it is. Because all anchors that contain a small crown have
 # the same IoU, the sixth is as good as the first by this measure, and "in descending
@@ -1077,11 +1078,11 @@ assert above[1] > 2 and above[6] < above[1] / 4
 #
 # ## Does it help?
 #
-# On the stage, the upper row has learned from RetinaNet's thresholds without low-quality
-# matches, and the lower one from S³FD.
+# In chapter 5 you saw the tile of the sky under RetinaNet's thresholds without low-quality
+# matches. On the stage it is now under S³FD.
 
 # %%
-course.stage("max_iou, no low quality", "s3fd", pictures=["sky"])
+course.stage("s3fd", pictures=["sky"])
 
 # %% tags=["nbval-check-output"]
 for row in ("max_iou, no low quality", "s3fd"):
@@ -1107,8 +1108,8 @@ Markdown(leaderboard.compare(board, *(("s3fd", name) for name in others)))
 #
 # ## What assignment cannot do
 #
-# A rule for labels decides what a place is told, and cannot change what the place sees. We
-# set other remedies beside it, with the difficulty that each of them is made for:
+# A rule for labels decides what a place is told, and cannot change what the place sees.
+# We set other remedies beside it, with the difficulty that each of them is made for:
 #
 # | remedy | what it changes | difficulty | what it leaves |
 # |---|---|---|---|
@@ -1129,9 +1130,9 @@ print(f"places: {len(doubled)} instead of {len(Priors.points((128, 128), (8, 16,
 
 # %% [markdown]
 # For the labels, a larger picture and a finer grid are the same thing, with four times as
-# many places either way. They differ in what the network computes for a place, and neither
-# can add what the camera did not see. Augmentation depends on the rule, too. If we paste
-# the small crowns of each tile into the one before it, what do the copies teach?
+# many places either way. They differ in what the network computes for a place, and
+# neither can add what the camera did not see. Augmentation depends on the rule, too. If
+# we paste the small crowns of each tile into the one before it, what do the copies teach?
 
 # %% tags=["nbval-check-output"]
 def with_copies(index):
@@ -1153,8 +1154,8 @@ for name, rule in {"0.5, no low quality": fixed, "S3FD, n = 6": S3FD()}.items():
 assert taught == total
 
 # %% [markdown]
-# Under the fixed thresholds, every pasted crown is one more object that the rule teaches as
-# background, so you have to choose augmentation and assignment together.
+# Under the fixed thresholds, every pasted crown is one more object that the rule teaches
+# as background, so you have to choose augmentation and assignment together.
 #
 # ## The map
 #
@@ -1163,8 +1164,8 @@ assert taught == total
 # %%
 plot.show(course.method_map(up_to=16), alt=(
     "The map of methods up to this chapter, with S³FD in bold beside the thresholds that "
-    "it repairs. What sets it apart is not on the map, since the map does not say whether "
-    "a rule counts what each object has."))
+    "it repairs. What sets it apart is not on the map, which does not say whether a rule "
+    "counts what each object has."))
 
 # %% [markdown]
 # ## The card
@@ -1187,8 +1188,8 @@ plot.show(course.method_map(up_to=16), alt=(
 #
 # We asked at which steps small objects are lost, and what a rule can make good. Some are
 # at a disadvantage before any label. On our photographs a small crown has 39 px², covers
-# 38 % of its cell at stride 8, and is missed if its box is off by 1.1 px in both
-# directions. No rule can give it pixels, and no rule decides how many images hold one.
+# 38 % of its cell at stride 8, and counts as missed if its box is off by more than 1.1 px
+# in both directions. No rule can give it pixels, or decide how many images hold one.
 #
 # The labels do the rest. RetinaNet's thresholds teach every small crown as background,
 # and FCOS from stride 8 leaves 42 % of them between its points. Of the four other reasons
