@@ -140,10 +140,11 @@ assert round(by_size(covered(8))["under 8 px"], 2) == 0.38
 # %%
 photo, target = photos[24], targets[24]
 fig, axes = plot.figure(2, width=3.7, height=4.0)
-for ax, stride in zip(axes, (1, 8), strict=True):
+for ax, stride, title in zip(axes, (1, 8), ("the photograph", "averages of 8 x 8 px"),
+                             strict=True):
     coarse = avg_pool2d(photo[None], stride)[0]
     coarse = coarse.repeat_interleave(stride, 1).repeat_interleave(stride, 2)
-    plot.scene(ax, coarse, title=f"averages of {stride} x {stride} px")
+    plot.scene(ax, 0.5 + coarse / 2, title=title)
     plot.boxes(ax, target["boxes"][area(target["boxes"]) < 64], "gt")
 plot.show(fig, alt=(
     "A tile with its small crowns framed, and the same tile averaged over the cells of "
@@ -269,7 +270,8 @@ def positives_of(rule, priors):
 boxes, has_one = targets[24]["boxes"], fixed(anchors, targets[24])
 has_one = has_one.positives_per_gt(len(boxes)) > 0
 fig, (ax,) = plot.figure(width=5.2, height=5.4)
-plot.scene(ax, photos[24], title=f"{int(has_one.sum())} of {len(boxes)} crowns have one")
+plot.scene(ax, 0.5 + photos[24] / 2,
+           title=f"{int(has_one.sum())} of {len(boxes)} crowns have one")
 plot.boxes(ax, boxes[has_one], "good")
 plot.boxes(ax, boxes[~has_one], "gt")
 plot.legend(ax, good="has a positive anchor", gt="has none")
@@ -394,12 +396,12 @@ def room_mates():
         print(f"stride {stride:2}: {share:.2f} of the small crowns have a room-mate")
         if stride < 32:
             ax, here = axes[stride // 16], together[tile_of == 24]
-            plot.scene(ax, photos[24], title=f"cells of stride {stride}")
+            plot.scene(ax, 0.5 + photos[24] / 2, title=f"cells of stride {stride}")
             plot.boxes(ax, targets[24]["boxes"][~here], "good")
             plot.boxes(ax, targets[24]["boxes"][here], "gt")
             lines = range(0, 129, stride)
-            ax.hlines(lines, 0, 128, color=plot.GROUND, lw=0.7)
-            ax.vlines(lines, 0, 128, color=plot.GROUND, lw=0.7)
+            ax.hlines(lines, 0, 128, color=plot.INK, lw=0.5)
+            ax.vlines(lines, 0, 128, color=plot.INK, lw=0.5)
     plot.legend(axes[0], good="alone in its cell", gt="has a room-mate")
     plot.show(fig, alt=(
         "The crowns of one tile on the cells of stride 8 and 16. A cell of stride 8 is "
@@ -934,7 +936,7 @@ def one_corner_under_two_rules():
                                         "S³FD, n = 6": S3FD()}.items(), strict=True):
         answer = rule(anchors, corner)
         has_one = answer.positives_per_gt(len(corner["boxes"])) > 0
-        plot.scene(ax, photos[24, :, :80, :80],
+        plot.scene(ax, 0.5 + photos[24, :, :80, :80] / 2,
                    title=f"{title}: {int(has_one.sum())} of {len(has_one)}")
         plot.points(ax, anchors.centers[answer.positive], "positive")
         plot.boxes(ax, corner["boxes"][has_one], "good")
