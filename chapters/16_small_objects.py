@@ -19,7 +19,7 @@ from torchvision import ops
 import labelkit_course as course
 from labelkit import Priors, datasets, plot
 from labelkit.assigners import FCOS, S3FD, MaxIoU
-from labelkit.boxes import area, centers, decode_deltas, encode_ltrb
+from labelkit.boxes import area, centers, decode_deltas
 from labelkit.evaluation import PRESETS, size_index
 from labelkit.losses import focal_loss
 from labelkit.similarity import iou
@@ -85,7 +85,7 @@ Markdown(leaderboard.compare(board, ("fcos, from stride 8", "fcos")))
 # has three difficulties, which we measure on the 725 crowns of the aerial photographs.
 
 # %%
-tiles = [tile for tile in datasets.neon_trees("test", fold=None)]
+tiles = list(datasets.neon_trees("test", fold=None))
 photos = torch.stack([photo for photo, _ in tiles])
 targets = [{"boxes": torch.as_tensor(target["boxes"]), "labels": target["labels"]}
            for _, target in tiles]
@@ -746,11 +746,13 @@ assert score["under 8 px"] < 0.65 < 0.75 < score["16 px and more"]
 #
 # | what is said | what we measured | holds? |
 # |---|---|---|
-# | small objects fall between the points | 42 % of the small crowns have no point of stride 8, and none of the others lacks one | yes |
-# | P3 serves 32 to 64 px, smaller ones are excluded | the lowest range starts at 0, and all positives are on that level | no |
-# | neighbours melt into one cell | on the level that teaches them, 1 small crown of 130 loses a point | no |
-# | boxes are too close to regress | 81 % of their points are beside a point of another crown, against 38 % of large ones | as far as labels can say |
-# | centre-ness lowers their share of the loss | from stride 4 it stays at 3.4 % without centre sampling, and falls from 6.1 to 4.7 % with it | only with centre sampling |
+# | small objects fall between the points | 42 % of the small crowns have no point, and 0 % of the others | yes |
+# | P3 serves 32 to 64 px only | the lowest range starts at 0, and all positives are on P3 | no |
+# | neighbours melt into one cell | on P3, 1 small crown of 130 loses a point | no |
+# | boxes are too close to regress | 81 % of points beside another crown's, 38 % for large ones | yes, in the labels |
+# | centre-ness lowers their share of the loss | 3.4 % either way; with radius 1.5, 4.7 for 6.1 % | if sampled |
+#
+# The last row is for points from stride 4, and the others for stride 8.
 
 # %%
 assert (fewer, len(first), int(first.sum())) == (1, 2313, 2313)
@@ -771,6 +773,8 @@ for name, count in counts.items():
           f"together they have {small_share_of_all:.1%} of all positives")
 sampled = positives_of(FCOS(center_radius=1.5), coarse)
 assert (sampled == points_of)[small].all()
+assert all(3.9 < many / few < 4.1 for many, few in zip(
+    by_size(counts["from stride 4"]).values(), by_size(points_of).values(), strict=True))
 
 # %% [markdown]
 # From stride 4 only 2 % go without a point. That takes four times as many places, and it
@@ -1060,7 +1064,7 @@ assert max(quality for quality, _ in table.values()) < 0.2 and table[24][1] < ta
 # Their mean IoU stays where it is. Because all anchors that contain a small crown have
 # the same IoU, the sixth is as good as the first by this measure, and "in descending
 # order" decides nothing. Among equals the index decides, and it counts from the top of
-# the image.
+# the image. Where are the chosen anchors?
 
 # %% tags=["nbval-check-output"]
 above = {}
@@ -1070,7 +1074,7 @@ for n in (1, 3, 6):
     crown = crowns[crown_of(answer)]
     offset = (centers(crown) - chosen)[area(crown) < 64]
     above[n] = offset[:, 1].mean().item()
-    print(f"n = {n}: priors of small crowns are {above[n]:.1f} px above its centre")
+    print(f"n = {n}: on average {above[n]:.1f} px above the centre of the small crown")
 assert above[1] > 2 and above[6] < above[1] / 4
 
 # %% [markdown]
@@ -1080,8 +1084,8 @@ assert above[1] > 2 and above[6] < above[1] / 4
 #
 # ## Does it help?
 #
-# In chapter 5 you saw the tile of the sky under RetinaNet's thresholds without low-quality
-# matches. On the stage it is now under S³FD.
+# In chapter 5 you saw the tile of the sky under RetinaNet's thresholds without
+# low-quality matches. On the stage it is now under S³FD.
 
 # %%
 course.stage("s3fd", pictures=["sky"])
@@ -1113,15 +1117,21 @@ Markdown(leaderboard.compare(board, *(("s3fd", name) for name in others)))
 # A rule for labels decides what a place is told, and cannot change what the place sees.
 # We set other remedies beside it, with the difficulty that each of them is made for:
 #
-# | remedy | what it changes | difficulty | what it leaves |
-# |---|---|---|---|
-# | assignment (this chapter, 17, 18) | who is taught which object | no positive, crowding, gradients | the pixels, and how many images hold small objects |
-# | feature fusion, as in a feature pyramid (Lin 2017) | fine maps receive what deep maps know | few pixels, by context from around the object | the labels; the fine map must exist and be used |
-# | augmentation: repeated images, pasted copies (Kisantal 2019) | how often small objects are seen | their share in the data | a pasted copy gets positives by the same rule, or none |
-# | super-resolution: larger input, or features taught to resemble those of large objects (Li 2017) | pixels per object | few pixels, localisation | no new information; four times the cost for twice the side |
+# | remedy | what it changes | difficulty |
+# |---|---|---|
+# | assignment (chapters 16 to 18) | which place is taught which object | 4 to 6 |
+# | feature fusion, in a pyramid (Lin 2017) | fine maps receive what deep maps know | 1 |
+# | augmentation, repeated or pasted (Kisantal 2019) | how often small objects are seen | 3 |
+# | super-resolution (Li 2017), or a larger input | cells, or pixels, per object | 1 and 2 |
 #
-# We can check two rows with what we have. If we enlarge the input to twice its side, does
-# FCOS from stride 8 give the labels that it gives from stride 4 on the original?
+# A feature pyramid hands context down to the fine maps, and which object is taught there
+# is again a question for the rule. Super-resolution teaches the features of a small
+# object to resemble those of a large one, whereas a larger input only spreads the same
+# pixels over more cells. Pasted copies have to be labelled as well.
+#
+# We can check the last two rows with what we have. If we enlarge the input to twice its
+# side, does FCOS from stride 8 give the labels that it gives from stride 4 on the
+# original?
 
 # %% tags=["nbval-check-output"]
 doubled = Priors.points((256, 256), (8, 16, 32))
@@ -1177,7 +1187,7 @@ plot.show(course.method_map(up_to=16), alt=(
 # | who may match? | every prior that overlaps; in stage two those that stage one left free |
 # | how well? | IoU |
 # | who is chosen? | IoU ≥ 0.35, or the best of an object; then those above 0.1, up to N each |
-# | who wins? | the object that the prior overlaps most; a forced prior goes to the object that forced it, the last of several |
+# | who wins? | the object that the prior overlaps most; a forced prior goes to the last that forced it |
 #
 # | | |
 # |---|---|

@@ -29,7 +29,8 @@ AITOD = [(0, 8), (8, 16), (16, 32), (32, 1e5)]
 
 
 def three_sizes(answer):
-    _count("One object is 5 px wide and high, two are 12 px: the limits are sides, and areas are compared", [(5.0, 5.0), (12.0, 12.0), (12.0, 12.0)], AITOD, answer)
+    case = "One object is 5 px wide and high, two are 12 px: the limits are sides, and areas are compared"
+    _count(case, [(5.0, 5.0), (12.0, 12.0), (12.0, 12.0)], AITOD, answer)
 
 
 def long_and_thin(answer):
@@ -41,8 +42,8 @@ def on_the_border(answer):
 
 
 def both_ends(answer):
-    _count("One class from 4 to 16 px, with objects of exactly 4 and 16 px and one of 17 px", [(4.0, 4.0), (16.0, 16.0), (17.0, 17.0)],
-           [(4, 16)], answer)  # fmt: skip
+    case = "One class from 4 to 16 px, with objects of exactly 4 and 16 px and one of 17 px"
+    _count(case, [(4.0, 4.0), (16.0, 16.0), (17.0, 17.0)], [(4, 16)], answer)
 
 
 def nothing_to_count(answer):
@@ -84,11 +85,13 @@ def _share(case, gt, sides, low, high, answer):
 
 
 def one_of_each(answer):
-    _share("A small object has one positive, and a large one has three of them", [0, 1, 1, 1], [6.0, 40.0], 0, 8, answer)
+    case = "A small object has one positive, and a large one has three of them"
+    _share(case, [0, 1, 1, 1], [6.0, 40.0], 0, 8, answer)
 
 
 def with_background(answer):
-    _share("Beside three positives there are negative and ignored priors, which do not count", [-1, 0, -2, 1, -1, -1, 1], [6.0, 40.0], 0, 8, answer)
+    case = "Beside three positives there are negative and ignored priors, which do not count"
+    _share(case, [-1, 0, -2, 1, -1, -1, 1], [6.0, 40.0], 0, 8, answer)
 
 
 def a_starved_object(answer):
@@ -96,7 +99,8 @@ def a_starved_object(answer):
 
 
 def exactly_eight(answer):
-    _share("Objects of exactly 8 and exactly 16 px, where the share from 8 to 16 px is asked", [0, 1, 1, 2], [8.0, 16.0, 4.0], 8, 16, answer)
+    case = "Objects of exactly 8 and exactly 16 px, where the share from 8 to 16 px is asked"
+    _share(case, [0, 1, 1, 2], [8.0, 16.0, 4.0], 8, 16, answer)
 
 
 def no_positive(answer):
@@ -152,8 +156,8 @@ def room_mates(guess):
         ),
         (
             lambda got: not got[8] <= got[16] <= got[32],
-            "Each cell of a coarser map consists of whole cells of the finer one, so who shares a cell at stride 8 still "
-            "shares one at stride 16 and at stride 32, and no share can fall.",
+            "Each cell of a coarser map consists of whole cells of the finer one, so who shares a cell at stride 8 "
+            "still shares one at stride 16 and at stride 32, and no share can fall.",
         ),
         (
             {8: lambda share: share > 0.15},
@@ -356,7 +360,8 @@ TWO = [[0.30, 0.05], [0.20, 0.28], [0.25, 0.00], [0.60, 0.10], [0.12, 0.27], [0.
 
 
 def one_object(answer):
-    _fill("An object has one prior and takes two more, in descending order of their IoU", ONE, [-1, -1, -1, 0, -1], 3, 0.1, answer)
+    case = "An object has one prior and takes two more, in descending order of their IoU"
+    _fill(case, ONE, [-1, -1, -1, 0, -1], 3, 0.1, answer)
 
 
 def above_the_limit(answer):
@@ -365,7 +370,8 @@ def above_the_limit(answer):
 
 
 def own_best_only(answer):
-    _fill("Between two objects, a prior may only go to the one that it fits best", TWO, [-1, -1, -1, 0, -1, -1], 4, 0.1, answer)
+    case = "Between two objects, a prior may only go to the one that it fits best"
+    _fill(case, TWO, [-1, -1, -1, 0, -1, -1], 4, 0.1, answer)
 
 
 def each_object_by_itself(answer):
@@ -381,7 +387,8 @@ def enough_already(answer):
 
 def taken_ones_stay(answer):
     table = [[0.34, 0.2], [0.3, 0.1], [0.2, 0.0], [0.0, 0.15]]
-    _fill("A prior that was forced to another object stays there, and counts for it", table, [1, -1, -1, -1], 1, 0.05, answer)
+    case = "A prior that was forced to another object stays there, and counts for it"
+    _fill(case, table, [1, -1, -1, -1], 1, 0.05, answer)
 
 
 def equal_overlaps(answer):
