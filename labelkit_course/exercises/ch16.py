@@ -1,5 +1,7 @@
 """The exercises of chapter 16: size classes, room-mates, shares of positives, five reasons, a floor, compensation."""
 
+from functools import cache
+
 import torch
 
 from labelkit import Priors, plot
@@ -9,9 +11,20 @@ from labelkit_course import Exercise, Wrong, compare, expect
 from labelkit_course.exercises.crowns import crowns
 
 COARSE, FINE = (Priors.points((128, 128), strides) for strides in ((8, 16, 32), (4, 8, 16)))
-PER_TILE = [len(target["boxes"]) for target in crowns()]
-SIDES = area(torch.cat([target["boxes"] for target in crowns()])).sqrt()
-SMALL = SIDES < 8
+
+
+def _sides():
+    return area(torch.cat([target["boxes"] for target in crowns()])).sqrt()
+
+
+def _per_tile():
+    return [len(target["boxes"]) for target in crowns()]
+
+
+def _positives_of(rule):
+    """The positives of every crown on the coarse points, a count per tile."""
+    return rule(COARSE, crowns()).positives_per_gt(_per_tile())
+
 
 # --- 16.1 -----------------------------------------------------------------------------------------------------------
 
@@ -148,7 +161,7 @@ def room_mates(guess):
         for target in crowns():
             cell = (centers(target["boxes"]) / stride).floor()
             shared.append((cell[:, None] == cell).all(dim=-1).sum(dim=1) > 1)
-        truth[stride] = torch.cat(shared)[SMALL].float().mean().item()
+        truth[stride] = torch.cat(shared)[_sides() < 8].float().mean().item()
     clues = [
         (
             lambda got: any(share > 1 for share in got.values()),
@@ -226,7 +239,7 @@ def _lowered(radius):
 def _next_to_another(size):
     """Share of the positives for crowns of `size`, a mask, beside a positive for another crown, at stride 8."""
     beside = total = 0
-    for target, gt, mine in zip(crowns(), FCOS()(COARSE, crowns()).gt, size.split(PER_TILE), strict=True):
+    for target, gt, mine in zip(crowns(), FCOS()(COARSE, crowns()).gt, size.split(_per_tile()), strict=True):
         grid = torch.nn.functional.pad(gt[:256].reshape(16, 16), (1, 1, 1, 1), value=-1)
         around = torch.stack([grid[y : y + 16, x : x + 16] for y in range(3) for x in range(3)])
         own = grid[1:-1, 1:-1]
@@ -236,22 +249,26 @@ def _next_to_another(size):
     return beside / total
 
 
+@cache
 def verdicts():
     """What the counts say, by the rule that the chapter states."""
-    plain = torch.cat(FCOS()(COARSE, crowns()).positives_per_gt(PER_TILE))
-    alone = torch.cat([
-        FCOS()(COARSE, {"boxes": box[None]}).positive.sum()[None] for target in crowns() for box in target["boxes"]
+    sides = _sides()
+    count = torch.cat(_positives_of(FCOS()))
+    boxes = torch.cat([target["boxes"] for target in crowns()])
+    alone = FCOS()(COARSE, [{"boxes": box[None]} for box in boxes]).positive.sum(dim=1)
+    answer = FCOS()(COARSE, crowns())
+    on_first = torch.cat([
+        area(target["boxes"])[gt[(gt >= 0) & (COARSE.levels == 0)]].sqrt()
+        for target, gt in zip(crowns(), answer.gt, strict=True)
     ])  # fmt: skip
-    served = [COARSE.levels[positive] for positive in FCOS()(COARSE, crowns()).positive]
-    first_level_serves_small = bool((torch.cat(served) == 0).any() and (plain[SIDES < 32] > 0).any())
     centreness = "false"
     if _lowered(1.5):
         centreness = "true" if _lowered(None) else "only with centre sampling"
     return {
-        "grid": "true" if (plain == 0)[SMALL].float().mean() >= PART else "false",
-        "range": "false" if first_level_serves_small else "true",
-        "cell": "true" if (plain < alone)[SMALL].float().mean() >= PART else "false",
-        "closeness": "true" if _next_to_another(SMALL) >= _next_to_another(SIDES >= 16) + PART else "false",
+        "grid": "true" if (count == 0)[sides < 8].float().mean() >= PART else "false",
+        "range": "false" if (on_first < 32).any() else "true",
+        "cell": "true" if (count < alone)[sides < 8].float().mean() >= PART else "false",
+        "closeness": "true" if _next_to_another(sides < 8) >= _next_to_another(sides >= 16) + PART else "false",
         "centre-ness": centreness,
     }
 
@@ -301,9 +318,9 @@ MOST_SMALL, MOST_OTHERS = 0.05, 0.01
 
 
 def few_without_a_positive(min_side):
-    counts = FCOS(min_side=min_side)(COARSE, crowns()).positives_per_gt(PER_TILE)
-    none = torch.cat(counts) == 0
-    small, others = none[SMALL].float().mean().item(), none[~SMALL].float().mean().item()
+    counts = _positives_of(FCOS(min_side=min_side))
+    none, is_small = torch.cat(counts) == 0, _sides() < 8
+    small, others = none[is_small].float().mean().item(), none[~is_small].float().mean().item()
     if small <= MOST_SMALL and others <= MOST_OTHERS:
         return
     if min_side is None or min_side < 8:
