@@ -1006,6 +1006,7 @@ def per_image(table):
     gt[extra] = owner[extra]
     return gt
 
+# %% tags=["hide-input"]
 def extra_by_size(answer):
     """Priors per crown that stage one had not given, by size; answer(target) is a gt."""
     added = []
