@@ -84,13 +84,13 @@ assert mean_of("fcos", "AP50_0-8") == 56.0
 
 # %% [markdown]
 # The difference counts in every column, and it is largest under 8 px, where AP50 falls
-# from 56.0 to 18.3. With "almost none" the notes come closer to a benchmark of aerial
-# photographs. On AI-TOD, FCOS from stride 8 has an AP of 2.3 on objects of up to 8 px,
-# and of 6.0 when it starts at stride 4 (README of RFLA's code, Xu 2022, commit 198977b).
-# The three data sets agree in direction: one unused level costs the small objects most.
-# The labels are therefore one place where we lose them, but not the first. Before any
-# rule has spoken, a small object has three difficulties, which we measure on the 725
-# crowns of the aerial photographs.
+# from 56.0 to 18.3. A third is left, which is more than almost none. The notes come
+# closer to AI-TOD, a benchmark of aerial photographs, on which FCOS from stride 8 has an
+# AP of 2.3 on objects of up to 8 px, and of 6.0 when it starts at stride 4 (README of
+# RFLA's code, Xu 2022, commit 198977b). In direction the three data sets agree: one
+# unused level costs the small objects most. The labels are therefore one place where we
+# lose them, but not the first. Before any rule has spoken, a small object has three
+# difficulties, which we measure on the 725 crowns of the aerial photographs.
 
 # %%
 tiles = list(datasets.neon_trees("test", fold=None))
@@ -208,9 +208,9 @@ assert size_index(crowns, "coco").bincount().tolist() == [724, 1]
 
 # %% [markdown]
 # For COCO all our crowns but one are "small", because its class reaches up to 32 × 32
-# px. An AP of that class cannot tell a 6 px object from a 30 px one. AI-TOD, a benchmark
-# of aerial photographs whose objects measure 12.8 px on average (Wang 2020), splits the
-# class at 8 and 16 px, and SODA-D (Cheng 2023) draws its lines at 12, 20 and 32 px.
+# px. An AP of that class cannot tell a 6 px object from a 30 px one. AI-TOD, whose
+# objects measure 12.8 px on average (Wang 2020), splits the class at 8 and 16 px, and
+# SODA-D (Cheng 2023) draws its lines at 12, 20 and 32 px.
 #
 # Note that COCO's code includes *both ends* of a class, and therefore counts an object
 # with an area of exactly 64 px² as very tiny and as tiny. Boxes drawn by hand rarely meet
