@@ -786,16 +786,11 @@ assert 0.38 < too_sure["quality focal"] < too_sure["label 1"] < 0.43
 # the *square root* of its class score.
 
 # %% tags=["nbval-check-output"]
-entry = read_json(datasets.data_dir() / "board" /
-                  f"{Cell('digits', 'full', 'atss, distributions', 0).name}.json")
-kept, digits = entry["detections"][0], on_stage.scene("atss", "digits").boxes
 for least in (0.25, 0.5):
-    sure = [i for i, score in enumerate(kept["scores"]) if score >= least]
-    found, alarms = on_stage.judged(
-        digits, {key: [values[i] for i in sure] for key, values in kept.items()})
-    print(f"score from {least}: {found.sum()} of {len(digits)} digits found, "
-          f"{len(alarms)} false alarms")
-assert len(alarms) < 5
+    digits = course.shown("atss, distributions", ["digits"], least_score=least)["digits"]
+    print(f"score from {least}: {digits.found} of {digits.objects} digits found, "
+          f"{digits.false_alarms} false alarms")
+assert digits.false_alarms < 5
 
 # %% [markdown]
 # From a score of 0.25 on, where the stage draws, this detector raises 285 false alarms.
