@@ -733,7 +733,7 @@ assert torch.cat(asked).min() > 0 and (area(crowns).sqrt() < 4).sum() < 10
 #
 # | code | who may match | rescue | level |
 # |---|---|---|---|
-# | TOOD; PP-YOLOE, YOLOv6 | points inside | none, though both begin with ATSS | any |
+# | TOOD; PP-YOLOE, YOLOv6 | points inside | none, though all three begin with ATSS | any |
 # | Ultralytics since 8.4 | inside the object with its sides floored | none | any |
 # | YOLOv9 (the MIT licensed code) | inside, or on the border | the best prior of the image, if $t > 0$ | no side longer than its bins reach |
 # | YOLOX since pull request 1589 | a square of 3 strides, inside or not | at least one, by dynamic $k$ | any |
@@ -743,7 +743,7 @@ assert torch.cat(asked).min() > 0 and (area(crowns).sqrt() < 4).sum() < 10
 # The authors of YOLO-Master count 19.4 % of VisDrone's small objects without a positive
 # under plain TAL and 1.5 % with their rule. We can check the first four rows on our
 # squares and untrained boxes, one object at a time. Which share has no positive at the
-# first step of training?
+# first step of training, if the metric of all but YOLOX is computed from CIoU?
 
 # %% tags=["nbval-check-output"]
 away = (grid.centers - places[:, None]).abs().amax(dim=2)          # [squares, points]
@@ -754,12 +754,12 @@ for side in (2.0, 4.0, 6.0, 8.0):
     touched = iou(untrained, squares(side)[:, None]) > 0          # SimOTA asks for IoU
     found_by = {"inside": alive & (away < side / 2), "floored": alive & (away < 8),
                 "rescued": alive, "square": touched & (away < 1.5 * grid.strides)}
-    none = {name: 1 - any_.any(dim=1).float().mean().item()
-            for name, any_ in found_by.items()}
+    none = {name: 1 - pairs.any(dim=1).float().mean().item()
+            for name, pairs in found_by.items()}
     left_out |= {(side, name): share for name, share in none.items()}
     print(f"{side:.0f} px" + "".join(f"{share:10.0%}" for share in none.values()))
 assert left_out[2, "inside"] > 0.9 and left_out[2, "square"] == 0
-assert left_out[2, "rescued"] == left_out[2, "floored"] == alive_at_2
+assert all(abs(left_out[2, name] - alive_at_2) < 2e-3 for name in ("rescued", "floored"))
 
 # %% [markdown]
 # Of the 2 px objects the inside test leaves out 92 %, and the floor 48 %. The rescue
