@@ -72,8 +72,8 @@ assert (quality * 100).round().tolist() == [60, 96]
 #   score.
 #
 # **You need** chapters 4 (focal loss), 6 (centre-ness), 9 (ATSS) and 11 (noisy
-# anchors), 35 minutes to read and 29 to solve the exercises, and less than half a
-# minute of CPU, since nothing is trained here.
+# anchors), 35 minutes to read and 29 to solve the exercises, and half a minute of CPU,
+# since nothing is trained here.
 #
 # ## What is there to win?
 #
@@ -219,9 +219,9 @@ assert share["cross entropy"] > 0.95 and share["quality focal"] < 0.3
 # factor brings that share down to 23 %, so the loss speaks about the positives again.
 #
 # What it lacks is a notion of a positive. If a positive's box misses its object, its
-# label is 0, and the loss cannot tell it from background. In mmdet's code a positive
-# may be named by its class or by a label above 0, and for that reason both readings
-# give the same value.
+# label is 0, and the loss cannot tell it from background. One may therefore call a place
+# positive by its class, as mmdet's code does, or by a label above 0. Both readings give
+# the same value.
 
 # %%
 z, label = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([0.7, 0.0, 0.0])
@@ -980,6 +980,8 @@ plot.show(course.method_map(up_to=12), alt=(
 #   target. On a confident bad match their pushes differ by a factor of eleven.
 # - Quality can be a target, a weight or a factor of the test score. Only a target is
 #   taught to the background too.
+# - The scores of four short trainings were not yet the IoU. A rising function of a score
+#   changes no AP, but it changes what a threshold lets through.
 #
 # ## Recall
 #

@@ -87,7 +87,7 @@ assert fits[kept] < 0.73 < 0.96 < fits[fitting]
 #
 # **You need** chapter 2 (suppression), chapter 6 (points), chapter 8 (the k best),
 # chapter 12 (soft labels) and for one section chapter 13 (dynamic k), 35 minutes to read
-# and 35 to solve the exercises, and half a minute of CPU.
+# and 35 to solve the exercises, and less than a minute of CPU.
 #
 # ## One number out of two
 #
@@ -1001,7 +1001,7 @@ plot.show(course.method_map(up_to=14), alt=(
 # three.
 #
 # **Next.** An object here has up to 13 positives, and suppression still has to clean up
-# behind them. [Chapter 15](15_without_nms.ipynb) asks what happens with exactly one, and
+# behind them. Chapter 15 asks what happens with exactly one, and
 # whether the metric of this chapter can choose it.
 #
 # ## Recap

@@ -66,8 +66,8 @@ plot.show(fig, alt=(
 # Each map shows the score that every cell of one level is told to give. Under TopK
 # (chapter 8) an object has three peaks, under task alignment (chapter 14) it has a hill
 # of up to ten cells, and under a **one-to-one** rule it has a single one. Two of the
-# rules ask for predictions. We make these up by a formula, here and in the rest of the
-# chapter, so what you see is labels and not a trained network.
+# rules ask for predictions. We make these up by a formula, here and in most of the
+# chapter, so what you see is labels. Two trained networks come on stage later.
 #
 # If a network learned its labels to perfection, it would report every positive. We count
 # what it would return for 60 images of digits.
@@ -581,8 +581,8 @@ assert favourite(found.candidates, 0) == favourite(found.candidates, 1) == 80
 assert len(found.winners.prior.unique()) == 2
 
 # %% [markdown]
-# In a crowd a matching is what serves both members of such a
-# pair, and elsewhere the two rules agree.
+# In a crowd a matching is what serves both members of such a pair, and elsewhere the two
+# rules agree.
 #
 # For labelkit the same fact means speed. Among $m$ objects that compete with each other,
 # some best matching uses only the $m$ best candidates of each, so the solver sees small
@@ -745,9 +745,9 @@ assert all(len(set(rounds(1.0, seed))) == 9 for seed in range(4))
 #
 # On the stage we leave suppression out. Two detectors of the board have learned the
 # digits for 750 steps, one with three positives per object (TopK) and one with one
-# (POTO). We run both from their stored weights on the picture of chapter 7 and draw every
-# detection with a score of 0.25 or more. A false alarm here is a detection that finds no
-# object, or none that another detection has not found before.
+# (POTO). We run both from their stored weights on a test picture and draw every detection
+# with a score of 0.25 or more. A false alarm here is a detection that finds no object, or
+# one that a surer detection has found already.
 
 # %%
 def without_nms(row, data="digits"):
@@ -770,8 +770,8 @@ for ax, (row, name) in zip(axes, (("topk, k=3", "three positives each"),
     on_stage.draw_found(ax, bare, name)
 plot.show(fig, dpi=on_stage.SHARP_ENOUGH, alt=(
     "All detections of two detectors on one picture of digits, without suppression. "
-    "Taught by three positives per object, a detector finds each digit several times. "
-    "Taught by one, it finds most digits once, with a few duplicates."))
+    "Taught by three positives per object, a detector reports each digit several times. "
+    "Taught by one, it leaves far fewer boxes over."))
 
 # %%
 rows = {"TopK, k = 3": "topk, k=3", "TAL, k = 10": "tal, k=10",
@@ -873,9 +873,9 @@ for target, guess in zip(images, guesses, strict=True):
         assert torch.where(ten.gt == g, ten.score_target, -1).argmax() == prior
 
 # %% [markdown]
-# YOLO26 changes two things. It
-# chooses seven points, resolves the conflicts, and only then keeps one, and it shifts the
-# loss from one head to the other while the epochs $e$ of $E$ go by:
+# YOLO26 changes two things. It chooses seven points, resolves the conflicts, and only
+# then keeps one, and it shifts the loss from one head to the other while the epochs $e$
+# of $E$ go by:
 #
 # $$w(e) = 0.1 + 0.7 \cdot \max\left(1 - \tfrac{e}{E - 1},\, 0\right), \qquad
 # \text{loss} = w \cdot \text{one-to-many} + (1 - w) \cdot \text{one-to-one}$$
@@ -1007,8 +1007,9 @@ print("joint:", [slot[joint & (gt == g)].tolist() for g in (0, 1)],
 assert abs(every.flatten()[joint].sum() - 1.95) < 1e-9
 
 # %% [markdown]
-# On this table the joint matching has the sum of the right rounds, 1.95. In general it is
-# lower or equal, since rounds are greedy in the large.
+# On this table the joint matching has the sum of the right rounds, 1.95. In general its
+# sum is lower or equal, because a round that is cheapest by itself may leave dear queries
+# to the next.
 #
 # ## Query detectors in a page
 #
@@ -1079,6 +1080,8 @@ plot.show(course.method_map(up_to=15), alt=(
 #   rows greedy pays 2.7 times as much.
 # - For an 8 px object that is 4 px off in an image of 800 px, GIoU counts 43 times as
 #   much as $L_1$.
+# - Run without suppression, the one-to-one detectors of the board report far fewer
+#   duplicates than those of TopK and task alignment, though not none.
 # - POTO's published code labels a far point for an object without a candidate; argmax and
 #   labelkit leave such an object without a positive.
 # - One positive per object is little, so a one-to-many head trains the features, and a
