@@ -796,8 +796,9 @@ assert digits.false_alarms < 5
 # From a score of 0.25 on, where the stage draws, this detector raises 285 false alarms.
 # Its 0.25 is the root of 0.06, and from 0.5 on, the root of 0.25, three are left. AP
 # would be the same with the root and without it, since the order of the boxes is. **A
-# rising function of the score changes no AP and every threshold.** If you compare two
-# detectors at one threshold, ask first whether their scores mean the same.
+# rising function of the score leaves AP as it is and changes what a threshold lets
+# through.** If you compare two detectors at one threshold, ask first whether their scores
+# mean the same.
 #
 # ## Target, weight or test score?
 #
@@ -981,7 +982,7 @@ plot.show(course.method_map(up_to=12), alt=(
 # - Quality can be a target, a weight or a factor of the test score. Only a target is
 #   taught to the background too.
 # - The scores of four short trainings were not yet the IoU. A rising function of a score
-#   changes no AP, but it changes what a threshold lets through.
+#   leaves AP as it is, but it changes what a threshold lets through.
 #
 # ## Recall
 #

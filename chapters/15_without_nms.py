@@ -763,15 +763,16 @@ def without_nms(row, data="digits"):
         yield scene._replace(found=found, alarms=alarms)
 
 # %%
-fig, axes = plot.figure(2, width=4.4, height=5.0)
+fig, axes = plot.figure(rows=2, width=4.8, height=5.2)
+fig.set_layout_engine("constrained", h_pad=0.14)              # room for the keys
 for ax, (row, name) in zip(axes, (("topk, k=3", "three positives each"),
                                   ("poto", "one each")), strict=True):
     (bare,) = without_nms(row)
     on_stage.draw_found(ax, bare, name)
 plot.show(fig, dpi=on_stage.SHARP_ENOUGH, alt=(
     "All detections of two detectors on one picture of digits, without suppression. "
-    "Taught by three positives per object, a detector reports each digit several times. "
-    "Taught by one, it leaves far fewer boxes over."))
+    "Taught by three positives per object (above), a detector reports each digit several "
+    "times. Taught by one (below), it leaves far fewer boxes over."))
 
 # %%
 rows = {"TopK, k = 3": "topk, k=3", "TAL, k = 10": "tal, k=10",
