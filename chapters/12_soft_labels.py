@@ -708,9 +708,9 @@ assert abs(asked["quality focal"][4] - 0.684) < 2e-3               # one bad mat
 #
 # ## Does a detector learn such scores?
 #
-# On the stage, two detectors have learned from the positives of ATSS, the upper one with
-# label 1 and the lower one with its own IoU under the quality focal loss. What do you
-# expect to differ, the labels on the left or the detections on the right?
+# On the stage, two detectors have learned from the positives of ATSS. The upper one was
+# taught the label 1, and the lower one the IoU of each box under the quality focal loss.
+# What do you expect to differ, the labels on the left or the detections on the right?
 
 # %%
 course.stage("atss", "atss, quality focal", pictures=["sky"])
