@@ -735,10 +735,10 @@ assert torch.cat(asked).min() > 0 and (area(crowns).sqrt() < 4).sum() < 10
 # |---|---|---|---|
 # | TOOD; PP-YOLOE, YOLOv6 | points inside | none, though all three begin with ATSS | any |
 # | Ultralytics since 8.4 | inside the object with its sides floored | none | any |
-# | YOLOv9 (the MIT licensed code) | inside, or on the border | the best prior of the image, if $t > 0$ | no side longer than its bins reach |
+# | YOLOv9 (MIT licensed) | inside or on the border | the best prior of the image, if $t > 0$ | within its bins |
 # | YOLOX since pull request 1589 | a square of 3 strides, inside or not | at least one, by dynamic $k$ | any |
 # | YOLO-Master, pull request 280 (open) | inside, with a $k$ that depends on the area | a last-resort positive | any |
-# | Ultralytics' pose models | inside, by a similarity of key points | a level that would leave an object empty stays | sides from 2 to 12 strides |
+# | Ultralytics' pose models | inside | no level is dropped if that leaves none | sides of 2 to 12 strides |
 #
 # The authors of YOLO-Master count 19.4 % of VisDrone's small objects without a positive
 # under plain TAL and 1.5 % with their rule. We can check the first four rows on our
