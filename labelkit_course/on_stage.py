@@ -68,13 +68,15 @@ class Scene(NamedTuple):
         return Shown(len(self.boxes), int(self.taught.sum()), found, len(self.boxes) - found, len(self.alarms))
 
 
-def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES)) -> Counts:
+def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES), least_score: float = LEAST_SCORE) -> Counts:
     """Draw rows of the board on the pictures: labels on the left, found and missed on the right.
 
     rows: names in `labelkit_course.rows.VARIANTS`. pictures: some of "sky", "star", "digits".
+    least_score: of a detection that counts, at least 0.1. FCOS's detector reports the root of what RetinaNet's reports,
+    so that 0.5 is to one what 0.25 is to the other.
     Returns the counts by picture, of the last row; `shown` has those of any row without a drawing.
     """
-    panels = [(row, picture, scene(row, picture)) for picture in pictures for row in rows]
+    panels = [(row, picture, scene(row, picture, None, least_score)) for picture in pictures for row in rows]
     fig, axes = plot.figure(2, len(panels), width=4.4, height=5.0)
     fig.set_layout_engine("constrained", h_pad=0.14)  # room for the keys
     for index, (row, _, panel) in enumerate(panels):
@@ -84,13 +86,13 @@ def stage(*rows: str, pictures: Sequence[str] = tuple(PICTURES)) -> Counts:
     return Counts((picture, panel.shown) for _, picture, panel in panels)
 
 
-def shown(row: str, pictures: Sequence[str] = tuple(PICTURES)) -> dict[str, Shown]:
+def shown(row: str, pictures: Sequence[str] = tuple(PICTURES), least_score: float = LEAST_SCORE) -> dict[str, Shown]:
     """The counts of one row, by picture."""
-    return {picture: scene(row, picture).shown for picture in pictures}
+    return {picture: scene(row, picture, None, least_score).shown for picture in pictures}
 
 
 @cache
-def scene(row: str, picture: str, results: Path | None = None) -> Scene:
+def scene(row: str, picture: str, results: Path | None = None, least_score: float = LEAST_SCORE) -> Scene:
     """One picture under one row, from the row's entry of seed 0 in `results` (data/board by default)."""
     if row not in VARIANTS:
         raise ValueError(f"row must be one of {'; '.join(VARIANTS)}, got {row!r}")
@@ -104,13 +106,13 @@ def scene(row: str, picture: str, results: Path | None = None) -> Scene:
         )
     image, target = entries.stage_pictures(data)[place]
     detections = runs.read_json(folder / f"{name}.json")["detections"][place]
-    found, alarms = judged(target["boxes"], detections)
+    found, alarms = judged(target["boxes"], detections, least_score)
     taught, places = _labels(entries.trained_detector(folder, name), image, target)
     return Scene(image, target["boxes"], taught, places, found, alarms)
 
 
 def judged(
-    gt_boxes: Float[Tensor, "G 4"], detections: dict[str, Any]
+    gt_boxes: Float[Tensor, "G 4"], detections: dict[str, Any], least_score: float = LEAST_SCORE
 ) -> tuple[Bool[Tensor, " G"], Float[Tensor, "F 4"]]:
     """Which objects the detections find, and the detections that find none.
 
@@ -118,7 +120,7 @@ def judged(
     """
     boxes, scores = torch.tensor(detections["boxes"]).reshape(-1, 4), torch.tensor(detections["scores"])
     found, alarms = torch.zeros(len(gt_boxes), dtype=torch.bool), []
-    for box in boxes[scores >= LEAST_SCORE]:
+    for box in boxes[scores >= least_score]:
         overlap = iou(box, gt_boxes).masked_fill(found, 0)
         if len(overlap) and overlap.max() >= LEAST_IOU:
             found[overlap.argmax()] = True

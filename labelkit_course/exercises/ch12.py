@@ -30,7 +30,8 @@ def each_for_itself(answer):
 
 
 def hard_targets(answer):
-    _quality("The targets 1 and 0 give the focal loss without alpha", [1.0, 1.0, -2.0], [1.0, 0.0, 0.0], answer)
+    for logit, target in ((1.0, 1.0), (1.0, 0.0), (-2.0, 0.0)):
+        _quality("A target of 1 or 0 gives the focal loss without alpha", [logit], [target], answer)
 
 
 def score_meets_target(answer):
@@ -220,6 +221,13 @@ def four_minima(guess):
             ({"hard focal": 0.6}, "The hard focal loss never saw q. Its label for a positive is RetinaNet's."),
             ({"quality focal": 1.0}, "In the quality focal loss the IoU stands where RetinaNet has its label."),
             ({"quality focal": 0.36}, "The exponent 2 of the quality focal loss is on |q - p|, not on q."),
+            ({"varifocal": 0.0}, "The varifocal loss has a small weight here, but a weight moves no minimum."),
+            (lambda got: got["MAL"] > 0.6, "MAL's label is a power above 1 of a number below 1, so it is below q."),
+            (lambda got: got["hard focal"] < 0.9, "To the hard focal loss a positive is a positive, whatever its IoU."),
+            (
+                lambda got: any(abs(got[name] - 0.6) > 0.02 for name in ("quality focal", "varifocal")),
+                "A cross entropy with a soft label is least where the score equals the label.",
+            ),
         ),
     )
 
@@ -280,9 +288,9 @@ EXERCISES = (
             "entropy = targets * F.softplus(-logits) + (1 - targets) * F.softplus(logits), times the distance ** beta.",
         ),
         tests=(
+            hard_targets,
             a_quality,
             each_for_itself,
-            hard_targets,
             score_meets_target,
             score_above_target,
             other_beta,
@@ -318,7 +326,12 @@ EXERCISES = (
             ),
             "the logit for the score": (
                 lambda z, t, beta=2: (t - z).abs() ** beta * (t * softplus(-z) + (1 - t) * softplus(z)),
-                "target 0.6",
+                "A target of 1 or 0",
+            ),
+            "with alpha": (_wrong_quality(reduce=lambda values: 0.25 * values), "without alpha"),
+            "the halves exchanged": (
+                _wrong_quality(entropy=lambda z, t: t * softplus(z) + (1 - t) * softplus(-z)),
+                "A target of 1 or 0",
             ),
             "the factor detached": (
                 _wrong_quality(distance=lambda p, t: (t - p.detach()).abs()),
@@ -391,6 +404,22 @@ EXERCISES = (
             "quality focal at 1": (
                 {"quality focal": 1.0, "varifocal": 0.6, "MAL": 0.465, "hard focal": 1.0},
                 "where RetinaNet has its label",
+            ),
+            "varifocal at 0": (
+                {"quality focal": 0.6, "varifocal": 0.0, "MAL": 0.465, "hard focal": 1.0},
+                "small weight",
+            ),
+            "MAL at the root": (
+                {"quality focal": 0.6, "varifocal": 0.6, "MAL": 0.775, "hard focal": 1.0},
+                "a power above 1",
+            ),
+            "hard focal in the middle": (
+                {"quality focal": 0.6, "varifocal": 0.6, "MAL": 0.465, "hard focal": 0.5},
+                "whatever its IoU",
+            ),
+            "quality focal in the middle": (
+                {"quality focal": 0.5, "varifocal": 0.6, "MAL": 0.465, "hard focal": 1.0},
+                "equals the label",
             ),
             "quality focal at q squared": (
                 {"quality focal": 0.36, "varifocal": 0.6, "MAL": 0.465, "hard focal": 1.0},

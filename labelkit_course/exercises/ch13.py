@@ -35,6 +35,10 @@ def the_cut(guess):
         ({"two": 2}, "Of the two scores each is a heap of its own."),
         ({"two": 0}, "A heap of one has a likeliest member."),
         (lambda got: got["nine"] > 4 or got["seven"] > 5, "A score of the second heap cannot pass here."),
+        (
+            lambda got: got["nine"] != 3 or got["seven"] != 3,
+            "The curve of a heap is highest at the mean of its members, and the cut is at the member nearest to that.",
+        ),
     ]
     expect(guess, truth, clues=clues)
 
@@ -71,7 +75,9 @@ def how_many(guess):
         ({"ten times 0": 0}, "Never nobody: an object that nothing fits must still be learned."),
         ({"ten times .05": 0}, "Never nobody: half a unit is too little to be given, and an object must be learned."),
         ({".95 .9": 2}, "Two boxes of .95 and .9 add up to 1.85."),
-        ({"ten times .05": 10}, "It is the sum of the IoUs, not the number of boxes."),
+        (lambda got: 0 in got.values(), "Never nobody: every object gets one anchor at least."),
+        (lambda got: 10 in got.values(), "It is the sum of the IoUs, not the number of boxes."),
+        (lambda got: got["ten times .95"] < 5, "The IoUs are added up, and no mean is taken."),
     ]
     expect(guess, {name: _dealt(ious) for name, ious in CASES.items()}, clues=clues)
 
@@ -318,6 +324,8 @@ EXERCISES = (
             "the best alone": ({"nine": 1, "seven": 1, "two": 1}, "near its middle"),
             "both of two": ({"nine": 3, "seven": 3, "two": 2}, "a heap of its own"),
             "everybody": ({"nine": 9, "seven": 7, "two": 1}, "second heap"),
+            "one too few": ({"nine": 2, "seven": 3, "two": 1}, "nearest to that"),
+            "one too many": ({"nine": 3, "seven": 4, "two": 1}, "nearest to that"),
         },
     ),
     Exercise(
@@ -336,6 +344,9 @@ EXERCISES = (
             "none for half": (RIGHT | {"ten times .05": 0}, "Never nobody"),
             "rounded to two": (RIGHT | {".95 .9": 2}, "1.85"),
             "3.5 rounded": (RIGHT | {"ten times .35": 4}, "3.5"),
+            "the mean": (RIGHT | {"ten times .95": 1}, "no mean"),
+            "ten for ten": (RIGHT | {"ten times .35": 10}, "not the number"),
+            "nothing for two": (RIGHT | {".95 .9": 0}, "one anchor at least"),
         },
     ),
     Exercise(

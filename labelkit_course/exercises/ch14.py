@@ -260,7 +260,21 @@ def dead_shares(guess):
             lambda got: got["2 px"] < got["8 px"],
             "A smaller object has a smaller IoU with the same box, so it can pay less for the distance.",
         ),
-        ({"2 px": 0.5}, "The IoU of a 2 px object with a box of 32 px is 0.004, and the centre term is larger."),
+        (
+            lambda got: got["2 px"] < 0.75,
+            "The IoU of a 2 px object with a box of 32 px is 0.004, and the centre term is larger at most places.",
+        ),
+        (
+            lambda got: got["4 px"] > 0.8 or got["6 px"] > 0.3,
+            "The IoU with the same box is four times that of a 2 px object at 4 px, and nine times at 6 px, while the "
+            "centre term stays the same.",
+        ),
+        (
+            lambda got: got["4 px"] < 0.45,
+            "The floored square reaches 8 px to each side, which is twice the side of a 4 px object. What does its IoU "
+            "have to pay there?",
+        ),
+        (lambda got: got["8 px"] > 0.1, "At 8 px the floored square reaches no farther than the object is long."),
     ]
     expect(guess, truth, within=0.1, clues=clues)
 
@@ -379,6 +393,9 @@ EXERCISES = (
             "8 px die too": ({"2 px": 0.95, "4 px": 0.9, "6 px": 0.85, "8 px": 0.8}, "contain"),
             "the large ones die": ({"2 px": 0.0, "4 px": 0.1, "6 px": 0.2, "8 px": 0.3}, "pay less"),
             "half of the smallest": ({"2 px": 0.5, "4 px": 0.3, "6 px": 0.1, "8 px": 0.0}, "0.004"),
+            "nearly all up to 4 px": ({"2 px": 1.0, "4 px": 0.95, "6 px": 0.2, "8 px": 0.0}, "four times"),
+            "too few at 4 px": ({"2 px": 0.9, "4 px": 0.3, "6 px": 0.1, "8 px": 0.0}, "twice the side"),
+            "some at 8 px": ({"2 px": 0.9, "4 px": 0.6, "6 px": 0.2, "8 px": 0.2}, "no farther"),
         },
     ),
 )

@@ -82,3 +82,9 @@ def test_an_unknown_row_or_picture_is_named(tmp_path):
         on_stage.scene("atss", "moon")
     with pytest.raises(ValueError, match="'atss' is not on the stage yet: labelkit course board --data sky"):
         on_stage.scene("atss", "sky", tmp_path)
+
+
+def test_a_higher_least_score_counts_fewer_and_changes_no_label():
+    low, high = (on_stage.shown("atss, distributions", ["digits"], least)["digits"] for least in (0.25, 0.5))
+    assert high.found < low.found and high.false_alarms < low.false_alarms
+    assert (high.objects, high.with_positive) == (low.objects, low.with_positive)
