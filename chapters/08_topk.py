@@ -57,8 +57,8 @@ opening_picture()
 #
 # ## What sets the six objects apart?
 #
-# The rule of the picture is that of chapter 5 with the thresholds alone, which makes an
-# anchor positive at IoU 0.5 or more. The smallest anchors are 16 px wide. How large are
+# In the picture we used the rule of chapter 5 with the thresholds alone, which makes an
+# anchor positive at IoU 0.5 or more. Its smallest anchors are 16 px wide. How large are
 # the objects?
 
 # %% tags=["nbval-check-output"]
@@ -75,8 +75,8 @@ assert (got > 0).sum() == 6
 # What sets the six apart from the other nine is one pixel of width. An 11 px object
 # inside a 16 px anchor overlaps it with 121 / 256 = 0.47, a 12 px object with 144 / 256
 # = 0.56, and the threshold falls between the two. No detector finds 11 px so much
-# harder to see than 12 px. The line is where it is because somebody chose 16 px anchors
-# and the number 0.5.
+# harder to see than 12 px. Where the line falls follows from two numbers that somebody
+# chose, 16 px and 0.5.
 #
 # In chapter 4 we quoted a post on label assignment from 2020 that raises three problems
 # with such a threshold. We now look at each of the three on our data, as faults 1 to 3,
@@ -147,8 +147,8 @@ assert easy[overlap >= 0.5].all() and 0.44 < under < 0.47
 #
 # ## Fault 2: 0.90 and 0.54 are both called 1
 #
-# A threshold knows two answers. Here is a crown with five positives, of which we draw
-# the best and the worst.
+# For a threshold there are only two answers. We take a crown with five positives, and
+# draw the best of them and the worst.
 
 # %%
 tile, its_crowns = datasets.neon_trees("test", fold=None)[38]
@@ -176,7 +176,8 @@ assert int(five.positive.sum()) == 5 and (five.score_target[five.positive] == 1)
 #
 # ## Fault 3: some objects have six good anchors, others none
 #
-# For each of the 725 crowns we count the anchors with an IoU of 0.5 or more.
+# For each of the 725 crowns we count the anchors with an IoU of 0.5 or more. When we
+# call a crown *n* px large, its area is $n^2$.
 
 # %% tags=["nbval-check-output"]
 boxes = torch.cat([torch.as_tensor(target["boxes"]) for target in crowns])
@@ -197,8 +198,9 @@ plot.points(ax, dots[good == 0], "ignored")
 ax.set(xlabel="size of the crown in px", ylabel="anchors with IoU ≥ 0.5")
 plot.show(fig, alt=(
     "Good anchors of each crown against its size, slightly scattered so that the dots "
-    "can be told apart. Below 11 px few crowns have one. Above, crowns of the same size "
-    "have anything from one to five."))
+    "can be told apart. Below 11 px no crown has one (diamonds). Above, crowns of the "
+    "same size have anything from one to five."))
+assert (good[side < 11] == 0).all() and (good[(side >= 13) & (side < 20)] > 0).all()
 
 # %% [markdown]
 # Of the 725 crowns 281, which is 39 %, have no good anchor, and one crown has six. Size
@@ -255,9 +257,9 @@ assert [round(100 * table[0][3]) for table in measured.values()] == [41, 37, 98]
 # %% [markdown]
 # Without the rule none of the 130 crowns under 8 px has a positive. With all tied
 # anchors they have 5.3 each, more than larger crowns have, and the centre of six in ten
-# is beside the crown. The first and the nearest of the ties are one anchor per crown
-# with the same IoU, but they are not in the same place. The centre of the first is
-# inside its crown in 37 % of the cases, and that of the nearest in 98 %.
+# is beside the crown. If only the first or the nearest of the tied anchors is claimed,
+# that is one anchor per crown with the same IoU, but not in the same place. Of the
+# first ones 37 % are centred inside their crown, of the nearest 98 %.
 #
 # In this remedy it is the *object* that chooses. With the nearest tie, the whole rule
 # can even be written as two rules glued together, the threshold and the best anchor of
@@ -335,17 +337,17 @@ course.check("08.1", my_thresholds)
 # %% [markdown]
 # ### Where the rule comes from
 #
-# No paper introduces TopK. The post from 2020 says that the winner of a contest shared
-# it. The cleanest published form we know is an option in the code of ATSS,
+# No paper introduces TopK. According to the post from 2020, the winner of a contest
+# shared it. Its cleanest published form that we know is an option in the code of ATSS,
 # `POSITIVE_TYPE = 'TOPK'`, which the tables of that paper do not report (Zhang 2020).
-# There an object takes the nine best anchors of all levels, ties go to the nearer
-# centre, and the centre of the anchor has to be inside the object, a test which chapter
-# 9 brings and `TopK` in labelkit does not have. FreeAnchor, too, starts from a bag of
-# each object's best anchors (Zhang 2019).
+# There an object takes the nine best anchors of all levels, and ties go to the nearer
+# centre. In addition the centre of the anchor has to be inside the object, a test that
+# chapter 9 brings and `TopK` in labelkit does not have. FreeAnchor, too, starts from a
+# bag of each object's best anchors (Zhang 2019).
 #
-# Since no paper fixes the details, we have to. There are two, what happens if more
+# Since no paper fixes the details, we have to. There are two: what happens if more
 # anchors tie than the object may take, and what happens if two objects take the same
-# anchor.
+# one.
 #
 # ## Ties: nine equal anchors, and k is 3
 #
@@ -364,9 +366,10 @@ for k in (3, 9):
 # %% [markdown]
 # For these crowns "the k best" is no definite set until somebody says who goes first
 # among equals. PyTorch does not say. Its documentation leaves open which of several
-# tied elements `torch.topk` returns. In labelkit the higher IoU goes first, then the
-# **nearer centre**, then the lower index. What difference the second criterion makes
-# you see on a 6 px object with k = 3, for which nine anchors tie.
+# tied elements `torch.topk` returns. In labelkit three criteria decide, one after the
+# other: the higher IoU, the **nearer centre**, the lower index. Does the second of them
+# matter? We ask for the three best anchors of a 6 px object, for which nine anchors
+# tie.
 
 # %%
 tiny = torch.tensor([[60.0, 60, 66, 66]])
@@ -377,11 +380,11 @@ fig, axes = plot.figure(2, width=3.4, height=3.8)
 choices = {"lower index first": tied[:3], "nearer centre first": nearest_three}
 for ax, (title, chosen) in zip(axes, choices.items(), strict=True):
     plot.scene(ax, (128, 128), tiny, title=title)
-    plot.points(ax, pyramid.centers[tied], "negative")
+    plot.points(ax, pyramid.centers[tied], "prior")
     plot.points(ax, pyramid.centers[chosen], "positive")
     ax.set(xlim=(54, 72), ylim=(72, 54))
 plot.legend(axes[0], gt="object", positive="chosen")
-plot.legend(axes[1], negative="tied, not chosen")
+plot.legend(axes[1], prior="tied, not chosen")
 plot.show(fig, alt=(
     "A small object and the centres of nine anchors that tie for it. By index the object "
     "gets the upper row, all outside of it. By distance it gets the anchor centred "
@@ -423,9 +426,9 @@ course.check("08.2", my_k_best)
 # Objects that stand close together choose the same anchors, and an anchor can serve
 # only one object, since its target is one box. Chapter 4 has the rule for it, which you
 # built in exercise 04.4. The anchor goes to the object with the **higher IoU**, among
-# equals to the lower index, and only objects that chose the anchor compete for it. The
-# loser gets no replacement. What does the crowd of the first picture keep of its
-# wishes, with k = 9?
+# equals to the lower index, and only objects that chose the anchor compete for it.
+# Whoever loses gets no replacement. What does the crowd of the first picture keep of
+# its wishes, with k = 9?
 
 # %% tags=["nbval-check-output"]
 wanted = torch.stack([TopK(k=9)(pyramid, {"boxes": box[None]}).positive
@@ -495,7 +498,7 @@ assert answer.positives_per_gt(4).tolist() == [9, 9, 9, 9] and inside.sum() == 4
 # `labelkit.assigners.TopK` gives the same labels and never builds the table, because it
 # looks only at the anchors near each object. It takes batches and any similarity. We
 # compare it with the slow definition, which sorts by three criteria and keeps the best
-# bidder, on the first twelve tiles of a batch of 42.
+# bidder, on the first twelve tiles of a batch of 42:
 
 # %% tags=["show-input"]
 def slow_topk(boxes, k):
@@ -518,8 +521,8 @@ for k in (3, 9):
 # %% [markdown]
 # ## What does a larger k buy?
 #
-# TopK has one parameter, and the crowns show what it does. The table is that of the
-# low-quality rule, with k in place of the ties.
+# TopK has one parameter, and the crowns show what it does. We print the table from
+# before, with k in place of the ties:
 
 # %% tags=["nbval-check-output"]
 KS = (1, 3, 9, 20, 50)
@@ -547,13 +550,12 @@ plot.show(fig, alt=(
 assert [round(100 * for_k[k][0][3]) for k in (1, 3, 9)] == [98, 68, 31]
 
 # %% [markdown]
-# A larger k buys worse anchors. From 8 px up you see it in the mean IoU, which for
-# crowns of 8 to 16 px falls from 0.56 at k = 1 to 0.51 at k = 3 and 0.40 at k = 9.
-# Under 8 px the mean IoU stays at 0.15, because so many of these crowns' anchors tie.
-# There the place of the anchors tells the difference. A crown under 8 px has few
-# anchors that are centred inside it. At k = 3 they are 68 % of its positives and at k =
-# 9 they are 31 %, and the rest teach the network to report a crown where it looks at
-# what is beside one.
+# With a larger k the crowns buy worse anchors. From 8 px up you see it in the mean IoU,
+# which for crowns of 8 to 16 px falls from 0.56 at k = 1 to 0.51 at k = 3 and 0.40 at k
+# = 9. Under 8 px the mean IoU stays at 0.15, because so many of these crowns' anchors
+# tie. There the difference is where the anchors are. Few of them are centred inside a
+# crown under 8 px. At k = 3 they are 68 % of its positives and at k = 9 they are 31 %,
+# and the rest teach the network to report a crown where it looks at what is beside one.
 #
 # There is a second price. We count the crowns under 8 px that have no positive:
 
@@ -616,9 +618,9 @@ course.check("08.6", my_neighbour)
 # %% [markdown]
 # ## What does the detector make of it?
 #
-# On the stage we put TopK with k = 3 beside the fixed rule whose labels came closest to
-# it, that with the nearest tie. The two have the same network and the same 500 steps on
-# the sky.
+# On the stage we put TopK with k = 3 beside the fixed rule with the nearest tie, which
+# holds TopK with k = 1 as its second half. Both detectors have the same network and
+# have learned from the sky for the same 500 steps.
 
 # %%
 course.stage("max_iou, nearest tie", "topk, k=3", pictures=("sky",))
@@ -641,24 +643,25 @@ star = [course.shown(name, ["star"])["star"].false_alarms for name in ROWS[3:]]
 assert star == [52, 202]
 
 # %% [markdown]
-# The detector of the fixed rule finds 59 of 108 objects, that of TopK 96, and both
-# raise about as many false alarms. The fixed rule leaves 28 objects without a positive
-# although each of them claims an anchor. On the board a claimed anchor serves the
-# object that it overlaps most (owner "argmax", as in torchvision), which here is often
-# a larger neighbour. TopK asks each object by itself, and all 108 have a positive.
+# Of the 108 objects, the detector of the fixed rule finds 59 and that of TopK 96, with
+# 42 and 50 false alarms. Under the fixed rule 28 objects have no positive, although
+# each of them claims an anchor. On the board a claimed anchor serves the object that it
+# overlaps most (owner "argmax", as in torchvision), and for these 28 that is a
+# neighbour. Under TopK an anchor can only go to an object that chose it, and all 108
+# have a positive.
 #
-# In the last three rows only k changes. One anchor per object finds 86 objects with 31
-# false alarms. With nine it is 88 objects and 152 false alarms, three times as many as
-# with three, and on the tile with the star it is 202 against 52. That fits what we saw
-# on the crowns, where most of nine anchors look at what is beside a small object. Two
-# pictures under one training are no proof, though, and the board has to say whether
-# nine is too many.
+# In the last three rows only k changes. With one anchor per object the detector finds
+# 86 objects and raises 31 false alarms. With nine it finds 88 and raises 152, three
+# times as many as with three, and on the tile with the star 202 against 52. This fits
+# what we saw on the crowns, where most of nine anchors look at what is beside a small
+# object. Two pictures and one training of each are no proof, though. Whether nine is
+# too many, the board has to say.
 #
 # ### Fault 1, settled
 #
-# The same detectors settle what fault 1 left open. For 88 of the 108 objects of this
-# tile no anchor reaches IoU 0.3. Can a network move such an anchor to the object? We
-# take the anchors whose best IoU with an object is 0.1 to 0.3, let each detector
+# With the same detectors we settle what fault 1 left open. For 88 of the 108 objects of
+# this tile no anchor reaches IoU 0.3. Can a network move such an anchor to the object?
+# We take the anchors whose best IoU with an object is 0.1 to 0.3, let each detector
 # predict a box from each of them, and measure the IoU of that box with the same object.
 
 # %%
@@ -719,23 +722,23 @@ plot.show(fig, alt=(
     "TopK it moves many of the same anchors there."))
 
 # %% [markdown]
-# The anchors are the same ones, and so is the kind of network. Taught by the thresholds
-# alone, it moves one of 717 anchors to IoU 0.5, and that one only just, so that the
-# thresholds look right and these anchors hopeless. Taught by TopK it moves 20 % of them
-# there, 62 % of those that TopK makes positive and 11 % of the rest. **The threshold
-# makes its own prophecy come true**, because an anchor that is called background is
-# never taught a move. Nor is TopK the only rule that refutes it. Under the low-quality
-# rule the network moves 31 % or 56 % of these anchors, depending on the ties. It
-# matters more that anchors like these are asked at all than which rule asks them.
+# If the network has learned from the thresholds alone, it moves one of 717 anchors to
+# IoU 0.5, and that one only just. The thresholds then look right and these anchors
+# hopeless. Yet the same network, taught by TopK, moves 20 % of the same anchors there,
+# 62 % of those that TopK makes positive and 11 % of the rest. **The threshold makes its
+# own prophecy come true**, because an anchor that is called background is never taught
+# a move. Nor is TopK the only rule that refutes it. Under the low-quality rule the
+# network moves 31 % or 56 % of these anchors, depending on the ties. It matters more
+# that anchors like these are asked at all than which rule asks them.
 #
 # ## Three or nine?
 #
-# `labelkit course board` trains every rule on the digits with three seeds. For a rule
-# to be called better we ask two things, that all three seeds agree on the sign of the
-# difference in AP, and that the mean difference is at least 2.5 points. Otherwise the
-# question stays open. The next cell shows the AP of two rows of the course's first
-# board, which was trained at two lengths. Its anchors were on the corners of the cells
-# instead of in the middle, and both rows share that.
+# `labelkit course board` trains every rule on the digits with three seeds. Before we
+# call one of two rules better we ask two things: that all three seeds agree on the sign
+# of the difference in AP, and that the mean difference is at least 2.5 points.
+# Otherwise the question stays open. In the next cell you see the AP of two rows of the
+# course's first board, which was trained at two lengths. Its anchors were on the
+# corners of the cells instead of in the middle, and both rows share that.
 
 # %% tags=["nbval-check-output"]
 for steps, budget in ((200, "fast"), (750, "full")):
@@ -782,14 +785,14 @@ print(f"{turned} of {len(pairs)} pairs of rules change their order")
 #
 # ## On the board
 #
-# The board has since been trained again, with anchors in the middle of the cells and
-# for 750 steps. These are its rows for the fixed rules and for TopK, in percent. A
+# Since then the board has been trained again, with anchors in the middle of the cells
+# and for 750 steps. These are its rows for the fixed rules and for TopK, in percent. A
 # difference is in bold only if it passes the two conditions.
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
-rows = [f"max_iou, {r}" for r in ("no low quality", "all ties", "first tie", "nearest tie")]
-rows += [f"topk, k={k}" for k in (1, 3, 9)]
+ties = ("no low quality", "all ties", "first tie", "nearest tie")
+rows = [*(f"max_iou, {name}" for name in ties), "topk, k=3", "topk, k=9"]
 Markdown(leaderboard.table({name: board[name] for name in rows}))
 
 # %%
@@ -803,7 +806,7 @@ Markdown(leaderboard.compare(board, *pairs))
 #
 # ## Which faults are left?
 #
-# The post from 2020 says that TopK solves the first of its three problems. By our
+# According to the post from 2020, TopK solves the first of its three problems. By our
 # counts it mends faults 1 and 3. **Fault 3 is gone**, because every object takes k
 # anchors and keeps what conflicts leave it. Of **fault 1** the threshold is gone, since
 # an anchor with IoU 0.15 can be a positive. What remains is the guess behind it,
