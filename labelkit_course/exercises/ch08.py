@@ -20,7 +20,7 @@ def _thresholds(case, table, k, answer):
 
 def one_object(answer):
     _thresholds(
-        "One object, four anchors, and k = 2, so the second largest IoU is asked for",
+        "With one object, four anchors and k = 2 the second largest IoU is asked for",
         [[0.1], [0.6], [0.3], [0.5]],
         2,
         answer,
@@ -369,14 +369,14 @@ EXERCISES = (
         mutants={
             "one place too far": (
                 lambda table, k: table.sort(dim=0, descending=True).values[min(k, len(table) - 1)],
-                "One object",
+                "With one object",
             ),
-            "the best instead of the k-th": (lambda table, k: table.amax(dim=0), "One object, four anchors"),
+            "the best instead of the k-th": (lambda table, k: table.amax(dim=0), "the second largest IoU"),
             "one threshold for all": (
                 lambda table, k: table.flatten().sort(descending=True).values[k - 1].expand(table.shape[1]),
                 "each of two objects",
             ),
-            "smallest first": (lambda table, k: table.sort(dim=0).values[min(k, len(table)) - 1], "One object"),
+            "smallest first": (lambda table, k: table.sort(dim=0).values[min(k, len(table)) - 1], "With one object"),
             "along the rows": (
                 lambda table, k: table.topk(min(k, table.shape[1]), dim=1).values[:, -1],
                 "shape",
