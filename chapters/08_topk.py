@@ -280,7 +280,7 @@ for target in crowns:
 # the anchors of four objects of 8, 16, 32 and 64 px by their IoU, and cut the four
 # curves in two ways.
 
-# %% tags=["hide-input"]
+# %%
 four = plot.SCENES["four sizes"]
 table = iou(pyramid.boxes[:, None], four.boxes)
 
@@ -635,7 +635,7 @@ for name in ROWS:
     print(f"{name:24}{shown.with_positive:9} of {shown.objects}{shown.found:8}"
           f"{shown.false_alarms:15}")
 
-# %%
+# %% tags=["hide-input"]
 sky = [course.shown(name, ["sky"])["sky"] for name in ROWS]
 assert [shown.with_positive for shown in sky] == [6, 80, 108, 108, 108]
 assert [shown.found for shown in sky] == [10, 59, 86, 96, 88]
@@ -701,7 +701,7 @@ for kind, part in {"positive": positive, "background": ~positive}.items():
     print(f"TopK, {part.sum()} anchors that are {kind}: {share:.0%} reach IoU 0.5")
 assert share < 0.2
 
-# %%
+# %% tags=["hide-input"]
 priors = Priors.anchors((200, 200), (4, 8, 16), ((16,), (32,), (64,)))
 best = iou(priors.boxes[:, None], drawn).amax(dim=0)
 assert (best < 0.3).sum() == 88 and len(drawn) == 108
