@@ -4,9 +4,9 @@
 # A threshold on IoU looks at fifteen small objects of nearly the same size, gives
 # positives to six of them, and leaves nine without. It asks whether some anchor is good
 # enough for an object, and for these nine the answer is no. In this chapter you turn
-# the question round. Every object is asked which anchors are its best, and takes so
-# many of them that none goes without. How many should an object take, and who pays if
-# it takes too many?
+# the question round. Every object is asked which anchors are its best, and takes the
+# first few of them, so that none goes without. How many should an object take, and who
+# pays if it takes too many?
 
 # %%
 from itertools import combinations
@@ -74,9 +74,9 @@ assert (got > 0).sum() == 6
 # %% [markdown]
 # What sets the six apart from the other nine is one pixel of width. An 11 px object
 # inside a 16 px anchor overlaps it with 121 / 256 = 0.47, a 12 px object with 144 / 256
-# = 0.56, and the threshold falls between the two. No detector finds 11 px so much
-# harder to see than 12 px. Where the line falls follows from two numbers that somebody
-# chose, 16 px and 0.5.
+# = 0.56, and the threshold falls between the two. Nobody would say that one pixel makes
+# an object so much harder to find. Where the line falls follows from two numbers that
+# somebody chose, 16 px and 0.5.
 #
 # In chapter 4 we quoted a post on label assignment from 2020 that raises three problems
 # with such a threshold. We now look at each of the three on our data, as faults 1 to 3,
@@ -163,8 +163,8 @@ for ax, prior in zip(axes, by_iou[[0, 4]], strict=True):
 plot.legend(axes[0], gt="crown", positive="positive anchor")
 plot.show(fig, alt=(
     "One crown with the best and the worst of its five positives. The first anchor fits "
-    "the crown closely. The other shows the network a good part of what is beside it, "
-    "and the target of both is 1."))
+    "the crown closely. Of what the other shows to the network, 30 % is beside the crown, "
+    "and still the target of both is 1."))
 assert [f"{five.similarity[p]:.2f}" for p in by_iou[[0, 4]]] == ["0.90", "0.54"]
 assert int(five.positive.sum()) == 5 and (five.score_target[five.positive] == 1).all()
 
@@ -198,8 +198,8 @@ plot.points(ax, dots[good == 0], "ignored")
 ax.set(xlabel="size of the crown in px", ylabel="anchors with IoU ≥ 0.5")
 plot.show(fig, alt=(
     "Good anchors of each crown against its size, slightly scattered so that the dots "
-    "can be told apart. Below 11 px no crown has one (diamonds). Above, crowns of the "
-    "same size have anything from one to five."))
+    "can be told apart. Below 11 px no crown has one (diamonds). Further up, crowns "
+    "of one size have anything from one to five."))
 assert (good[side < 11] == 0).all() and (good[(side >= 13) & (side < 20)] > 0).all()
 
 # %% [markdown]
@@ -882,8 +882,8 @@ assert value.min() < 0.1 and value.max() > 0.9
 # still leaves to you.
 #
 # **Next.** The threshold of an object is its own now, but k is still the same number
-# for all, although a large crown could use twelve anchors and a small one has few that
-# fit. Chapter 9 lets the IoUs of each object say where to cut. The rule is called ATSS.
+# for all, although large crowns have several anchors that fit them and small ones have
+# few. Chapter 9 lets the IoUs of each object say where to cut. The rule is called ATSS.
 #
 # ## Recap
 #
