@@ -163,8 +163,8 @@ for ax, prior in zip(axes, by_iou[[0, 4]], strict=True):
 plot.legend(axes[0], gt="crown", positive="positive anchor")
 plot.show(fig, alt=(
     "One crown with the best and the worst of its five positives. The first anchor fits "
-    "the crown closely. Of what the other shows to the network, 30 % is beside the crown, "
-    "and still the target of both is 1."))
+    "the crown closely. Of what the other shows to the network, 30 % is beside the "
+    "crown, and still the target of both is 1."))
 assert [f"{five.similarity[p]:.2f}" for p in by_iou[[0, 4]]] == ["0.90", "0.54"]
 assert int(five.positive.sum()) == 5 and (five.score_target[five.positive] == 1).all()
 
