@@ -1,12 +1,14 @@
 # %% [markdown]
 # # 11 · Say how clean an anchor is: noisy anchors
 #
-# HAMBox gives good boxes a second chance. It still calls every matched anchor a full positive, also those whose box
-# goes wrong. This chapter replaces the 1 by a number between 0 and 1, made of what the network itself achieves.
+# Two anchors can overlap a digit equally well although the network predicts a good box
+# from one of them and a poor box from the other. A rule that goes by overlap calls both
+# a full positive, so the second is taught to report an object that it does not find. In
+# this chapter the 1 of the label becomes a number between 0 and 1, which the network's
+# own answer decides, and we follow one question. How much of a positive is an anchor
+# whose box goes wrong?
 
 # %%
-import tempfile
-
 import torch
 from IPython.display import Markdown
 from torchvision import ops
@@ -14,207 +16,202 @@ from torchvision import ops
 import labelkit_course as course
 from labelkit import NEGATIVE, Predictions, Priors, datasets, plot
 from labelkit.assigners import ATSS, FCOS, HAMBox, MaxIoU, NoisyAnchors, TopK
-from labelkit.boxes import centers
+from labelkit.boxes import area, centers
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.evaluation import size_index
 from labelkit.losses import focal_loss, keep_scale, quality_focal_loss
 from labelkit.similarity import iou
-from labelkit.training import load_detector, train
-from labelkit.training.recipe import Recipe
 from labelkit_course import board as leaderboard
+from labelkit_course import entries, on_stage
 
-# %%
-train_set, test_set = datasets.digits("train", n=500), datasets.digits("test", n=50)
-images = [image for image, _ in test_set]
-targets = [{name: target[name].as_subclass(torch.Tensor) for name in ("boxes", "labels")} for _, target in test_set]
-
-def short_run(rule, **arguments):
-    """The detector after 100 steps of 8 images, and its scores on the test images."""
-    recipe = Recipe(assigner=rule, assigner_args=arguments, steps=100, lr=4e-3)
-    with tempfile.TemporaryDirectory() as folder:
-        result = train(recipe, f"{folder}/run", data=(train_set, test_set), progress=False, accelerator="cpu")
-        return load_detector(f"{folder}/run")[0], result["scores"]
+# %% tags=["hide-input"]
+BOARD = datasets.data_dir() / "board"
+pictures = datasets.digits("test", n=50)
+images = [image for image, _ in pictures]
+targets = [{name: target[name].as_subclass(torch.Tensor) for name in ("boxes", "labels")}
+           for _, target in pictures]
 
 @torch.no_grad()
 def ask(detector):
-    """What the detector says of every anchor of every test image: its box, and its score."""
+    """The box and the score that a network predicts at every anchor of every image."""
     batch = detector.transform(images)[0]
     maps = list(detector.backbone(batch.tensors).values())
     head = detector.head(maps)
     start = detector.anchor_generator(batch, maps)[0]
-    return Predictions(boxes=detector.decode(head["bbox_regression"], start), scores=head["cls_logits"].sigmoid())
+    boxes = detector.decode(head["bbox_regression"], start)
+    return Predictions(boxes=boxes, scores=head["cls_logits"].sigmoid())
+
+network = {row: entries.trained_detector(BOARD, f"digits-full-{name}-seed0")
+           for row, name in (("topk, k=9", "topk-k9"), ("noisy_anchors",) * 2)}
+answers = {row: ask(detector) for row, detector in network.items()}
+said = answers["topk, k=9"]
+anchors = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
+assert torch.equal(anchors.boxes, network["topk, k=9"].anchor_generator.priors.boxes)
+top = TopK(k=9)(anchors, targets)
 
 # %%
-detector, scores = {}, {}
-detector["TopK, label 1"], scores["TopK, label 1"] = short_run("topk", k=9)
-said = ask(detector["TopK, label 1"])
-anchors = detector["TopK, label 1"].anchor_generator.priors
+def opening_picture(image=15, number=13, pair=(1198, 733)):
+    digit, ends = targets[image]["boxes"][number], []
+    light = 0.5 + images[image].mean(dim=0) / 2   # pale, so that the boxes stand out
+    left, upper = (centers(digit) - 39).clamp(min=0, max=128 - 64).tolist()
+    fig, axes = plot.figure(2, width=4.0, height=4.4)
+    for ax, one in zip(axes, pair, strict=True):
+        before, box = iou(anchors.boxes[one], digit), said.boxes[image, one]
+        ends.append(iou(box, digit).item())
+        plot.scene(ax, light, digit, title=f"IoU {before:.2f} becomes {ends[-1]:.2f}")
+        plot.boxes(ax, anchors.boxes[one], "prior")
+        plot.boxes(ax, box, "prediction", fill=True)
+        ax.set(xlim=(left, left + 64), ylim=(upper + 64, upper))
+        plot.legend(ax, gt="digit", prior="anchor", prediction="predicted box")
+        assert 0.43 < before < 0.45 and top.gt[image, one] == number
+    plot.show(fig, alt=(
+        "One digit, twice, with two anchors that overlap it with IoU 0.44. The box that "
+        "a trained network predicts from the left anchor fits, and the box from the "
+        "right one covers less than half of the digit. TopK labels both with 1."))
+    assert ends[0] > 0.85 and ends[1] < 0.45
 
-# %%
-def odd_pair(answer):
-    """Two matched anchors of one object with the same IoU whose boxes differ most: gap, image, good one, bad one."""
-    best = (0.0, 0, 0, 0)
-    for image, target in enumerate(targets):
-        one = answer[image]
-        matched = (one.positive & (one.weight == 1)).nonzero()[:, 0]
-        value, owner = one.similarity[matched], one.gt[matched]
-        loc = iou(said.boxes[image, matched], target["boxes"][owner])
-        same = ((value[:, None] - value).abs() < 0.01) & (owner[:, None] == owner)
-        gap = (loc[:, None] - loc) * same
-        if gap.numel() and gap.max() > best[0]:
-            good, bad = divmod(int(gap.argmax()), len(matched))
-            best = (gap.max().item(), image, int(matched[good]), int(matched[bad]))
-    return best
-
-ham = HAMBox(k=5, decoded_thresh=0.5)(anchors, targets, said)
-gap, picture, *pair = odd_pair(ham)
-owner = targets[picture]["boxes"][ham.gt[picture, pair[0]]]
-
-# %%
-fig, axes = plot.figure(2, width=4.0, height=4.3)
-for ax, index in zip(axes, pair, strict=True):
-    before, after = iou(anchors.boxes[index], owner), iou(said.boxes[picture, index], owner)
-    light = 0.5 + images[picture].mean(dim=0) / 2  # grey and pale, so that the boxes stand out
-    plot.scene(ax, light, owner, title=f"IoU {before:.2f}, its box {after:.2f}: label 1")
-    plot.boxes(ax, anchors.boxes[index], "prior")
-    plot.boxes(ax, said.boxes[picture, index], "prediction")
-    half = 1.2 * (owner[2:] - owner[:2]).max().item()
-    left, upper = (centers(owner) - half).clamp(min=0).clamp(max=max(128 - 2 * half, 0)).tolist()
-    ax.set(xlim=(left, left + 2 * half), ylim=(upper + 2 * half, upper))
-    plot.legend(ax, "gt", prior="anchor", prediction="its box after regression")
-plot.show(fig, alt=(
-    "One digit, twice, with two anchors of the same IoU. The box that the network makes of the left anchor fits the "
-    "digit well. The box of the right anchor fits it badly. HAMBox gives both the label 1 and the weight 1."))
-assert gap > 0.2
+opening_picture()
 
 # %% [markdown]
-# Two anchors of one digit, with the same IoU. A detector was trained for 100 steps with TopK (chapter 8), and we asked
-# HAMBox (chapter 10) for the labels it would give now. It calls both anchors 1.
-#
 # **You will be able to**
-# - compute how clean an anchor is, and from that its soft label and its weight, in the paper's form and in the code's;
-# - predict the label of an anchor early and late in training, alone and among others;
-# - say which score a soft focal loss makes a network learn, and why that is not the label;
-# - tell what noisy anchors repair, what HAMBox repairs, and group all methods so far by two questions.
+# - compute how clean an anchor is, and from that its label and its weight, in the
+#   paper's form and in the code's;
+# - find the inputs on which published code fails without an error;
+# - say which score a soft label makes a network learn under a focal loss;
+# - compare a blend of two measures with their product, and say what the product costs;
+# - tell what noisy anchors repair from what HAMBox repairs, and group all methods so
+#   far by two questions.
 #
-# **You need** chapters 4 (focal loss), 8 (TopK) and 10 (HAMBox). About 65 minutes to read and solve, and about a
-# minute of CPU for three short training runs.
+# **You need** chapters 4 (focal loss), 8 (TopK) and 10 (HAMBox), 35 minutes to read and
+# 31 to solve the exercises, and a few seconds of CPU, since nothing is trained here.
 #
-# ## The question
+# ## Is such a pair rare?
 #
-# Is such a pair rare? Take all anchors that HAMBox matched by their own IoU (at least 0.35) on 50 test images, and
-# look at the IoU of the boxes that the network makes of them.
+# Behind the picture is a network that has learned for 750 steps from the labels of TopK
+# with k = 9 (chapter 8), and whose weights are stored with the course. For 50 test
+# images with 638 digits we have asked it for a box and a score at every anchor. TopK
+# gives all its positives the label 1, so we look at the boxes that the network predicts
+# from them.
 
 # %%
 def own_iou(boxes, answer):
     """IoU of the box of each positive with its own object, image after image: [n]."""
     parts = zip(boxes, targets, answer.gt, answer.positive, strict=True)
-    return torch.cat([iou(b[positive], target["boxes"][gt[positive]]) for b, target, gt, positive in parts])
+    return torch.cat([iou(box[positive], target["boxes"][gt[positive]])
+                      for box, target, gt, positive in parts])
 
-matched = ham.weight[ham.positive] == 1
-result = own_iou(said.boxes, ham)[matched]
-shares = [((result >= low) & (result < low + 0.1)).float().mean().item() for low in torch.arange(0, 1, 0.1)]
-fig, (ax,) = plot.figure(width=6.0, height=3.0)
-plot.curves(ax, torch.arange(0.05, 1, 0.1), {"matched": shares}, xlabel="IoU of the box after regression")
-ax.set(ylabel="share of the anchors", ylim=(0, None))
-plot.show(fig, alt=(
-    "How the IoU after regression is spread over the anchors that HAMBox matched. It has one peak near 0.6, and a long "
-    "tail below 0.5."))
-wrong = (result < 0.5).float().mean().item()
-print(f"boxes below IoU 0.5: {wrong:.0%} of the matched anchors; all of them have label 1 and weight 1")
-assert 0.1 < wrong < 0.6 and (ham.score_target[ham.positive] == 1).all()  # seen: 30 to 34 %
+before, after = top.similarity[top.positive], own_iou(said.boxes, top)
+print(f"{len(after):,} positives with label 1")
+for bar in (0.5, 0.3):
+    print(f"predicted boxes with an IoU below {bar}: {(after < bar).float().mean():.0%}")
+assert len(after) == 5713 and 0.15 < (after < 0.5).float().mean() < 0.18
 
 # %% [markdown]
-# It is not rare. A good part of these positives ends below 0.5, where a box counts as a miss. Perhaps
-# the anchor's cell sees the background, or a neighbour. Whatever the reason, the classifier is told *this is an
-# object, as much as any other*.
+# It is not rare. After 750 steps one positive in six predicts a box with an IoU below
+# 0.5, which AP50 counts as a miss. Perhaps its cell sees the background beside the
+# digit, or a neighbour. Whatever the reason, the classifier is told to report an object
+# there, as surely as at any other positive. HAMBox (chapter 10) does not help, because
+# an anchor that it has matched by overlap keeps label and weight 1.
 #
-# "Learning from Noisy Anchors" (Li 2020, section 3) calls such labels **noise**: the anchor is a positive by its
-# place, and does not behave like one. Its answer is one idea.
+# ### What the anchor's IoU can tell
 #
-# > Don't ask where an anchor lies. Ask what the network makes of it, and let the label say *how much* of a positive
-# > it is.
-#
-# ### Does the anchor's IoU not know?
-#
-# Before training it nearly does. Nothing is learned yet, so a box lies near its anchor: fresh weights move it a little,
-# at random. Compare a fresh network with the trained one: each dot is a positive anchor (TopK, k = 9; one in eight is
-# drawn).
+# In the simplest model of an untrained network each box is at its anchor, so that the
+# IoU of the anchor *is* that of the box. (Fresh weights move a box a little, at
+# random.) We draw what training has made of this.
 
 # %%
-torch.manual_seed(0)
-fresh = Recipe(assigner="topk", assigner_args={"k": 9}).build(1).eval()
-at_start = ask(fresh)
-top = TopK(k=9)(anchors, targets)
-before = top.similarity[top.positive]
-fig, axes = plot.figure(2, width=4.2, height=3.6)
-agree = {}
-for ax, (name, predictions) in zip(axes, {"before training": at_start, "after 100 steps": said}.items(), strict=True):
-    after = own_iou(predictions.boxes, top)
-    agree[name] = torch.corrcoef(torch.stack([before, after]))[0, 1].item()
-    plot.points(ax, torch.stack([before, after], dim=1)[::8], "prediction")
-    ax.plot([0, 1], [0, 1], color=plot.GREY, lw=1)
-    ax.set(title=f"{name}: correlation {agree[name]:.2f}", xlim=(0, 1), ylim=(0, 1), xlabel="IoU of the anchor")
-axes[0].set_ylabel("IoU of its box")
+fig, (ax,) = plot.figure(width=5.0, height=4.6)
+plot.points(ax, torch.stack([before, after], dim=1)[::6], "positive")
+ax.plot([0, 1], [0, 1], color=plot.INK, lw=1.4)
+ax.axhline(0.5, color=plot.GREY, lw=1.2, ls=":")
+ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="IoU of the anchor",
+       ylabel="IoU of its predicted box")
 plot.show(fig, alt=(
-    "IoU of the box against IoU of the anchor. Before training the dots lie along the diagonal. After 100 steps they "
-    "lie above it and spread wide: anchors of one IoU end anywhere."))
-assert agree["before training"] > agree["after 100 steps"]
-
-# %% [markdown]
-# After 100 steps most boxes lie above the diagonal: regression helps. But anchors of the same IoU spread far apart.
-# **The longer a network learns, the less the anchor's IoU tells about its box.** All anchor rules up to chapter 9
-# go by that IoU.
-#
-# ## Who is positive
-#
-# The method does not choose its positives by the network. That part is plain: **the n best anchors of each object by
-# IoU**, if that is above 0. It is chapter 8's TopK with one difference in conflicts. There, only the objects that
-# listed an anchor competed for it. Here an anchor belongs to *its own* best object, even to one that did not list it.
-# (And among equal IoUs labelkit's TopK prefers the nearest centre, and this rule the lower index.)
-#
-# The paper's code takes n = 30 with nine anchors a cell. We have one anchor a cell and take n = 9.
+    "Every sixth positive of TopK: the IoU of its predicted box against its own. Before "
+    "training all dots are on the solid line. After 750 steps most are above it, and "
+    "anchors of the same IoU end far apart, many of them below the dotted line at 0.5."))
 
 # %%
-overlapping = torch.tensor([[20.0, 20, 60, 60], [36, 36, 52, 52]])
-both = {"boxes": overlapping, "labels": torch.zeros(2, dtype=torch.int64)}
-three = Priors.from_boxes(torch.tensor([[20.0, 20, 60, 62], [22, 22, 60, 60], [24, 24, 60, 60]]))
-nothing = Predictions(boxes=three.boxes, scores=torch.full((3, 1), 0.01))
-by_topk, by_noisy = TopK(k=1)(three, both), NoisyAnchors(n=1)(three, both, nothing)
-fig, axes = plot.figure(2, width=3.6, height=4.0)
-for ax, (name, gt) in zip(axes, {"TopK": by_topk.gt, "noisy anchors": by_noisy.gt}.items(), strict=True):
-    plot.scene(ax, (80, 80), overlapping, labels=["0", "1"], title=f"{name}: serves {gt[2]}")
-    plot.boxes(ax, overlapping[gt[2]], "gt", fill=True)
-    plot.boxes(ax, three.boxes[2], "positive")
-    plot.legend(ax, "gt", positive="listed by 1")
-plot.show(fig, alt=(
-    "A small object inside a large one, and a large anchor that the small object lists as its best. TopK gives it to "
-    "the small object. Under noisy anchors it goes to the large one, which it overlaps more."))
-assert by_topk.gt.tolist() == [0, -1, 1] and by_noisy.gt.tolist() == [0, -1, 0]
+near = (before >= 0.3) & (before < 0.4)
+low, middle, high = after[near].quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+print(f"{near.sum():,} positives have an IoU of 0.3 to 0.4; of their predicted boxes")
+print(f"5 % are below {low:.1f}, half are below {middle:.1f}, 5 % are above {high:.1f}")
+assert near.sum() == 1456 and low < 0.35 and middle > 0.7 and high > 0.85
 
 # %% [markdown]
-# Of three anchors object 1 lists the smallest, with n = 1. That anchor overlaps object 0 more, and goes there. So the
-# small object ends with nothing, although nobody asked for that. How much do the two rules differ on digits?
+# Most boxes have moved up, so regression helps. But of two anchors with an IoU between
+# 0.3 and 0.4, one may end at 0.3 and the other at 0.9. Once a network has learned, the
+# IoU of the anchor tells little about its box, and all rules up to chapter 9 go by that
+# IoU. "Learning from Noisy Anchors" (Li 2020, section 3) calls such a label **noise**,
+# since the anchor is a positive by its place and does not behave like one. Its answer
+# is to ask the network what it predicts from the anchor, and to let the label say how
+# much of a positive that is.
+#
+# ## Which anchors are positive?
+#
+# In this choice the network has no say. **The n best anchors of each object by IoU**
+# are positive, if that IoU is above 0, which is TopK with one difference. Under TopK,
+# only objects that have listed an anchor compete for it. Here an anchor belongs to the
+# object that it overlaps most, even if that object has not listed it. (And where TopK
+# prefers the nearest centre among equal IoUs, this rule takes the lower index.) What
+# can the difference do to a small object?
+
+# %%
+def one_list_two_owners():
+    pair = torch.tensor([[20.0, 20, 60, 60], [36, 36, 52, 52]])
+    both = {"boxes": pair, "labels": torch.zeros(2, dtype=torch.int64)}
+    three = Priors.from_boxes(torch.tensor(
+        [[20.0, 20, 60, 62], [22, 22, 60, 60], [24, 24, 57, 57]]))
+    nothing = Predictions(boxes=three.boxes, scores=torch.full((3, 1), 0.01))
+    owners = {"TopK": TopK(k=1)(three, both).gt,
+              "noisy anchors": NoisyAnchors(n=1)(three, both, nothing).gt}
+    fig, axes = plot.figure(2, width=3.7, height=4.3)
+    for ax, (name, gt) in zip(axes, owners.items(), strict=True):
+        plot.scene(ax, (80, 80), pair, labels=["0", "1"], title=f"{name}: object {gt[2]}")
+        plot.boxes(ax, pair[gt[2]], "gt", fill=True)
+        plot.boxes(ax, three.boxes[2], "positive")
+        plot.legend(ax, gt="object", positive="listed by 1")
+    plot.show(fig, alt=(
+        "A small object inside a large one, and the anchor that the small one lists as "
+        "its best. TopK gives the anchor to the small object. Under noisy anchors it "
+        "goes to the large one, which it overlaps more, and the small one has none."))
+    assert [gt.tolist() for gt in owners.values()] == [[0, -1, 1], [0, -1, 0]]
+
+one_list_two_owners()
+
+# %% [markdown]
+# Whenever the best anchors of an object are much larger than the object, a neighbour
+# may take them all. On the digits we count how often the two rules differ. With nine
+# anchors per cell the authors take n = 30, and we, with one per cell, take n = 9.
 
 # %% tags=["nbval-check-output"]
-noisy = NoisyAnchors(n=9)(anchors, targets, said)
-shared = top.positive & noisy.positive
-print(f"positives: {top.positive.sum()} under TopK, {noisy.positive.sum()} here, {shared.sum()} in both")
-print(f"another object's: {(shared & (top.gt != noisy.gt)).sum()} of them")
-counts = [a.positives_per_gt([len(t["boxes"]) for t in targets]) for a in (top, noisy)]
-print("objects with nothing:", *(int((torch.cat(count) == 0).sum()) for count in counts))
-assert (shared & (top.gt == noisy.gt)).sum() > 0.95 * noisy.positive.sum()
+at_start = Predictions(boxes=anchors.boxes.repeat(len(images), 1, 1),
+                       scores=torch.full((len(images), len(anchors), 1), 0.01))
+untaught = NoisyAnchors(n=9)(anchors, targets, at_start)
+shared = top.positive & untaught.positive
+other = int((shared & (top.gt != untaught.gt)).sum())
+print(f"positives: {top.positive.sum()} under TopK, {untaught.positive.sum()} here, "
+      f"{shared.sum()} under both, {other} of them for another object")
+sizes = [len(target["boxes"]) for target in targets]
+none = [int((torch.cat(answer.positives_per_gt(sizes)) == 0).sum())
+        for answer in (top, untaught)]
+print(f"of {sum(sizes)} digits, {none[0]} and {none[1]} have no positive")
+assert (int(shared.sum()), other, none) == (5583, 50, [0, 0])   # 97 % of 5,712
 
 # %% [markdown]
-# More than 95 % of the positives are the same, for the same object. So TopK with k = 9 is a fair rival for the rest of
-# this chapter: nearly the same positives, all with label 1.
+# On these images no digit goes without, and 97 % of the positives are the same, for the
+# same digit. TopK with k = 9 is therefore a fair rival for the rest of the chapter,
+# since it has the same positives with label 1. `at_start` is our model of the untrained
+# network, where every box is its anchor and every score is the 0.01 with which chapter
+# 4 lets a network begin.
 #
 # ### Exercise 11.1: the n best, each to its own
-# *Difficulty 2 of 5, 10 minutes.*
+# *Difficulty 2 of 5, 10 minutes. Implement.*
 #
-# Return the owner of every anchor, for one image. Each object lists its n anchors of highest IoU (equal IoUs: the
-# lower index first), but none of IoU 0. Each listed anchor belongs to the object that it overlaps most (equal: the
-# lower index). All others are negative.
+# Return the owner of every anchor, for one image. Each object lists its n anchors of
+# highest IoU, the lower index first among equal IoUs, but none with IoU 0. A listed
+# anchor belongs to the object that it overlaps most, and to the lower index among
+# equals. All other anchors are negative.
 
 # %%
 def my_positives(priors, gt_boxes, n=9):
@@ -235,226 +232,249 @@ course.check("11.1", my_positives)
 # %% [markdown]
 # ## How clean is it?
 #
-# The network says two things of an anchor: a box, and a score. Both can be held against the truth.
-#
-# - **loc**: the IoU of its *decoded* box with its object. Has it found the place?
-# - **cls**: the score of the object's class. Has it recognised the object?
-#
-# The paper blends them into the **cleanliness** (Li 2020, section 3.1), with α = 0.75 in the code:
+# At an anchor the network predicts two things, a box and a score, and you can compare
+# both with the truth. **loc** is the IoU of the predicted box with the anchor's object,
+# which says whether the place has been found. **cls** is the score for the object's
+# class, which says whether the object has been recognised. What label should follow
+# from the two? We draw what the paper's answer gives on the finest level.
+
+# %%
+def label_maps(image=15):
+    moments = {"at the start": at_start, "after 750 steps": said}
+    fig, axes = plot.figure(2, width=4.3, height=4.0)
+    level = anchors.levels == 0
+    for ax, (when, predictions) in zip(axes, moments.items(), strict=True):
+        rule = NoisyAnchors(n=9, variant="paper")
+        labels = rule(anchors, targets, predictions).score_target[image, level]
+        plot.similarity_map(ax, labels.reshape(32, 32), range(2, 128, 4),
+                            range(2, 128, 4), label="label", limits=(0, 1))
+        plot.boxes(ax, targets[image]["boxes"], "gt")
+        ax.set_title(when)
+    plot.show(fig, alt=(
+        "The labels of the finest level of one test image. Before training they are low. "
+        "After 750 steps the labels of the same anchors are high in the middle of most "
+        "digits and lower around it. (Large digits have positives on other levels.)"))
+
+label_maps()
+
+# %% [markdown]
+# In the paper the two numbers are blended into the **cleanliness** (Li 2020, section
+# 3.1), for which the code has α = 0.75:
 #
 # $$c = \alpha \cdot \text{loc} + (1 - \alpha) \cdot \text{cls}$$
 #
-# This number takes the place of the 1 as the label of a positive. A negative keeps its 0.
+# It takes the place of the 1 as the label of a positive, and a negative keeps its 0. In
+# the post on label assignment from 2020 that chapter 4 has named, you read something
+# else, since there cleanliness is the *product* of IoU and score. We compare the two
+# once we know what a label does in the loss.
 
 # %%
 def cleanliness(loc, cls, alpha=0.75):
     return alpha * loc + (1 - alpha) * cls
 
+# %%
 paper = NoisyAnchors(n=9, variant="paper")(anchors, targets, said)
+paper_start = NoisyAnchors(n=9, variant="paper")(anchors, targets, at_start)
 loc, cls = own_iou(said.boxes, paper), said.scores[paper.positive][:, 0]
+for when, answer in (("at the start", paper_start), ("after 750 steps", paper)):
+    print(f"mean label of the positives {when}: "
+          f"{answer.score_target[answer.positive].mean():.2f}")
+
+# %% tags=["hide-input"]
 torch.testing.assert_close(paper.score_target[paper.positive], cleanliness(loc, cls))
 assert (paper.score_target[~paper.positive] == 0).all()
-
-# %%
-def on_level_0(values):
-    """The values of the 32 x 32 anchors of the finest level as a map, with where they stand."""
-    level = anchors.levels == 0
-    return values[level].reshape(32, 32), range(2, 128, 4), range(2, 128, 4)
-
-shown = {"label by TopK": top.score_target, "cleanliness at the start": NoisyAnchors(n=9, variant="paper")(
-    anchors, targets, at_start).score_target, "after 100 steps": paper.score_target}
-fig, axes = plot.figure(4, width=3.4, height=3.2)
-plot.scene(axes[0], images[picture], targets[picture]["boxes"], title="a test image")
-for ax, (name, labels) in zip(axes[1:], shown.items(), strict=True):
-    plot.similarity_map(ax, *on_level_0(labels[picture]), label="label", limits=(0, 1))
-    plot.boxes(ax, targets[picture]["boxes"], "gt")
-    ax.set_title(name)
-plot.show(fig, alt=(
-    "A test image and the labels of its finest level. TopK labels every positive with 1. Before training the "
-    "cleanliness of the same anchors is low. After 100 steps it is high at the centres of the objects, and lower "
-    "around them."))
-means = [labels[labels > 0].mean().item() for labels in shown.values()]
-print("mean label of the positives:", " ".join(f"{m:.2f}" for m in means))
-assert means[0] == 1 and means[1] < 0.4 and means[2] > means[1] + 0.1  # seen: 1, 0.26, 0.45
+assert 0.6 < paper.score_target[paper.positive].mean() < 0.65
+assert 0.27 < paper_start.score_target[paper_start.positive].mean() < 0.28
 
 # %% [markdown]
-# The labels now depend on the network. At the start they are low, because nothing is found or recognised. While the
-# network learns, they rise, and **they rise where it does well**. (One map is one level: the positives of the large
-# digits are on the other two.)
+# At the start the mean label is 0.27, because no box has been moved yet and no score
+# raised. It is 0.63 for the trained network. Labels rise where the network does well,
+# so that an anchor is as much of a positive as the network has made of it.
 #
-# ## The weight
+# ### The weight
 #
-# A low label says *less of a positive*. The paper also lets clean anchors count for more in the loss, with the steep
-# function $f(x) = 1 / (1 - x)$ (Li 2020, section 3.2):
-#
-# $$r = \left( \alpha f(\text{loc}) + (1 - \alpha) f(\text{cls}) \right)^\gamma$$
-#
-# on the classification loss and on the box loss of the positive. A negative has the weight 1.
+# In the paper a clean anchor also counts for more in the loss. It multiplies the
+# classification loss and the box loss of a positive by a weight that is made of a steep
+# function, while a negative has the weight 1.
 
 # %%
+x = torch.linspace(0, 0.98, 99)
+lines = {f"cls = {p}": 0.75 / (1 - x) + 0.25 / (1 - p) for p in (0.9, 0.05)}
+fig, (ax,) = plot.figure(width=5.6, height=3.6)
+plot.curves(ax, x, lines, xlabel="loc", ylabel="weight r")
+plot.show(fig, alt=(
+    "The weight of a positive against loc, for a high score and a low one. Up to loc 0.5 "
+    "it rises by less than 1, and from 0.8 up it rises steeply, whatever the score."))
+assert all(line[51] - line[0] < 1 and line[-1] > 30 for line in lines.values())
+
+# %% [markdown]
+# With $f(x) = 1 / (1 - x)$ it is (Li 2020, section 3.2):
+#
+# $$r = \left( \alpha f(\text{loc}) + (1 - \alpha) f(\text{cls}) \right)^\gamma$$
+
+# %% tags=["nbval-check-output"]
 def steep(x):
     return 1 / (1 - x)
 
-x = torch.linspace(0, 0.98, 99)
-fig, axes = plot.figure(2, width=4.2, height=3.2)
-plot.curves(axes[0], x, {"f": steep(x)}, xlabel="x", ylabel="f(x) = 1 / (1 - x)")
-lines = {f"cls = {p}": 0.75 * steep(x) + 0.25 * steep(p) for p in (0.05, 0.5, 0.9)}
-plot.curves(axes[1], x, lines, xlabel="loc", ylabel="weight r")
-plot.show(fig, alt=(
-    "Left, f rises from 1 at 0 to 2 at 0.5, 10 at 0.9 and 50 at 0.98. Right, the weight against loc for three values "
-    "of cls: flat for a poor box, steep for a good one, whatever the score."))
-assert steep(0.5) == 2 and abs(steep(0.9) - 10) < 1e-9
-
-# %% tags=["nbval-check-output"]
 cases = {"found and recognised": (0.9, 0.9), "found, not recognised": (0.9, 0.05),
-         "recognised, not found": (0.3, 0.9), "neither": (0.3, 0.05)}
+         "neither": (0.3, 0.05)}
 for name, (loc, cls) in cases.items():
     weight = 0.75 * steep(loc) + 0.25 * steep(cls)
-    print(f"{name:22} loc {loc:.2f}, cls {cls:.2f}: label {cleanliness(loc, cls):.2f}, weight {weight:5.2f}")
-assert 0.75 * steep(0.9) + 0.25 * steep(0.05) > 2 * (0.75 * steep(0.3) + 0.25 * steep(0.9))
+    print(f"{name:21} loc {loc}, cls {cls:4}: label {cleanliness(loc, cls):.2f}, "
+          f"weight {weight:5.2f}")
 
 # %% [markdown]
-# Look at the second row: a good box whose score is still low. Its label is high and its weight is large. The
-# classifier is pushed hard to recognise what the regression has already found. That is the intended effect.
+# In the second row you see what the authors are after. Because the box is good and the
+# score still low, a high label and a weight of 7.76 push the classifier to recognise
+# what the regression has already found. With neither, an anchor keeps a low label and a
+# weight of 1.33.
 #
-# ### Exercise 11.2: label and weight of the paper
-# *Difficulty 1 of 5, 8 minutes.*
-#
-# Write both formulas. A perfect box has loc = 1, and f(1) is infinite. So hold x at 1 − 10⁻⁶ or below inside f (not
-# in the label).
-
-# %%
-def my_paper(loc, cls, alpha=0.75, gamma=1.0):
-    """Label and weight of positives, a pair of float tensors [n], from loc [n] and cls [n]."""
-    # BEGIN SOLUTION 11.2
-    f_loc, f_cls = (1 / (1 - x.clamp(max=1 - 1e-6)) for x in (loc, cls))
-    label = alpha * loc + (1 - alpha) * cls
-    return label, (alpha * f_loc + (1 - alpha) * f_cls) ** gamma
-    # END SOLUTION
-
-# %%
-course.check("11.2", my_paper)
-
-# %% [markdown]
 # ## What the authors' code computes
 #
-# The published numbers do not come from these formulas. The authors' code has others, and a comment there calls them
-# more stable. Three changes:
+# These are not the formulas behind the published results. In the authors' code there
+# are others, which a comment there calls more stable. First, loc and cls are each
+# divided by their mean over the positives of the image, so that both count alike even
+# while all scores are tiny:
 #
-# 1. loc and cls are each divided by their **mean over the positives of the image**, so that both count alike even
-#    when all scores are tiny: $s = \alpha \frac{\text{loc}}{\text{mean loc}} + (1 - \alpha) \frac{\text{cls}}
-#    {\text{mean cls}}$.
-# 2. The label is s, **stretched to [m, 1]** with m = mean loc. The best positive of an image gets 1, the worst gets m:
-#    $$t = m + (s - \min s) \frac{1 - m}{\max s - \min s}$$
-# 3. The weight has **mean 1**: $r = \alpha \frac{f(\text{loc})}{\text{mean} f(\text{loc})} + (1 - \alpha)
-#    \frac{f(\text{cls})}{\text{mean} f(\text{cls})}$. There is no γ.
+# $$s = \alpha \frac{\text{loc}}{\text{mean loc}} + (1 - \alpha) \frac{\text{cls}}
+# {\text{mean cls}}$$
 #
-# labelkit has both, as `variant="paper"` and `variant="official"` (the default).
+# Then s is stretched to [m, 1], where m = mean loc, so that the best positive of the
+# image gets the label 1 and the worst gets m:
+#
+# $$t = m + (s - \min s) \frac{1 - m}{\max s - \min s}$$
+#
+# Finally the weights are divided by means as well, which gives them the mean 1, and
+# there is no γ. labelkit has both forms, as `variant="paper"` and as
+# `variant="official"`, which is the default.
 
 # %%
 def official(loc, cls, alpha=0.75):
     s = alpha * loc / loc.mean() + (1 - alpha) * cls / cls.mean()
     m, low, high = loc.mean(), s.min(), s.max()
-    weight = alpha * steep(loc) / steep(loc).mean() + (1 - alpha) * steep(cls) / steep(cls).mean()
-    return m + (s - low) * (1 - m) / (high - low), weight
+    label = m + (s - low) * (1 - m) / (high - low)
+    f_loc, f_cls = steep(loc), steep(cls)
+    weight = alpha * f_loc / f_loc.mean() + (1 - alpha) * f_cls / f_cls.mean()
+    return label, weight
 
-single = {name: value[:1] for name, value in targets[picture].items()}
-prediction = Predictions(boxes=said.boxes[picture], scores=said.scores[picture])
+# %% tags=["hide-input"]
+single = {name: value[:1] for name, value in targets[15].items()}
+prediction = Predictions(boxes=said.boxes[15], scores=said.scores[15])
 answer = NoisyAnchors(n=9)(anchors, single, prediction)
 chosen = answer.positive
-loc, cls = iou(prediction.boxes[chosen], single["boxes"]), prediction.scores[chosen][:, 0]
-for ours, by_hand in zip((answer.score_target, answer.weight), official(loc, cls), strict=True):
-    torch.testing.assert_close(ours[chosen], by_hand)
+by_hand = official(iou(prediction.boxes[chosen], single["boxes"]),
+                   prediction.scores[chosen][:, 0])
+for ours, ours_by_hand in zip((answer.score_target, answer.weight), by_hand, strict=True):
+    torch.testing.assert_close(ours[chosen], ours_by_hand)
 
 # %% [markdown]
-# Now both variants on the same positives of all test images.
+# How far apart are the two forms? We compute both for the same positives of all test
+# images.
 
 # %%
-mine = {name: getattr(noisy, name)[noisy.positive] for name in ("score_target", "weight")}
-theirs = {name: getattr(paper, name)[noisy.positive] for name in ("score_target", "weight")}
-fig, axes = plot.figure(2, width=4.4, height=3.8)
-for ax, (key, top_end) in zip(axes, {"score_target": 1, "weight": 10}.items(), strict=True):
-    plot.points(ax, torch.stack([theirs[key], mine[key]], dim=1)[::8], "positive")
-    ax.plot([0, top_end], [0, top_end], color=plot.GREY, lw=1)
-    word = "label" if key == "score_target" else "weight"
-    ax.set(xlim=(0, top_end), ylim=(0, top_end), xlabel=f"{word}, paper", ylabel=f"{word}, code")
-plot.show(fig, alt=(
-    "Left, the label of the code against the paper's: all dots lie above the diagonal, between about 0.4 and 1. "
-    "Right, the weights: the code's lie below the diagonal, most of them around 1."))
-for name, both_forms in {"paper": theirs, "code": mine}.items():
-    for key, values in both_forms.items():
-        q = values.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
-        print(f"{name:6} {key:13} 5 %, middle, 95 %: {q[0]:.2f} {q[1]:.2f} {q[2]:.2f}   largest {values.max():.1f}")
-assert (mine["score_target"] >= theirs["score_target"] - 1e-5).float().mean() > 0.95
-assert theirs["weight"].quantile(0.05) > 1 and theirs["weight"].quantile(0.95) > 3
-assert mine["weight"].mean() < 1.1 < 1.5 < theirs["weight"].mean()  # seen: 1.0 and about 2
+noisy = NoisyAnchors(n=9)(anchors, targets, said)
+forms = {"paper": paper, "code": noisy}
+for name, answer in forms.items():
+    for what in ("score_target", "weight"):
+        values = getattr(answer, what)[noisy.positive]
+        few, many = values.quantile(torch.tensor([0.05, 0.95])).tolist()
+        print(f"{name:5} {what:12} mean {values.mean():.1f}, 5 % below {few:.1f}, "
+              f"5 % above {many:.1f}")
+
+# %% tags=["hide-input"]
+mine, theirs = (forms[name].score_target[noisy.positive] for name in ("code", "paper"))
+assert (mine >= theirs - 1e-5).float().mean() > 0.98
+assert paper.weight[noisy.positive].quantile(0.05) > 1.2
+assert paper.weight[noisy.positive].mean() > 4.05
+assert 0.98 < noisy.weight[noisy.positive].mean() < 1.02
 
 # %% [markdown]
-# The paper's labels reach down to nearly 0; the code's begin at the mean IoU of the image. The paper's weights are
-# all above 1, and over 3 for the best twentieth, so the positives gain on the negatives as the network gets better.
-# The code's are about 1 on average, and only move the loss *between* positives. The same name, two different methods.
+# The paper's labels reach down to 0.2 for the worst twentieth, whereas the code's
+# labels begin near the mean IoU of the image. All of the paper's weights are above 1
+# and their mean is above 4, so positives gain on negatives as the network improves. In
+# the code the weights have a mean of 1 and only move loss from one positive to another.
+# One name stands for two different methods, so if you report results, say which you
+# used.
 #
-# ### A label that depends on the neighbours
+# ### A label that depends on its neighbours
 #
-# The stretch has a consequence that the formula hides. Here are the labels of two anchors, then the same two with a
-# better third in the image, and then the poor one alone.
+# You may miss a consequence of the stretch when you read the formula. We compute the
+# labels of two anchors, then of the same two with a better third in the image, and then
+# of the poorer one alone.
 
 # %% tags=["nbval-check-output"]
-cls = torch.full((3,), 0.5)
-quality = torch.tensor([0.6, 0.8, 0.9])
-two, three_labels = official(quality[:2], cls[:2])[0], official(quality, cls)[0]
-alone = official(quality[:1], cls[:1])[0]
-for name, labels in {"two": two, "three": three_labels, "alone": alone}.items():
-    print(f"{name:6}", " ".join(f"{value:.2f}" for value in labels.tolist()))
-assert two.tolist() != three_labels[:2].tolist() and alone.isnan().all()
+cls, quality = torch.full((3,), 0.5), torch.tensor([0.6, 0.8, 0.9])
+labels = {f"{n} anchor{'s' * (n > 1)}": official(quality[:n], cls[:n])[0]
+          for n in (2, 3, 1)}
+for name, values in labels.items():
+    print(f"{name:9}", " ".join(f"{value:.2f}" for value in values.tolist()))
+assert labels["1 anchor"].isnan().all()
 
 # %% [markdown]
-# The box of IoU 0.8 is worth 1.00 in one image and 0.92 in the other, although the network said the same of it. Of
-# two positives the better one always gets 1, even if both are poor. And a single positive gives 0 / 0, which is **not
-# a number**. One training step with it spoils every weight of the network. labelkit takes 1 when all s are equal.
-
-# %%
-lonely = NoisyAnchors(n=1)(anchors, single, prediction)
-assert lonely.positive.sum() == 1
-assert lonely.score_target[lonely.positive].item() == 1 and lonely.weight[lonely.positive].item() == 1
-blind = Predictions(boxes=prediction.boxes, scores=torch.zeros_like(prediction.scores))
-assert NoisyAnchors(n=9)(anchors, single, blind).score_target.isfinite().all()
-
-# %% [markdown]
-# ### Exercise 11.3: label and weight of the code
-# *Difficulty 3 of 5, 15 minutes.*
+# For a box of IoU 0.8 the label is 1.00 in one image and 0.92 in the other, although
+# the network has predicted the same. Of two positives the better always gets 1, even if
+# both are poor. And a single positive gives 0 / 0, which is not a number. One training
+# step with it spoils every weight of the network, and no error tells you.
 #
-# Write the code's form for the positives of one image, safe in its corners: if all s are equal, every label is 1; a
-# mean below 10⁻⁶ counts as 10⁻⁶ where loc and cls are divided by it; inside f, x is at most 1 − 10⁻⁶; without
-# positives return two empty tensors.
+# ### Exercise 11.3: four corners of the code
+# *Difficulty 3 of 5, 10 minutes. Find the bug.*
+#
+# Return label and weight of the positives of one image, in the code's form. You are
+# given the function from above, which is right on ordinary input. Make it safe in four
+# corners. If all s are equal, every label is 1. Where loc and cls are divided by their
+# means, a mean below 10⁻⁶ counts as 10⁻⁶. Inside f, 1 − 10⁻⁶ is the largest value,
+# since a perfect box has loc = 1. Without positives both results are empty tensors.
 
 # %%
-def my_official(loc, cls, alpha=0.75):
-    """Label and weight of the positives of one image, a pair of float tensors [n], from loc [n] and cls [n]."""
-    # BEGIN SOLUTION 11.3
+# BEGIN GIVEN
+# def their_official(loc, cls, alpha=0.75):
+#     """Label and weight of the positives of one image, both [n], from loc, cls [n]."""
+#     s = alpha * loc / loc.mean() + (1 - alpha) * cls / cls.mean()
+#     m, low, high = loc.mean(), s.min(), s.max()
+#     label = m + (s - low) * (1 - m) / (high - low)
+#     f_loc, f_cls = 1 / (1 - loc), 1 / (1 - cls)
+#     weight = alpha * f_loc / f_loc.mean() + (1 - alpha) * f_cls / f_cls.mean()
+#     return label, weight
+# BEGIN SOLUTION 11.3
+def their_official(loc, cls, alpha=0.75):
+    """Label and weight of the positives of one image, both [n], from loc, cls [n]."""
     if len(loc) == 0:
         return loc, cls
-    share = [x / x.mean().clamp(min=1e-6) for x in (loc, cls)]
-    f = [1 / (1 - x.clamp(max=1 - 1e-6)) for x in (loc, cls)]
-    weight = alpha * f[0] / f[0].mean() + (1 - alpha) * f[1] / f[1].mean()
-    s, m = alpha * share[0] + (1 - alpha) * share[1], loc.mean()
+    share_loc, share_cls = (x / x.mean().clamp(min=1e-6) for x in (loc, cls))
+    f_loc, f_cls = (1 / (1 - x.clamp(max=1 - 1e-6)) for x in (loc, cls))
+    weight = alpha * f_loc / f_loc.mean() + (1 - alpha) * f_cls / f_cls.mean()
+    s, m = alpha * share_loc + (1 - alpha) * share_cls, loc.mean()
     if s.max() == s.min():
         return torch.ones_like(s), weight
     return m + (s - s.min()) * (1 - m) / (s.max() - s.min()), weight
-    # END SOLUTION
+# END SOLUTION
 
 # %%
-course.check("11.3", my_official)
+course.check("11.3", their_official)
 
 # %% [markdown]
-# ## Into the loss: a soft target
+# labelkit's rule treats the corners in the same way, which the next cell checks with a
+# single positive and with scores that are all 0.
+
+# %% tags=["hide-input"]
+lonely = NoisyAnchors(n=1)(anchors, single, prediction)
+blind = Predictions(boxes=prediction.boxes, scores=torch.zeros_like(prediction.scores))
+assert lonely.score_target[lonely.positive].tolist() == [1.0]
+assert lonely.weight[lonely.positive].tolist() == [1.0]
+assert NoisyAnchors(n=9)(anchors, single, blind).score_target.isfinite().all()
+
+# %% [markdown]
+# ## Which score does a label ask for?
 #
-# Focal loss (chapter 4) was made for targets 0 and 1. The authors' code blends its two halves by the label t:
+# Focal loss (chapter 4) was made for labels 0 and 1. It has one half for positives and
+# another for negatives, and the authors' code blends the halves by the label t:
 #
-# $$L = -t \, \alpha_f (1 - p)^2 \log p \; - \; (1 - t)(1 - \alpha_f) \, p^2 \log (1 - p)$$
+# $$L = -t \, \alpha_f (1 - p)^2 \log p \; - \;
+# (1 - t)(1 - \alpha_f) \, p^2 \log (1 - p)$$
 #
-# with $\alpha_f$ = 0.5. (This α has nothing to do with the 0.75 of the cleanliness.) At t = 1 and t = 0 it is the
-# focal loss of chapter 4 with this α.
+# Here $\alpha_f$ = 0.5, which has nothing to do with the 0.75 of the cleanliness. For t
+# = 1 and t = 0 one half is left, and the loss is that of chapter 4 with this
+# $\alpha_f$. How does each half push a score?
 
 # %%
 def soft_focal(p, t, alpha_f=0.5):
@@ -462,436 +482,596 @@ def soft_focal(p, t, alpha_f=0.5):
     as_negative = -(1 - alpha_f) * p**2 * (1 - p).log()
     return t * as_positive + (1 - t) * as_negative
 
-p = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
-logit = (p / (1 - p)).log()
+# %%
+logit = torch.linspace(-9, 9, 3601, dtype=torch.float64)
+p = logit.sigmoid()
 for t in (0.0, 0.4, 0.75, 1.0):
-    torch.testing.assert_close(focal_loss(logit, torch.full_like(p, t), alpha=0.5), soft_focal(p, t))
-hard = ops.sigmoid_focal_loss(logit, torch.ones_like(p), alpha=0.25)
-torch.testing.assert_close(focal_loss(logit, torch.ones_like(p)), hard)
+    assert torch.allclose(focal_loss(logit, torch.full_like(p, t), alpha=0.5),
+                          soft_focal(p, t))
 
 # %%
-def push(t, loss):
-    """How hard the loss pushes the logit upwards, at every score p."""
-    logits = logit.clone().requires_grad_()
-    return -torch.autograd.grad(loss(logits, torch.full_like(p, t)).sum(), logits)[0]
+def pushes_of_the_halves():
+    lines = {}
+    for name, t in (("as a positive", 1.0), ("as a negative", 0.0)):
+        z = logit.clone().requires_grad_()
+        loss = focal_loss(z, torch.full_like(p, t), alpha=0.5).sum()
+        lines[name] = -torch.autograd.grad(loss, z)[0]
+    fig, (ax,) = plot.figure(width=5.6, height=3.6)
+    plot.curves(ax, p, lines, xlabel="score p", ylabel="push on the logit")
+    ax.axhline(0, color=plot.GREY, lw=1.2)
+    plot.show(fig, alt=(
+        "How hard each half of the focal loss pushes the logit, upwards or downwards, "
+        "against the score. The push of a positive fades as the score nears 1, and that "
+        "of a negative fades as it nears 0. A soft label blends the two curves."))
+    assert (lines["as a positive"] > 0).all() and (lines["as a negative"] < 0).all()
 
-fig, (ax,) = plot.figure(width=6.4, height=3.6)
-lines = {f"label {t}": push(t, lambda z, y: focal_loss(z, y, alpha=0.5)) for t in (1.0, 0.75, 0.4, 0.0)}
-plot.curves(ax, p, lines, xlabel="score p", ylabel="push on the logit")
-ax.axhline(0, color=plot.GREY, lw=1)
-plot.show(fig, alt=(
-    "The push of the soft focal loss against the score, for labels 1, 0.75, 0.4 and 0. With label 1 it is upwards "
-    "everywhere. With a soft label it changes its sign at a score in the middle. With label 0 it is downwards."))
-assert (lines["label 1.0"] > 0).all() and (lines["label 0.0"] < 0).all()
-assert lines["label 0.75"][100] < lines["label 1.0"][100] and lines["label 0.75"][-100] < 0
+pushes_of_the_halves()
 
 # %% [markdown]
-# A hard label pushes the score up without end. With a soft label there is a score at which the push is 0. An anchor
-# that regresses badly is no longer forced towards 1. So noise should do less harm.
+# A hard label pushes the score in one direction without end. A soft label takes a part
+# of each push, and where the two parts cancel, the score is left in peace. Then an
+# anchor whose box goes wrong is no longer forced towards 1.
 #
-# ### Exercise 11.4: focal loss for soft labels
-# *Difficulty 2 of 5, 10 minutes.*
+# ### Exercise 11.5: which score does a label ask for?
+# *Difficulty 3 of 5, 5 minutes. Predict.*
 #
-# Write it from logits z, an element at a time, without mean or sum. Use `torch.nn.functional.softplus`: −log p is
-# `softplus(-z)`, and −log(1 − p) is `softplus(z)`. The logarithm of a sigmoid breaks down at logits of 100 and more;
-# softplus does not.
+# The halves are blended by the labels 0.6 and 0.2. At which score is the loss least for
+# each? You are right within 0.03.
 
 # %%
-def my_soft_focal(logits, targets, alpha=0.5, gamma=2.0):
-    """The two halves of the focal loss blended by targets in [0, 1], elementwise."""
-    # BEGIN SOLUTION 11.4
-    p = logits.sigmoid()
-    as_positive = alpha * (1 - p) ** gamma * torch.nn.functional.softplus(-logits)
-    as_negative = (1 - alpha) * p**gamma * torch.nn.functional.softplus(logits)
-    return targets * as_positive + (1 - targets) * as_negative
-    # END SOLUTION
+# BEGIN GIVEN
+# my_scores = {"label 0.6": ..., "label 0.2": ...}
+# BEGIN SOLUTION 11.5
+my_scores = {"label 0.6": 0.54, "label 0.2": 0.37}
+# END SOLUTION
 
 # %%
-course.check("11.4", my_soft_focal)
+def asked(loss, label):
+    """The score at which the loss is least for a label."""
+    return p[loss(logit, torch.full_like(p, label)).argmin()].item()
+
+def code_loss(z, y):
+    return focal_loss(z, y, alpha=0.5)
+
+def labels_and_scores():
+    for label in (0.6, 0.2):
+        print(f"label {label} asks for the score {asked(code_loss, label):.2f}")
+    steps = torch.linspace(0, 1, 41, dtype=torch.float64)
+    lines = {"focal, 0.5 (code)": code_loss, "focal, 0.25": focal_loss,
+             "quality focal": quality_focal_loss}
+    lines = {name: [asked(loss, t) for t in steps] for name, loss in lines.items()}
+    fig, (ax,) = plot.figure(width=5.6, height=4.4)
+    plot.curves(ax, steps, lines, xlabel="label", ylabel="score of least loss")
+    plot.show(fig, alt=(
+        "The score of least loss against the label. Under the blended focal loss labels "
+        "from 0.1 to 0.9 ask for scores between 0.3 and 0.7, and for less with 0.25. "
+        "The quality focal loss of chapter 12 asks for the label itself."))
+
+course.predict("11.5", my_scores, labels_and_scores)
 
 # %% [markdown]
-# ### The experiment: which score does a label ask for?
-#
-# One would think: an anchor with label 0.75 learns the score 0.75. Turn the label from 0 to 1 and look up the score
-# at which the loss is least. Four losses: the blend with the code's 0.5, with the usual 0.25, torchvision's function
-# (which accepts soft targets without a word), and the quality focal loss that chapter 12 will need.
+# **The label is not the score that is learned.** To see it on another label, we ask
+# four losses for the score at which they are least: the code's blend, the same with the
+# usual $\alpha_f$ = 0.25, torchvision's function, which accepts soft labels without a
+# warning, and the quality focal loss that chapter 12 builds.
 
 # %% tags=["nbval-check-output"]
-losses = {
-    "focal, alpha 0.5 (code)": lambda z, y: focal_loss(z, y, alpha=0.5),
-    "focal, alpha 0.25": focal_loss,
-    "torchvision's focal": ops.sigmoid_focal_loss,
-    "quality focal": quality_focal_loss,
-}
-knob = torch.linspace(0, 1, 41, dtype=torch.float64)
-asked = {name: [p[loss(logit, torch.full_like(p, t)).argmin()].item() for t in knob] for name, loss in losses.items()}
-print(f"{'label':24}", *(f"{t:5.2f}" for t in (0.1, 0.5, 0.75, 0.9)))
-for name, values in asked.items():
-    row = [values[round(40 * t)] for t in (0.1, 0.5, 0.75, 0.9)]
-    print(f"{name:24}", *(f"{value:5.2f}" for value in row))
-assert asked["focal, alpha 0.5 (code)"][30] < 0.65 and asked["focal, alpha 0.5 (code)"][4] > 0.25
-
-# %%
-fig, (ax,) = plot.figure(width=5.6, height=4.0)
-plot.curves(ax, knob, asked, xlabel="label", ylabel="score of least loss")
-plot.show(fig, alt=(
-    "The score of least loss against the label. The quality focal loss gives the diagonal. The blended focal loss is "
-    "flat: labels from 0.1 to 0.9 ask for scores between 0.3 and 0.7, and for less with alpha 0.25. torchvision's "
-    "function bends the other way, to the extremes."))
-assert max(abs(t - v) for t, v in zip(knob.tolist(), asked["quality focal"], strict=True)) < 2e-3
+losses = {"focal, 0.5 (code)": code_loss, "focal, 0.25": focal_loss,
+          "torchvision's focal": ops.sigmoid_focal_loss,
+          "quality focal": quality_focal_loss}
+for name, loss in losses.items():
+    print(f"{name:19} label 0.75 asks for {asked(loss, 0.75):.2f}")
 
 # %% [markdown]
-# **The label is not the score that is learnt.** Label 0.75 asks for 0.60, label 0.9 for 0.69, and label 0.1 still for
-# 0.31: the factors $(1 - p)^2$ and $p^2$ pull towards the middle. With $\alpha_f$ = 0.25 the whole curve lies lower,
-# and 0.75 asks for 0.50. This gives a reason for the code's 0.5, which is not the usual value. The paper does not
-# argue it so; this is our reading.
+# The factors $(1 - p)^2$ and $p^2$ pull the score towards the middle, so that the label
+# 0.75 asks for 0.60. With $\alpha_f$ = 0.25 it asks for 0.50, since the negative half
+# counts three times as much. That may be a reason for the code's 0.5, although the
+# paper does not argue so. torchvision's function blends inside the factor and bends the
+# other way, to 0.92. Only the quality focal loss asks for the label itself.
 #
-# The order of the labels survives, and the order is what non-maximum suppression needs. The scale does not. Whoever
-# wants scores that *are* the IoU needs another loss.
+# The blended loss keeps the order of the labels, and order is all that non-maximum
+# suppression needs. It does not keep their scale. If you want scores that *are* the
+# IoU, you need another loss.
 #
 # ### Weights that keep the sum
 #
-# The last piece: the code scales the weighted loss back to the sum of the unweighted one (a constant, without
-# gradient). So the balance between classification and boxes stays as it was. `labelkit.losses.keep_scale` does that.
+# One more change is in the code. It scales the weighted loss back to the sum of the
+# unweighted one, by a constant through which no gradient flows, so that the balance
+# between classification and boxes stays as it was. `labelkit.losses.keep_scale` does
+# that.
 
 # %% tags=["nbval-check-output"]
 parts, weights = torch.tensor([1.0, 1.0, 2.0]), torch.tensor([6.0, 2.0, 1.0])
 kept = keep_scale(parts, weights)
-print("weighted:", (parts * weights).tolist(), " kept:", [round(value, 2) for value in kept.tolist()])
-assert abs(kept.sum() - parts.sum()) < 1e-6 and abs(kept[0] / kept[1] - 3) < 1e-6
-rules = {variant: LossRule.of(NoisyAnchors(n=9, variant=variant)) for variant in ("official", "paper")}
+print("losses:  ", parts.tolist(), "with sum", parts.sum().item())
+print("weighted:", (parts * weights).tolist(), "with sum", (parts * weights).sum().item())
+print("kept:    ", [round(value, 1) for value in kept.tolist()], "with sum",
+      round(kept.sum().item(), 1))
+
+# %% tags=["hide-input"]
+rules = {form: LossRule.of(NoisyAnchors(n=9, variant=form))
+         for form in ("official", "paper")}
 assert rules["official"].keeps_scale and not rules["paper"].keeps_scale
-assert rules["official"].class_loss.keywords == {"alpha": 0.5} and rules["paper"].class_loss is focal_loss
+assert rules["official"].class_loss.keywords == {"alpha": 0.5}
+assert rules["paper"].class_loss is focal_loss
 
 # %% [markdown]
-# In the classification loss the negatives are in that sum too, with weight 1, and are scaled along. In labelkit the
-# variant "paper" trains with the usual $\alpha_f$ = 0.25 and without this scaling.
+# In the classification loss the negatives, with their weight 1, are part of the sum and
+# are scaled along. labelkit's variant "paper" trains with $\alpha_f$ = 0.25 and without
+# this scaling.
+#
+# ## Blend or product?
+#
+# Now we can return to the post from 2020, in which cleanliness is the product of IoU
+# and score. It sounds close, since both are high if both numbers are. But they differ
+# from the first step of training.
+
+# %% tags=["nbval-check-output"]
+overlap = own_iou(at_start.boxes, untaught)
+print(f"mean label at the start: blend {cleanliness(overlap, 0.01).mean():.3f}, "
+      f"product {(overlap * 0.01).mean():.4f}")
+assert (overlap * 0.01).max() < 0.01
+
+# %% [markdown]
+# While every score is 0.01, a product cannot exceed 0.01, so all positives have labels
+# that are close to the 0 of the background. Because the blend believes the box before
+# there is a score, it starts at 0.27. A product might recover later, when the scores
+# have risen. But its label depends on the score, and the score follows the label.
+# Suppose that in each round the network learns exactly the score that its label asks
+# for, and that the label is then computed again. We follow an anchor whose box has IoU
+# 0.9.
+
+# %%
+def follow(kind, loss, loc, rounds=12):
+    scores = [0.01]
+    for _ in range(rounds):
+        cls = scores[-1]
+        label = cleanliness(loc, cls) if kind == "blend" else loc * cls
+        scores.append(asked(loss, label))
+    return scores
+
+two_losses = {"a loss that asks for its label": quality_focal_loss,
+              "the code's loss": code_loss}
+
+# %%
+fig, axes = plot.figure(2, width=4.2, height=3.8)
+for ax, (name, loss) in zip(axes, two_losses.items(), strict=True):
+    lines = {kind: follow(kind, loss, loc=0.9) for kind in ("blend", "product")}
+    plot.curves(ax, range(13), lines, xlabel="round", ylabel="score of an anchor")
+    ax.set(title=name, ylim=(0, 1))
+plot.show(fig, alt=(
+    "The score of an anchor with a box of IoU 0.9, when label and score follow each "
+    "other. With a loss that asks for its label, the blend leads to 0.9 and the product "
+    "to 0. With the code's loss both rise, and the product stays lower."))
+
+# %% tags=["nbval-check-output"]
+ends = {}
+for name, loss in two_losses.items():
+    for kind in ("blend", "product"):
+        ends[name, kind] = [follow(kind, loss, loc)[-1] for loc in (0.9, 0.6, 0.3)]
+        row = ", ".join(f"{score:.2f}" for score in ends[name, kind])
+        print(f"{name:30} {kind:7} IoU 0.9, 0.6, 0.3 end at {row}")
+assert asked(code_loss, 0.01) > 0.14
+
+# %% [markdown]
+# If the loss asks for its label, the blend leads every score to the IoU of its box.
+# Under the product every score goes to 0, even for a box of IoU 0.9, because each round
+# multiplies the score by the IoU once more. **A label that is a product of the score
+# teaches the network to be silent.** With the code's loss the product survives, since
+# that loss asks for 0.15 even at a label of 0.01. It ends between 0.30 and 0.47, where
+# the blend has 0.44 to 0.65. This is a calculation about one anchor and no training. In
+# a training hundreds of negatives would pull as well, and we have not measured one.
+#
+# Does the product at least put the anchors in the same order as the blend?
+#
+# ### Exercise 11.6: blend or product?
+# *Difficulty 3 of 5, 6 minutes. Choose.*
+#
+# Write down two anchors, each with its loc and cls between 0 and 1, about which the two
+# measures disagree. The blend, 0.75 · loc + 0.25 · cls, should put `a` before `b` by at
+# least 0.05, and the product loc · cls should put `b` before `a` by at least 0.05.
+
+# %%
+# BEGIN GIVEN
+# my_pair = {"a": (..., ...), "b": (..., ...)}
+# BEGIN SOLUTION 11.6
+my_pair = {"a": (0.9, 0.1), "b": (0.6, 0.6)}
+# END SOLUTION
+
+# %%
+course.check("11.6", my_pair)
+
+# %% [markdown]
+# To see whether such pairs are common, we compare, for the trained network, all pairs
+# of positives of the same digit.
+
+# %%
+loc, cls = own_iou(said.boxes, noisy), said.scores[noisy.positive][:, 0]
+digit = torch.cat([gt[gt >= 0] + 100 * i for i, gt in enumerate(noisy.gt)])
+blended, product = cleanliness(loc, cls), loc * cls
+first, second = (digit[:, None] == digit).triu(diagonal=1).nonzero().T
+turned = (blended[first] - blended[second]) * (product[first] - product[second]) < 0
+print(f"{turned.float().mean():.0%} of {len(turned):,} pairs have another order")
+assert 0.14 < turned.float().mean() < 0.18
+
+# %% [markdown]
+# One pair in six has another order, so the two measures are not the same ranking
+# either. Elsewhere a product can be right. Chapter 14 has a rule whose label is made of
+# one. Its authors rescale it so that the highest label of every object is the best IoU
+# of its boxes, and thus the scores cannot all fall together.
 #
 # ## The library's version
 #
-# It adds: batches, sparse pairs instead of a table of all anchors and objects, the corners of exercise 11.3, and one
-# detail of the code. Its means run over the objects' lists, one after another. **An anchor in two lists counts
-# twice.** Here is the slow definition, on every test image.
+# labelkit adds batches, sparse pairs in place of a table of all anchors and objects,
+# the corners of exercise 11.3, and a detail of the code. Its means run over the
+# objects' lists, one after another, so that an anchor in two lists counts twice. We
+# compare with the slow definition on ten test images.
 
 # %%
 def slow(image, n=9):
-    """Owner, label and weight by loops and tables: the lists of all objects in one row, with repetitions."""
+    """Owner, label and weight by tables: all lists in one row, with repetitions."""
     gts = targets[image]["boxes"]
-    value, after = iou(anchors.boxes[:, None], gts), iou(said.boxes[image][:, None], gts).double()
+    value = iou(anchors.boxes[:, None], gts)
+    after = iou(said.boxes[image][:, None], gts)
     lists = [column.argsort(descending=True, stable=True)[:n] for column in value.T]
     listed = torch.cat([best[value[best, g] > 0] for g, best in enumerate(lists)])
-    gt, label, weight = torch.full((len(anchors),), NEGATIVE), torch.zeros(len(anchors)), torch.ones(len(anchors))
+    gt = torch.full((len(anchors),), NEGATIVE)
+    label, weight = torch.zeros(len(anchors)), torch.ones(len(anchors))
     gt[listed] = value[listed].argmax(dim=1)
-    target, factor = official(after[listed, gt[listed]], said.scores[image, listed, 0].double())
-    label[listed], weight[listed] = target.float(), factor.float()
-    return gt, label, weight
+    label[listed], weight[listed] = official(after[listed, gt[listed]],
+                                             said.scores[image, listed, 0])
+    return gt, label, weight, len(listed) - len(listed.unique())
 
-for image in range(len(targets)):
-    answer = noisy[image]
-    for ours, defined in zip((answer.gt, answer.score_target, answer.weight), slow(image), strict=True):
-        torch.testing.assert_close(ours, defined, rtol=1e-4, atol=1e-5)
+twice = 0
+for image in range(10):
+    *defined, repeated = slow(image)
+    twice += repeated
+    ours = noisy[image].gt, noisy[image].score_target, noisy[image].weight
+    for one, other in zip(ours, defined, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+print(f"ten images agree; {twice} of their anchors are in more than one list")
 
-# %%
-watched = Predictions(boxes=said.boxes.clone().requires_grad_(), scores=said.scores.clone().requires_grad_())
+# %% tags=["hide-input"]
+watched = Predictions(boxes=said.boxes.clone().requires_grad_(),
+                      scores=said.scores.clone().requires_grad_())
 answer = NoisyAnchors(n=9)(anchors, targets, watched)
 assert not answer.score_target.requires_grad and not answer.weight.requires_grad
 
 # %% [markdown]
-# No gradient flows through label and weight. If it did, the network could lower its loss by making its *labels*
-# easy: a bad box means a low label, and a low label is cheap.
+# No gradient flows through label and weight. If it did, the network could lower its
+# loss by making its *labels* easy, since a bad box means a low label, and a low label
+# is cheap to meet.
 #
-# ## The smallest get the lowest labels
+# ## Small objects look noisy
 #
-# The means run over the whole image, over objects of all sizes. Who ends below the mean? Sort the positives by the
-# size of their object.
+# In the code the means run over the whole image, over objects of all sizes, so some
+# sizes have to end below the mean. We sort the positives by the size of their digit,
+# which is the root of the area of its box.
 
 # %%
-sizes = torch.cat([size_index(t["boxes"])[gt[gt >= 0]] for t, gt in zip(targets, noisy.gt, strict=True)])
-NAMES = ("under 8 px", "8 to 16 px", "16 px and more")
-
-def by_size(values):
-    return {name: values[sizes == s].mean().item() for s, name in enumerate(NAMES)}
-
-start = {variant: NoisyAnchors(n=9, variant=variant)(anchors, targets, at_start) for variant in ("paper", "official")}
-moments = {"before training": (start["paper"], start["official"]), "after 100 steps": (paper, noisy)}
-fig, axes = plot.figure(2, width=4.8, height=3.2)
-for ax, (when, answers) in zip(axes, moments.items(), strict=True):
-    rows = zip(("paper", "code"), answers, strict=True)
-    plot.bars_by_size(ax, {name: by_size(a.score_target[a.positive]) for name, a in rows}, ylabel="mean label")
-    ax.set(title=when, ylim=(0, 1))
-plot.show(fig, alt=(
-    "Mean label of the positives by size of their object, before training and after 100 steps, in both variants. "
-    "Under 8 px the labels are the lowest each time; the paper's start near 0.1 there."))
-low = {name: by_size(a.score_target[a.positive]) for name, a in (("start", start["paper"]), ("code", noisy))}
-weight = by_size(noisy.weight[noisy.positive])
-for row, values in {"label, paper, before": low["start"], "weight, code, after": weight}.items():
-    print(f"{row:22}", "   ".join(f"{name} {value:.2f}" for name, value in values.items()))
-assert 0.09 < low["start"]["under 8 px"] < 0.16 and weight["under 8 px"] < 0.95
-assert all(v["under 8 px"] < 0.92 * v["8 to 16 px"] for v in low.values())
+group = torch.cat([size_index(target["boxes"])[gt[gt >= 0]]
+                   for target, gt in zip(targets, noisy.gt, strict=True)])
+rows = {"label, paper, at the start": (paper_start, "score_target"),
+        "label, paper, trained": (paper, "score_target"),
+        "label, code, at the start": (untaught, "score_target"),
+        "label, code, trained": (noisy, "score_target"),
+        "weight, code, at the start": (untaught, "weight"),
+        "weight, code, trained": (noisy, "weight")}
+print(" " * 27, "under 8 px  8 to 16  16 px and more")
+means = {}
+for name, (answer, what) in rows.items():
+    values = getattr(answer, what)[answer.positive]
+    means[name] = [values[group == size].mean().item() for size in range(3)]
+    print(f"{name:27}", "".join(f"{mean:10.2f}" for mean in means[name]))
+assert all(small < 0.95 * middle for small, middle, _ in means.values())
 
 # %% [markdown]
-# The anchors of a digit under 8 px have 16 px and more. Their IoU is low at the start, and a pixel of error costs a
-# small box most (chapter 1). So **the positives of small objects look noisy, and are toned down**: at the start the
-# paper's label is about 0.12 there, close to the 0 of a background anchor. Later the code's weight lies below 1. The
-# rule cannot tell an anchor that fits badly from an object that is hard. Does it show in training?
+# The anchors of a digit under 8 px are at least 16 px wide, so their IoU is low at the
+# start, and later an error of one pixel costs a small box most (chapter 1). In every
+# row the positives of small objects have the lowest numbers. At the start the paper's
+# label for them is 0.13, not far from the 0 of a background anchor, and for the trained
+# network the code's weight is still below 1. The rule cannot tell an anchor that fits
+# badly from an object that is hard. We ask next whether you can see that in what a
+# detector finds.
 #
-# ## Training: hard, paper, code
+# ## What do the detectors find?
 #
-# The same detector, data, seed and number of steps. Label, weight and loss differ (and the few positives above).
+# On the stage the same network has learned from both labels, for 500 steps each, from
+# the same half of the sky.
 
 # %%
-detector["noisy, code"], scores["noisy, code"] = short_run("noisy_anchors", n=9)
+course.stage("topk, k=9", "noisy_anchors", pictures=["sky"])
 
-# %%
-detector["noisy, paper"], scores["noisy, paper"] = short_run("noisy_anchors", n=9, variant="paper")
+# %% tags=["nbval-check-output"]
+for row in ("topk, k=9", "noisy_anchors"):
+    for picture, shown in course.shown(row).items():
+        print(f"{row:13} on {picture:6}: {shown.with_positive:3} of {shown.objects:3} "
+              f"have a positive, {shown.found:2} found, "
+              f"{shown.false_alarms:3} false alarms")
 
-# %%
-keys = dict(zip(("AP50_0-8", "AP50_8-16", "AP50_16+"), NAMES, strict=True))
-fig, (ax,) = plot.figure(width=6.4, height=3.4)
-runs = {name: {keys[key]: 100 * row[key] for key in keys} for name, row in scores.items()}
-plot.bars_by_size(ax, runs, ylabel="AP50 after 100 steps")
-plot.show(fig, alt=(
-    "AP50 by object size after 100 steps for nearly the same positives with label 1, with the code's soft labels, and "
-    "with the paper's. In each of the three the bar under 8 px is well below the one from 8 to 16 px."))
-for name, row in scores.items():
-    print(f"{name:14} AP {100 * row['AP']:5.1f}   AP50 {100 * row['AP50']:5.1f}   AP75 {100 * row['AP75']:5.1f}")
-gain = 100 * (scores["noisy, code"]["AP"] - scores["TopK, label 1"]["AP"])
-tiny = {name: 100 * row["AP50_0-8"] for name, row in scores.items()}
-print(f"code against label 1: {gain:+.1f} AP; {tiny['noisy, code'] - tiny['TopK, label 1']:+.1f} AP50 under 8 px")
-# Seen with seeds 0, 1, 2: gain of -0.6, -3.4, -7.8; under 8 px -2, -15, -22.
-assert gain < 4 and min(row["AP50"] for row in scores.values()) > 0.15
-assert all(row["AP50_0-8"] < row["AP50_8-16"] for row in scores.values())
+# %% tags=["hide-input"]
+for picture, left, reached in (("sky", 6, 2), ("star", 4, 1)):
+    one, other = (on_stage.scene(row, picture) for row in ("noisy_anchors", "topk, k=9"))
+    assert int((~one.taught).sum()) == left and area(one.boxes[~one.taught]).max() < 36
+    found = [int(each.found[~one.taught].sum()) for each in (one, other)]
+    assert found == [reached, reached]
+    assert one.shown.false_alarms > other.shown.false_alarms
 
 # %% [markdown]
-# The authors report 36.5 → 38.6 AP on COCO with RetinaNet, for the code's form. **A gain like that does not
-# show in our short run.** When we trained the pair with three seeds, the code's form ended behind label 1 each
-# time, by 0.6, 3.4 and 7.8 AP, and under 8 px by 2, 15 and 22 AP50. The sign is what the low labels of the
-# small objects let us expect. How large the difference is depends on the seed, and after 100 steps soft labels,
-# which start low, may only be late. The longer runs below have to decide.
+# Under noisy anchors six of the 108 objects have no positive, and four of 93 beside the
+# star. All of them are under 6 px. All the anchors that they list belong to neighbours
+# which these overlap more, so the two boxes of our drawing are no rare case where
+# objects are small and close together. Both networks find two of the six all the same.
+# On the whole the two find about as many objects, and the one with soft labels has more
+# false alarms in each of the three pictures. These are one training each, from which no
+# order follows.
 #
-# Was the promise at least kept that the score follows the quality of the box? Take all boxes that overlap an object
-# with IoU 0.3 or more, and correlate the ranks of score and IoU. (1: the best box always scores highest.)
+# On the board you find longer runs of the same detector on the digits, 750 steps from
+# three seeds, where the row "noisy_anchors" is the code's variant with n = 9. AP and
+# differences are in percent.
 
 # %%
-def rank_correlation(a, b):
-    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
-    return torch.corrcoef(ranks)[0, 1].item()
+board = leaderboard.read(BOARD, "digits", "full")
+rivals = ("noisy_anchors", "topk, k=9")
+rows = [*rivals, "atss", "max_iou, all ties"]
+Markdown(leaderboard.table({row: board[row] for row in rows}))
 
+# %%
+differences = leaderboard.compare(board, rivals, ("noisy_anchors", "max_iou, all ties"))
+assert "+0.6 ± 1.7 | -0.3 ± 1.8 | **-4.8 ± 1.3**" in differences
+assert "-1.6 ± 2.2 | -2.2 ± 1.9 | **-7.9 ± 1.0**" in differences
+Markdown(differences)
+
+# %% tags=["hide-input"]
+by_seed = [[board[row][seed]["scores"]["AP"] for row in rivals] for seed in range(3)]
+assert [round(100 * (soft - hard), 1) for soft, hard in by_seed] == [0.6, 2.3, -1.2]
+
+# %% [markdown]
+# A difference is in bold if all three seeds agree on its sign and its mean is at least
+# 2.5 points, and nothing else is claimed. Between soft and hard labels on nearly the
+# same positives AP shows no such difference. With soft labels the network is ahead by
+# 0.6 and 2.3 AP in two seeds and behind by 1.2 in the third. Under 8 px it is behind in
+# every seed, by 4.8 points of AP50 on average, as the low labels of small objects let
+# us expect. That does not prove the labels to be the cause, because weights and loss
+# differ too. And scores by size scatter more than AP, so that identical rules pass this
+# test more often there (chapter 17 counts how often).
+#
+# The authors report a gain from 36.5 to 38.6 AP on COCO, where the code's form replaces
+# RetinaNet's own rule. Our nearest comparison is with "max_iou, all ties", against
+# which we can claim no difference in AP, and under 8 px the soft labels are behind by
+# 7.9 points. But COCO's objects are larger, and their network is a ResNet that trains
+# much longer than ours, so either result may be right where it was measured.
+#
+# ### Does the score follow the box?
+#
+# From a soft label you would expect that the score says how good a box is. We take all
+# boxes that overlap a digit with IoU 0.3 or more and correlate the ranks of their score
+# and their IoU. If a better box always scored higher, the value would be 1.
+
+# %%
+best = {row: torch.stack([iou(boxes[:, None], target["boxes"]).amax(dim=1)
+                          for boxes, target in zip(answer.boxes, targets, strict=True)])
+        for row, answer in answers.items()}
 follows = {}
-for name, net in detector.items():
-    predictions = ask(net)
-    values = [iou(b[:, None], t["boxes"]).amax(dim=1) for b, t in zip(predictions.boxes, targets, strict=True)]
-    quality = torch.cat(values)
-    near = quality >= 0.3
-    follows[name] = rank_correlation(predictions.scores[..., 0].flatten()[near], quality[near])
-    print(f"{name:14} rank correlation of score and IoU: {follows[name]:.2f}")
-assert all(value > 0.2 for value in follows.values())
-assert abs(follows["noisy, code"] - follows["TopK, label 1"]) < 0.2  # seen: they differ by 0.03 to 0.09
+for row, answer in answers.items():
+    near = best[row] >= 0.3
+    pair = torch.stack([answer.scores[..., 0][near], best[row][near]])
+    ranks = pair.argsort(dim=1).argsort(dim=1).double()
+    follows[row] = torch.corrcoef(ranks)[0, 1].item()
+    print(f"{row:13} rank correlation of score and IoU: {follows[row]:.2f}")
+assert all(0.6 < value < 0.73 for value in follows.values())
 
 # %% [markdown]
-# No gain to speak of either. A network with hard labels learns such a ranking too: what it cannot recognise well, it
-# scores low. 100 steps are short, and these labels need a network that has something to say. The leaderboard has
-# longer runs: 750 steps and three seeds. Its rows were trained with anchors on the corners of the cells, and are being
-# trained again with anchors in mid-cell (chapter 3). AP and differences are in percent.
-
-# %%
-board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")
-shown = ["max_iou, all ties", "topk, k=9", "atss", "hambox", "noisy_anchors"]
-Markdown(leaderboard.table({name: board[name] for name in shown}))
-
-# %% [markdown]
-# Compare "noisy_anchors" with "topk, k=9": nearly the same positives. (The row is the code's variant with n = 9.) A
-# difference in bold has the same sign in every seed and exceeds 1.5. The others are not claimed.
-
-# %%
-noisy_rows, hard_rows = board["noisy_anchors"], board["topk, k=9"]
-assert "**" not in leaderboard.difference(noisy_rows, hard_rows)
-assert all("**-" in leaderboard.difference(noisy_rows, hard_rows, key) for key in ("AP50_0-8", "AP50_16+"))
-Markdown(leaderboard.compare(board, ("noisy_anchors", "topk, k=9")))
-
-# %% [markdown]
-# Here there is something to claim. AP shows no difference that exceeds the noise, but under 8 px the soft labels are
-# behind in every seed. That does not prove the low labels to be the cause, because the loss differs too. At this length
-# they are behind from 16 px on, too.
+# Both networks reach 0.67. With hard labels, too, a network learns such an order. A
+# reason may be that it cannot be sure of a digit that it sees badly, and such digits
+# get poor boxes. These are two trainings from one seed, so we cannot say that soft
+# labels never help here, but neither can we count this as their gain.
 #
 # ## What it cannot do
 #
-# The rule chooses n anchors by IoU *before* it looks at what the network does. An anchor outside the lists is
-# negative, and **a negative stays a negative**, with label 0 and weight 1, even if its box is perfect. In the next
-# picture a dot is an anchor near an object (one in forty is drawn). Above the line the network makes a good box of it.
+# Each object lists its n anchors by IoU *before* the rule looks at what the network
+# predicts. Outside the lists an anchor is negative, with label 0 and weight 1, even if
+# its box is perfect. How many good boxes come from such anchors?
 
 # %%
-reach = [iou(anchors.boxes[:, None], t["boxes"]) for t in targets]
-after = [iou(b[:, None], t["boxes"]) for b, t in zip(said.boxes, targets, strict=True)]
-best = torch.stack([table.amax(dim=1) for table in after])
-own = torch.stack([table.gather(1, a.argmax(dim=1)[:, None])[:, 0] for table, a in zip(reach, after, strict=True)])
-fig, axes = plot.figure(2, width=4.8, height=4.2)
-for ax, (name, a) in zip(axes, {"HAMBox": ham, "noisy anchors": noisy}.items(), strict=True):
-    for role in ("negative", "ignored", "positive"):
-        kind = getattr(a, role) & ((own > 0.05) | (best > 0.3))
-        plot.points(ax, torch.stack([own[kind], best[kind]], dim=1)[::40], role)
-    ax.axhline(0.5, color=plot.INK, lw=1)
-    ax.set(title=name, xlim=(0, 1), ylim=(0, 1), xlabel="IoU of the anchor", ylabel="IoU of its box")
-    plot.legend(ax, "positive", "ignored", "negative")
-    ax.legend_.set_bbox_to_anchor((0.5, -0.16))
-plot.show(fig, alt=(
-    "Every dot is an anchor: its IoU against the IoU of its box. Under HAMBox nothing above the line at 0.5 is "
-    "negative: it is positive or ignored. Under noisy anchors many negatives lie above that line."))
+ham = HAMBox(k=5, decoded_thresh=0.5)(anchors, targets, said)
 
 # %%
-good, excellent = best >= 0.5, best >= 0.8
-missed = {name: (int((good & a.negative).sum()), int((excellent & a.negative).sum()))
-          for name, a in {"HAMBox": ham, "noisy anchors": noisy}.items()}
-print(f"anchors whose box has IoU 0.5: {int(good.sum())}, 0.8: {int(excellent.sum())}")
-for name, (fine, perfect) in missed.items():
-    print(f"{name:14} calls negative: {fine} of them with IoU 0.5, {perfect} with 0.8")
-assert missed["HAMBox"] == (0, 0)
-assert 0.2 < missed["noisy anchors"][0] / good.sum() < 0.45  # seen: 0.28 to 0.30
+def good_and_bad():
+    own = torch.stack([iou(anchors.boxes[:, None], target["boxes"]).amax(dim=1)
+                       for target in targets])
+    ends = best["topk, k=9"]
+    fig, axes = plot.figure(2, width=4.3, height=4.6)
+    for ax, (name, rule) in zip(axes, {"HAMBox": ham, "noisy anchors": noisy}.items(),
+                                strict=True):
+        for role in ("negative", "ignored", "positive"):
+            kind = getattr(rule, role) & ((own > 0.05) | (ends > 0.3))
+            plot.points(ax, torch.stack([own[kind], ends[kind]], dim=1)[::40], role)
+        ax.axhline(0.5, color=plot.INK, lw=1.2)
+        ax.set(title=name, xlim=(0, 1), ylim=(0, 1), xlabel="IoU of the anchor")
+        plot.legend(ax, "positive", "ignored", "negative")
+        ax.legend_.set_bbox_to_anchor((0.5, -0.14))
+    axes[0].set_ylabel("IoU of its predicted box")
+    plot.show(fig, alt=(
+        "Every fortieth anchor near a digit: the IoU of its predicted box against its "
+        "own. HAMBox calls nothing above the line at 0.5 negative. Noisy anchors does, "
+        "and these anchors are told to keep silent about a box that counts as a hit."))
+
+good_and_bad()
+
+# %%
+assert (ham.score_target[ham.positive] == 1).all()
+
+# %%
+for least in (0.5, 0.8):
+    good = best["topk, k=9"] >= least
+    shares = [(good & rule.negative).sum() / good.sum() for rule in (ham, noisy)]
+    print(f"{good.sum():,} boxes with IoU {least} or more, from anchors called negative: "
+          f"HAMBox {shares[0]:.0%}, noisy anchors {shares[1]:.0%}")
+    assert shares[0] == 0 and (0.4 < shares[1] < 0.5 if least == 0.5 else shares[1] > 0.1)
 
 # %% [markdown]
-# About three in ten of the boxes that would count as a hit come from anchors that noisy anchors calls
-# background. HAMBox calls none of them so: it compensates or ignores them.
+# More than four in ten of the boxes that would count as a hit come from anchors that
+# noisy anchors calls background. HAMBox calls none of them so, because it compensates
+# or ignores them. But it does nothing about the opening picture. The two repair
+# **opposite errors**:
 #
-# And the other way round, HAMBox does nothing about the opening picture. The two repair **opposite errors**:
-#
-# | the network's box is | and the anchor's IoU is high | and the anchor's IoU is low |
+# | the predicted box is | and the anchor's IoU is high | and the anchor's IoU is low |
 # |---|---|---|
-# | good | positive under both | **HAMBox**: compensated or ignored. Noisy anchors: negative |
-# | bad | **noisy anchors**: a low label. HAMBox: label 1 | negative under both |
+# | good | positive under both | **HAMBox** compensates or ignores; noisy anchors says negative |
+# | bad | **noisy anchors** lowers the label; HAMBox says 1 | negative under both |
 #
-# So nothing forbids both: HAMBox's choice, and the code's label on it.
-
-# %%
-def label_like_noisy(image):
-    """HAMBox's positives of an image with the soft labels of the code."""
-    positive = ham.positive[image]
-    loc = iou(said.boxes[image, positive], targets[image]["boxes"][ham.gt[image, positive]])
-    label = torch.zeros(len(anchors))
-    label[positive] = official(loc, said.scores[image, positive, 0])[0]
-    return label
-
-together = torch.stack([label_like_noisy(image) for image in range(len(targets))])
-print(f"{'':15} good boxes called negative   mean label of positives with a box below 0.3")
-means = {}
-for name, a, label in (("HAMBox", ham, ham.score_target), ("noisy anchors", noisy, noisy.score_target),
-                       ("both by hand", ham, together)):
-    means[name] = label[a.positive][own_iou(said.boxes, a) < 0.3].mean().item()
-    print(f"{name:15}{int((good & a.negative).sum()):27}{means[name]:31.2f}")
-assert means["HAMBox"] == 1 and max(means["noisy anchors"], means["both by hand"]) < 0.85
-
-# %% [markdown]
-# The last row has no fault of the first column and less of the second. We have not trained it. Chapter 14 lets one
-# number do both.
+# Nothing forbids to do both, with HAMBox's choice and the code's label on it. We have
+# not trained that. In chapter 14 one number does both.
 #
 # ## Two ways to group the methods
 #
-# You know seven rules by now. Two questions put them in order.
-#
-# - **Does the label ask the network?** Test: give the rule other predictions. Does any label, weight or target change?
-# - **Does the object choose?** Test: take all its positive anchors away. Does another one step up in their place? If
-#   yes, the object wants *some number* of anchors, and takes the best that there are. If no, each anchor was judged by
-#   itself.
+# You know seven rules by now, and two questions put them in order. Does *the label ask
+# the network*? To test it, give the rule other predictions and see whether any label,
+# weight or target changes. Does *the object choose*? To test it, take all positive
+# anchors away and see whether others step up in their place. If they do, the object
+# wants *some number* of anchors and takes the best that there are, and otherwise each
+# anchor was judged by itself.
 
 # %%
-def without(keep):
-    """The anchors that are left, on their levels."""
-    counts = [int(keep[anchors.levels == level].sum()) for level in range(3)]
-    return Priors.from_boxes(anchors.boxes[keep], counts, strides=(4, 8, 16))
-
 def asks_network(rule):
-    one, other = (rule(anchors, targets, predictions) for predictions in (at_start, said))
-    return any(not torch.equal(getattr(one, f), getattr(other, f)) for f in ("gt", "score_target", "weight"))
+    one, other = (rule(anchors, targets, answer) for answer in (at_start, said))
+    return any(not torch.equal(getattr(one, field), getattr(other, field))
+               for field in ("gt", "score_target", "weight"))
 
-def object_chooses(rule, predictions):
-    """Do anchors that were not positive become so once all positive ones are gone? For the first ten images."""
-    for target, boxes, score in zip(targets[:10], predictions.boxes, predictions.scores, strict=False):
+def object_chooses(rule):
+    """Whether others become positive once all positives are gone, on ten images."""
+    for target, boxes, score in zip(targets[:10], said.boxes, said.scores, strict=False):
         keep = ~rule(anchors, target, Predictions(boxes=boxes, scores=score)).positive
-        again = rule(without(keep), target, Predictions(boxes=boxes[keep], scores=score[keep]))
-        if again.positive.any():
+        counts = [int(keep[anchors.levels == level].sum()) for level in range(3)]
+        rest = Priors.from_boxes(anchors.boxes[keep], counts, strides=(4, 8, 16))
+        left = Predictions(boxes=boxes[keep], scores=score[keep])
+        if rule(rest, target, left).positive.any():
             return True
     return False
 
 # %% tags=["nbval-check-output"]
 methods = {
     "fixed IoU, no low-quality rule": MaxIoU(allow_low_quality_matches=False),
-    "fixed IoU, all ties": MaxIoU(),
-    "FCOS": FCOS(center_radius=1.5),
-    "TopK": TopK(k=9),
-    "ATSS": ATSS(),
-    "HAMBox": HAMBox(k=5, decoded_thresh=0.5),
-    "noisy anchors": NoisyAnchors(n=9),
-}
-yes = {True: "yes", False: "no"}
-group = {name: (asks_network(rule), object_chooses(rule, said)) for name, rule in methods.items()}
+    "fixed IoU, all ties": MaxIoU(), "FCOS": FCOS(center_radius=1.5),
+    "TopK": TopK(k=9), "ATSS": ATSS(), "HAMBox": HAMBox(k=5, decoded_thresh=0.5),
+    "noisy anchors": NoisyAnchors(n=9)}
+yes, group = {True: "yes", False: "no"}, {}
 print(f"{'':32}asks the network   the object chooses")
-for name, (network, chooses) in group.items():
-    print(f"{name:32}{yes[network]:>16}{yes[chooses]:>21}")
-assert [name for name, (network, _) in group.items() if network] == ["HAMBox", "noisy anchors"]
-assert [name for name, (_, chooses) in group.items() if not chooses] == ["fixed IoU, no low-quality rule", "FCOS"]
+for name, rule in methods.items():
+    group[name] = asks_network(rule), object_chooses(rule)
+    print(f"{name:32}{yes[group[name][0]]:>16}{yes[group[name][1]]:>21}")
+
+# %% tags=["hide-input"]
+assert [name for name, (network, _) in group.items() if network] == [
+    "HAMBox", "noisy anchors"]
+early = HAMBox(k=5, decoded_thresh=0.5)(anchors, targets, at_start)
+assert (early.weight[early.positive] == 1).all()            # none is compensated
+for image in range(10):
+    chosen = untaught[image].positive
+    own = iou(anchors.boxes[chosen], targets[image]["boxes"][untaught[image].gt[chosen]])
+    assert (untaught[image].score_target[chosen][own.argsort()].diff() > -1e-5).all()
+assert [name for name, (_, chooses) in group.items() if not chooses] == [
+    "fixed IoU, no low-quality rule", "FCOS"]
 
 # %% [markdown]
-# - **From the anchor's side, by place** (no, no): each anchor is judged alone, and an object may get none.
-# - **From the ground truth's side** (no, yes): the low-quality rule, TopK, ATSS. Each object takes its best anchors.
-# - **From the regression's result** (yes, yes): HAMBox and noisy anchors. They begin from one of the other two, and
-#   then let the network correct it: HAMBox corrects *who* is positive, noisy anchors *how much*.
+# Three groups come out. In the first (no, no) each anchor is judged by its place alone,
+# and an object may get none. Objects take their best anchors in the second (no, yes),
+# to which the low-quality rule, TopK and ATSS belong. And in the third (yes, yes) a
+# rule of the other two makes a beginning which the network then corrects. HAMBox
+# corrects *which* anchors are positive, and noisy anchors correct *how much*.
 #
-# The last group is as good as the network is. At the start HAMBox compensates next to nothing, and the code's labels
-# say little more than the anchors' IoU. Both have to be slow to trust, and each has its own way: a threshold there,
-# the mean of the image here.
-#
+# Rules of the third group are only as good as the network. At the start, with each box
+# at its anchor, HAMBox compensates none, and the code's labels repeat the order of the
+# anchors' IoU. Both have to be slow to trust, the one by a threshold and the other by
+# the mean of the image. On the map of chapter 4 noisy anchors is the first mark whose
+# labels are soft.
+
+# %%
+plot.show(course.method_map(up_to=11), alt=(
+    "The map of methods after this chapter. The mark in bold is the first in the field "
+    "of rules that are dynamic, because they ask the network, and soft, because a label "
+    "may be less than 1."))
+
+# %% [markdown]
 # ## The card
 #
-# | | noisy anchors |
+# | the four questions | noisy anchors |
 # |---|---|
 # | who may match? | every anchor with IoU above 0 |
-# | how well? | IoU of the anchor for the choice; α loc + (1 − α) cls of the network for label and weight |
-# | who is chosen? | the n best of each object; n = 30 with nine anchors a cell, 9 with one |
+# | how well? | IoU of the anchor for the choice; α loc + (1 − α) cls for label and weight |
+# | who is chosen? | the n best of each object: 30 with nine anchors per cell, 9 with one |
 # | who wins? | the object that the anchor overlaps most, even if it did not list it |
-# | cost | the n best of each object, and one IoU of a decoded box for each positive; nothing is ignored |
-# | breaks | good boxes outside the lists stay negative; small objects look noisy; one positive alone gives 0 / 0 |
-# | name it | variant (paper or code), n, α, the focal α, whether the sum of the loss is kept |
 #
-# **Next.** Noisy anchors give a positive a label between 0 and 1, and the focal loss then asks for
-# another score than that label. Chapter 12 starts from this gap. It asks what a label may be, which
-# losses aim where their label says, and how hard they insist when a match is bad:
-# [Soft labels](12_soft_labels.ipynb). Rules in which the network also decides who is positive follow in
-# chapters 13 and 14.
+# | | |
+# |---|---|
+# | kind | soft labels, dynamic, by object; nothing is ignored |
+# | cost | the n best of each object, and one IoU of a predicted box per positive |
+# | fails when | good boxes come from anchors outside the lists; neighbours own all anchors of a small object; one positive is alone (0 / 0) |
+# | report | variant (paper or code), n, α, the focal α, whether the sum of the loss is kept |
+#
+# ## How much of a positive?
+#
+# We asked how much of a positive an anchor is whose box goes wrong. Noisy anchors
+# answer with a number, as much as the network has found and recognised there. For that
+# number three things turned out to matter. It has to be a blend, since a product of IoU
+# and score can pull a score to 0. If it is to be trained with, it has to survive its
+# corners, or a single positive spoils the network. And it is no score, because the
+# focal loss asks for a value nearer to the middle. On our digits the number changes AP
+# by nothing that we can claim, and objects under 8 px, which look noisy because they
+# are hard, were found less well in all three seeds.
+#
+# **Next.** The label 0.75 asks for 0.60, and that gap is where chapter 12 begins. It
+# asks what a label may be, which losses aim where their label says, and how hard they
+# insist when a match is bad. Rules in which the network also decides which anchors are
+# positive follow in chapters 13 and 14.
 #
 # ## Recap
 #
-# - After training, anchors of one IoU end in very different boxes. A hard label calls them all 1.
-# - Cleanliness = α · IoU of the decoded box + (1 − α) · score. It serves as soft label, and through f as weight.
-# - The code differs from the paper: divided by means, labels stretched to [mean loc, 1], weights of mean 1.
-# - A soft label in the focal loss asks for a score nearer to the middle: 0.75 asks for 0.60.
-# - It tones down bad positives, and cannot rescue good negatives. HAMBox does the reverse.
+# - After training, anchors with the same IoU end in very different boxes. A hard label
+#   calls them all 1.
+# - Cleanliness is α · loc + (1 − α) · cls, a blend of the predicted box's IoU and the
+#   score. It serves as label and, through f, as weight.
+# - The authors' code differs from the paper. It divides by means, stretches the labels
+#   to [mean loc, 1], and gives the weights mean 1.
+# - In the blended focal loss a soft label asks for a score nearer to the middle.
+# - Noisy anchors lower the label of positives with bad boxes, and cannot use good boxes
+#   of negatives. HAMBox does the reverse.
 #
 # ## Recall
 #
-# <details><summary>1. An image has one object, and all its anchors regress badly. Which labels does the code
-# give?</summary>
+# <details><summary>1. An image has one object, and all its anchors predict bad boxes.
+# Which labels does the code give?</summary>
 #
-# The best of the bad gets 1, the worst gets mean loc. The stretch always reaches 1, in every image that has a
-# positive. The paper's form would give low labels to all of them.
+# The best of the bad gets 1, and the worst gets mean loc, because the stretch reaches 1
+# in every image that has a positive. The paper's form would give low labels to all.
 # </details>
 #
-# <details><summary>2. An anchor's box has IoU 0.95 with an object, its own IoU is 0.1, and ten anchors of the object
-# have more. What do HAMBox and noisy anchors (n = 9) call it?</summary>
+# <details><summary>2. An anchor's predicted box has IoU 0.95 with an object, its own IoU
+# is 0.1, and ten anchors of the object have more. What do HAMBox and noisy anchors (n =
+# 9) call it?</summary>
 #
-# HAMBox: compensated (a positive) if the object still lacks some of its k, or else ignored. Noisy anchors: negative,
-# with weight 1. It is not among the nine best by IoU, and its box is never looked at.
+# HAMBox makes it a compensated positive if the object still lacks some of its k, and
+# ignores it otherwise. Under noisy anchors it is negative with weight 1, since it is
+# not among the nine best by IoU and its box is never looked at.
 # </details>
 #
 # <details><summary>3. Why must no gradient flow through the soft label?</summary>
 #
-# The network could then lower the loss by changing the label instead of the score: by making its own boxes worse.
+# The network could then lower the loss by changing the label instead of the score,
+# which it would do by making its own boxes worse.
 # </details>
 #
 # ## References
 #
-# - H. Li, Z. Wu, C. Zhu, C. Xiong, R. Socher, L. Davis, *Learning from Noisy Anchors for One-Stage Object Detection*,
-#   CVPR 2020, arXiv 1912.05086: sections 3.1 (cleanliness), 3.2 (weights), 3.3 (the losses); and the authors' code,
-#   which the variant "official" follows.
-# - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for Detecting Outer Faces*, arXiv
-#   1912.09231 (CVPR 2020, under another title), sections 3.2 and 3.3.
-# - T.-Y. Lin and others, *Focal Loss for Dense Object Detection*, ICCV 2017, arXiv 1708.02002, section 3.
-# - X. Li and others, *Generalized Focal Loss*, NeurIPS 2020, arXiv 2006.04388, section 3: the quality focal loss.
+# - H. Li, Z. Wu, C. Zhu, C. Xiong, R. Socher, L. Davis, *Learning from Noisy Anchors
+#   for One-Stage Object Detection*, CVPR 2020, arXiv 1912.05086: sections 3.1
+#   (cleanliness), 3.2 (weights), 3.3 (the losses); and the authors' code, which the
+#   variant "official" follows.
+# - Y. Liu and others, *HAMBox: Delving into Online High-quality Anchors Mining for
+#   Detecting Outer Faces*, arXiv 1912.09231 (CVPR 2020, under another title), sections
+#   3.2 and 3.3.
+# - T.-Y. Lin and others, *Focal Loss for Dense Object Detection*, ICCV 2017, arXiv
+#   1708.02002, section 3.
+# - X. Li and others, *Generalized Focal Loss*, NeurIPS 2020, arXiv 2006.04388, section
+#   3, which has the quality focal loss.

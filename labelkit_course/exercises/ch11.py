@@ -1,12 +1,11 @@
-"""The exercises of chapter 11: who is positive, the paper's label and weight, the code's, the soft focal loss."""
+"""The exercises of chapter 11: who is positive, the code's label in its corners, what a label asks for, the product."""
 
 import torch
-from torch.nn.functional import softplus
 
 from labelkit import NEGATIVE, Assignment, Priors, plot
 from labelkit.losses import focal_loss
 from labelkit.similarity import iou
-from labelkit_course import Exercise, compare
+from labelkit_course import GIVEN, Exercise, Wrong, compare, expect
 
 # --- 11.1 -----------------------------------------------------------------------------------------------------------
 
@@ -46,26 +45,42 @@ ROW = [[float(4 * i), 4.0, float(4 * i + 12), 16.0] for i in range(8)]
 
 
 def the_two_best(answer):
-    _positives("The two best of one object", ROW, [[10.0, 4.0, 21.0, 16.0]], 2, answer)
+    _positives("One object and n = 2: its two best anchors are positive", ROW, [[10.0, 4.0, 21.0, 16.0]], 2, answer)
 
 
 def no_threshold(answer):
-    _positives("Poor anchors count too: no IoU is asked for but above 0", ROW, [[13.0, 14.0, 20.0, 22.0]], 3, answer)
+    _positives(
+        "Poor anchors count too, because an IoU above 0 is all that is asked for",
+        ROW,
+        [[13.0, 14.0, 20.0, 22.0]],
+        3,
+        answer,
+    )
 
 
 def each_object_its_own(answer):
     _positives(
-        "Two objects far apart: n for each of them", ROW, [[1.0, 4.0, 13.0, 16.0], [27.0, 6.0, 37.0, 16.0]], 2, answer
+        "Two objects are far apart, and each of them has its own n",
+        ROW,
+        [[1.0, 4.0, 13.0, 16.0], [27.0, 6.0, 37.0, 16.0]],
+        2,
+        answer,
     )
 
 
 def equal_overlaps(answer):
-    _positives("Equal IoUs: the lower index first", [[0.0, 0.0, 8.0, 8.0]] * 20, [[2.0, 0.0, 10.0, 8.0]], 3, answer)
+    _positives(
+        "Twenty anchors have equal IoUs, so the list takes the lower index first",
+        [[0.0, 0.0, 8.0, 8.0]] * 20,
+        [[2.0, 0.0, 10.0, 8.0]],
+        3,
+        answer,
+    )
 
 
 def two_want_one(answer):
     _positives(
-        "Two objects list the same anchor: it goes to the one that it overlaps more",
+        "Two objects list the same anchor, which belongs to the one that it overlaps more",
         [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]],
         [[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 4.0]],
         1,
@@ -75,7 +90,7 @@ def two_want_one(answer):
 
 def owned_by_another(answer):
     _positives(
-        "Listed by the small object, but it overlaps the large one more",
+        "An anchor is listed by the small object alone, but it overlaps the large one more",
         [[20.0, 20.0, 60.0, 60.0], [24.0, 24.0, 60.0, 60.0]],
         [[36.0, 36.0, 52.0, 52.0], [20.0, 20.0, 60.0, 60.0]],
         1,
@@ -85,20 +100,32 @@ def owned_by_another(answer):
 
 def no_overlap(answer):
     _positives(
-        "An anchor of IoU 0 is never listed", [*ROW[:2], [60.0, 4.0, 72.0, 16.0]], [[1.0, 4.0, 13.0, 16.0]], 3, answer
+        "An anchor with IoU 0 is never listed, even where n is not reached",
+        [*ROW[:2], [60.0, 4.0, 72.0, 16.0]],
+        [[1.0, 4.0, 13.0, 16.0]],
+        3,
+        answer,
     )
 
 
 def more_than_there_are(answer):
-    _positives("n is larger than the number of anchors", ROW[:3], [[4.0, 2.0, 18.0, 16.0]], 30, answer)
+    _positives(
+        "There are fewer anchors than n, so all of them are listed", ROW[:3], [[4.0, 2.0, 18.0, 16.0]], 30, answer
+    )
 
 
 def twins(answer):
-    _positives("The same box twice: the lower index gets all", ROW, [[10.0, 4.0, 21.0, 16.0]] * 2, 3, answer)
+    _positives(
+        "Two objects have the same box, and the lower index gets all its anchors",
+        ROW,
+        [[10.0, 4.0, 21.0, 16.0]] * 2,
+        3,
+        answer,
+    )
 
 
 def no_objects(answer):
-    _positives("An image without objects: all anchors are negative", ROW, [], 9, answer)
+    _positives("An image has no objects, so all its anchors are negative", ROW, [], 9, answer)
 
 
 def _wrong_positives(floor=0.0, inclusive=False, owner="best", together=False, last=False, none_left_out=False):
@@ -127,56 +154,11 @@ def _wrong_positives(floor=0.0, inclusive=False, owner="best", together=False, l
     return answer
 
 
-# --- 11.2 and 11.3 --------------------------------------------------------------------------------------------------
-
-
-def _two_lists(case, loc, cls, want, answer, **arguments):
-    loc, cls = torch.tensor(loc), torch.tensor(cls)
-    got = answer(loc, cls, **arguments)
-    compare(case, {"loc": loc, "cls": cls} | arguments, got, tuple(torch.tensor(w) for w in want), atol=1e-4)
+# --- 11.3 -----------------------------------------------------------------------------------------------------------
 
 
 def _steep(x):
     return 1 / (1 - min(x, 1 - 1e-6))
-
-
-def _paper(case, loc, cls, answer, alpha=0.75, gamma=1.0):
-    label = [alpha * a + (1 - alpha) * b for a, b in zip(loc, cls, strict=True)]
-    weight = [(alpha * _steep(a) + (1 - alpha) * _steep(b)) ** gamma for a, b in zip(loc, cls, strict=True)]
-    _two_lists(case, loc, cls, (label, weight), answer, alpha=alpha, gamma=gamma)
-
-
-def found_and_recognised(answer):
-    _paper("Three anchors: both, one, none", [0.9, 0.75, 0.2], [0.8, 0.1, 0.1], answer)
-
-
-def other_alpha(answer):
-    _paper("alpha is 0.5", [0.9, 0.4], [0.2, 0.6], answer, alpha=0.5)
-
-
-def a_gamma(answer):
-    _paper(
-        "gamma is 2: the power is taken of the whole sum, and of the weight alone",
-        [0.75, 0.5],
-        [0.5, 0.0],
-        answer,
-        gamma=2.0,
-    )
-
-
-def a_perfect_box(answer):
-    case = "A perfect box: loc = 1 gives the label 1, and a weight that is large and finite"
-    loc, cls = torch.tensor([1.0, 0.5]), torch.tensor([1.0, 0.5])
-    label, weight = answer(loc, cls)
-    compare(case, {"loc": loc, "cls": cls}, label, loc)
-    steps = torch.tensor([True, True, True])
-    inside = torch.stack([weight[0].isfinite(), weight[0] > 5e5, weight[0] < 2e6])
-    compare(f"{case} (about 10 to the power 6)", {"loc": loc, "cls": cls}, inside, steps)
-
-
-def no_positives(answer):
-    loc = torch.zeros(0)
-    compare("An image without positives", {"loc": loc, "cls": loc}, answer(loc, loc), (loc, loc))
 
 
 def _official(case, loc, cls, answer, alpha=0.75):
@@ -187,129 +169,185 @@ def _official(case, loc, cls, answer, alpha=0.75):
     label = [m + (x - low) * (1 - m) / (high - low) if high > low else 1.0 for x in s]
     steep = [[_steep(x) for x in xs] for xs in (loc, cls)]
     weight = [alpha * a * n / sum(steep[0]) + (1 - alpha) * b * n / sum(steep[1]) for a, b in zip(*steep, strict=True)]
-    _two_lists(case, loc, cls, (label, weight), answer, alpha=alpha)
+    loc, cls = torch.tensor(loc), torch.tensor(cls)
+    got = answer(loc, cls, alpha)
+    inputs = {"loc": loc, "cls": cls, "alpha": alpha}
+    compare(case, inputs, got, (torch.tensor(label), torch.tensor(weight)), atol=1e-4)
 
 
 def three_anchors(answer):
-    _official("Three anchors: the worst gets mean loc, the best gets 1", [0.5, 0.75, 0.25], [0.3, 0.3, 0.3], answer)
+    case = "Three ordinary positives: the worst gets mean loc, the best gets 1"
+    _official(case, [0.5, 0.75, 0.25], [0.3, 0.3, 0.3], answer)
 
 
 def scores_matter(answer):
-    _official("A tiny score counts by its share of the mean score", [0.6, 0.5, 0.7], [0.01, 0.03, 0.005], answer)
+    case = "All scores are small, and each counts by its share of their mean"
+    _official(case, [0.6, 0.5, 0.7], [0.01, 0.03, 0.005], answer)
 
 
 def code_alpha(answer):
-    _official("alpha is 0.5", [0.6, 0.5, 0.8], [0.9, 0.3, 0.1], answer, alpha=0.5)
-
-
-def weights_of_mean_one(answer):
-    loc, cls = torch.tensor([0.9, 0.5, 0.3, 0.0]), torch.tensor([0.5, 0.8, 0.1, 0.0])
-    compare("The weights have mean 1", {"loc": loc, "cls": cls}, answer(loc, cls)[1].mean(), torch.tensor(1.0))
+    _official("alpha is 0.5, so loc and cls weigh the same", [0.6, 0.5, 0.8], [0.9, 0.3, 0.1], answer, alpha=0.5)
 
 
 def one_positive(answer):
-    _official("A single positive: label 1 and weight 1", [0.3], [0.1], answer)
+    _official("An image has a single positive, whose label and weight are 1", [0.3], [0.1], answer)
 
 
 def all_alike(answer):
-    _official("All positives are alike: every label is 1", [0.5, 0.5], [0.25, 0.25], answer)
+    _official("Two positives are alike, so that both are the best and get the label 1", [0.5] * 2, [0.25] * 2, answer)
 
 
 def no_score_at_all(answer):
-    _official("All scores are 0", [0.5, 0.8], [0.0, 0.0], answer)
+    _official("All scores are 0, and loc alone orders the positives", [0.5, 0.8], [0.0, 0.0], answer)
 
 
 def nothing_found(answer):
-    _official("All boxes miss: loc is 0, the scores still order them", [0.0, 0.0, 0.0], [0.2, 0.4, 0.3], answer)
+    case = "All boxes miss, so that loc is 0, and the scores alone order the positives"
+    _official(case, [0.0, 0.0, 0.0], [0.2, 0.4, 0.3], answer)
+
+
+def tiny_scores(answer):
+    case = "The mean score is a few billionths, which counts as 1e-6 and leaves the order to loc"
+    _official(case, [0.5, 0.52, 0.51], [3e-9, 1e-9, 2e-9], answer)
 
 
 def a_perfect_one_among_others(answer):
-    _official(
-        "A perfect box among others: its weight is nearly all, and finite", [1.0, 0.5, 0.5], [0.5, 0.25, 0.75], answer
-    )
+    case = "One box is perfect: its weight is nearly the sum of all, and still finite"
+    _official(case, [1.0, 0.5, 0.5], [0.5, 0.25, 0.75], answer)
 
 
-def _wrong_official(cut=1 - 1e-6, tiny=1e-6, empty=True, equal=1.0, shares=True, floor="mean", normal=True):
-    """The code's form with one thing changed; `equal` is the label where all are alike (None: 0 / 0)."""
+def no_positives(answer):
+    loc = torch.zeros(0)
+    compare("An image has no positives, so both results are empty", {"loc": loc, "cls": loc}, answer(loc, loc),
+            (loc, loc))  # fmt: skip
+
+
+def _mended(
+    cut=1 - 1e-6, mean=lambda x: x.mean().clamp(min=1e-6), few=1, equal=1.0, floor="mean", normal=True, last=None
+):
+    """The code's form with one thing changed. few: with so many positives or fewer nothing is computed (0: none are).
+
+    equal: the label where all are alike; None leaves 0 / 0. last: what is done to the results at the end."""
 
     def answer(loc, cls, alpha=0.75):
-        if empty and not len(loc):
+        if few and not len(loc):
             return loc, cls
-        a, b = (x / x.mean().clamp(min=tiny) if shares else x for x in (loc, cls))
+        if len(loc) < few:
+            return torch.ones_like(loc), torch.ones_like(loc)
+        a, b = (x / mean(x) for x in (loc, cls))
         f, g = (1 / (1 - x.clamp(max=cut)) for x in (loc, cls))
         f, g = (f / f.mean(), g / g.mean()) if normal else (f, g)
-        s, m = alpha * a + (1 - alpha) * b, loc.mean() if floor == "mean" else loc.min() if floor == "min" else 0.0
+        s, m = alpha * a + (1 - alpha) * b, loc.mean() if floor == "mean" else 0.0
         weight = alpha * f + (1 - alpha) * g
         if equal is not None and s.max() == s.min():
             return torch.full_like(s, equal), weight
-        return m + (s - s.min()) * (1 - m) / (s.max() - s.min()), weight
+        label = m + (s - s.min()) * (1 - m) / (s.max() - s.min())
+        return (label, weight) if last is None else (last(label), last(weight))
 
     return answer
 
 
-def _raw_paper(loc, cls, alpha=0.75, gamma=1.0, cut=1 - 1e-6):
-    f, g = (1 / (1 - x.clamp(max=cut)) for x in (loc, cls))
-    return alpha * loc + (1 - alpha) * cls, (alpha * f + (1 - alpha) * g) ** gamma
+def _softened(loc, cls, alpha=0.75):
+    """A small number added to every divisor: nothing is NaN, and the corners are wrong."""
+    if not len(loc):
+        return loc, cls
+    s = alpha * loc / (loc.mean() + 1e-6) + (1 - alpha) * cls / (cls.mean() + 1e-6)
+    f, g = (1 / (1 - x + 1e-6) for x in (loc, cls))
+    weight = alpha * f / f.mean() + (1 - alpha) * g / g.mean()
+    m = loc.mean()
+    return m + (s - s.min()) * (1 - m) / (s.max() - s.min() + 1e-6), weight
 
 
-# --- 11.4 -----------------------------------------------------------------------------------------------------------
+def _plain_mean(x):
+    return x.mean()
 
 
-def _focal(case, logits, targets, answer, alpha=0.5, gamma=2.0):
-    logits, targets = torch.tensor(logits), torch.tensor(targets)
-    inputs = {"logits": logits, "targets": targets, "alpha": alpha, "gamma": gamma}
-    compare(case, inputs, answer(logits, targets, alpha, gamma), focal_loss(logits, targets, alpha, gamma))
+# --- 11.5 -----------------------------------------------------------------------------------------------------------
 
 
-def hard_labels(answer):
-    _focal("Labels 1 and 0: the focal loss of chapter 4", [1.0, -2.0], [1.0, 0.0], answer)
+def _asked(label):
+    """The score at which the blended focal loss of the authors' code is least."""
+    scores = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    return scores[focal_loss(scores.logit(), torch.full_like(scores, label), alpha=0.5).argmin()].item()
 
 
-def soft_labels(answer):
-    _focal("Soft labels: the two halves are blended", [1.0, -2.0, 0.5], [0.75, 0.4, 0.1], answer)
-
-
-def other_constants(answer):
-    _focal("alpha is 0.25 and gamma is 1", [0.5, -1.0], [0.75, 0.25], answer, alpha=0.25, gamma=1.0)
-
-
-def a_matrix(answer):
-    _focal(
-        "A table of anchors and classes: one value for each element",
-        [[1.0, -1.0], [2.0, 0.0]],
-        [[0.5, 0.0], [0.0, 0.9]],
-        answer,
+def which_score(guess):
+    expect(
+        guess,
+        {"label 0.6": _asked(0.6), "label 0.2": _asked(0.2)},
+        within=0.03,
+        clues=(
+            (
+                {"label 0.6": 0.6, "label 0.2": 0.2},
+                "Without the factors (1 - p)^2 and p^2 you would be right. They push the score too: each half is "
+                "weakest near its own answer.",
+            ),
+            (
+                {"label 0.6": 1.0},
+                "The first half alone asks for 1. The other half has 0.4 of the loss, and it pulls the score down.",
+            ),
+            (
+                {"label 0.6": 0.5, "label 0.2": 0.5},
+                "The factors pull towards the middle, but not that far: a label above one half still asks for more "
+                "than a label below it.",
+            ),
+            (
+                lambda got: got["label 0.6"] < 0.5 or got["label 0.2"] > 0.5,
+                "For the label 0.5 the two halves mirror each other, so it asks for 0.5. On which side of that is a "
+                "label of 0.6, and on which is 0.2?",
+            ),
+            (
+                lambda got: got["label 0.6"] > 0.6 or got["label 0.2"] < 0.2,
+                "You have moved away from the middle. Near 1 the first half is weak, because (1 - p)^2 is small there, "
+                "while the second has its full strength.",
+            ),
+        ),
     )
 
 
-def extreme_logits(answer):
-    _focal("Logits of 200 and -200", [200.0, -200.0], [0.25, 0.75], answer)
+def _pair(first, second):
+    return {"label 0.6": first, "label 0.2": second}
 
 
-def nothing_to_lose(answer):
-    none = torch.zeros(0, 3)
-    compare("No anchors", {"logits": none, "targets": none}, answer(none, none, 0.5, 2.0), none)
+# --- 11.6 -----------------------------------------------------------------------------------------------------------
+
+MARGIN = 0.05
 
 
-def _blended_inside(logits, targets, alpha=0.5, gamma=2.0):
-    p = logits.sigmoid()
-    entropy = targets * softplus(-logits) + (1 - targets) * softplus(logits)
-    alike = p * targets + (1 - p) * (1 - targets)
-    return (alpha * targets + (1 - alpha) * (1 - targets)) * (1 - alike) ** gamma * entropy
+def _blend(loc, cls):
+    return 0.75 * loc + 0.25 * cls
 
 
-def _wrong_focal(up=lambda p, g: (1 - p) ** g, down=lambda p, g: p**g, halves=lambda a: (a, 1 - a), soft=lambda t: t):
-    def answer(logits, targets, alpha=0.5, gamma=2.0):
-        p, t, (a, b) = logits.sigmoid(), soft(targets), halves(alpha)
-        return t * a * up(p, gamma) * softplus(-logits) + (1 - t) * b * down(p, gamma) * softplus(logits)
-
-    return answer
+def _product(loc, cls):
+    return loc * cls
 
 
-def _logarithms(logits, targets, alpha=0.5, gamma=2.0):
-    p = logits.sigmoid()
-    up, down = -alpha * (1 - p) ** gamma * p.log(), -(1 - alpha) * p**gamma * (1 - p).log()
-    return targets * up + (1 - targets) * down
+def in_range(answer):
+    form = "Your answer should be a dict with two pairs of numbers, {'a': (loc, cls), 'b': (loc, cls)}."
+    if not isinstance(answer, dict) or set(answer) != {"a", "b"}:
+        raise ValueError(form)
+    for name, pair in answer.items():
+        numbers = isinstance(pair, tuple | list) and all(isinstance(value, int | float) for value in pair)
+        if not numbers or len(pair) != 2:
+            raise ValueError(form)
+        for what, value in zip(("loc", "cls"), pair, strict=True):
+            if not 0 <= value <= 1:
+                raise Wrong(f"The {what} of anchor {name} is {value}, which is outside 0 to 1.")
+
+
+def they_disagree(answer):
+    blend, product = ({name: of(*pair) for name, pair in answer.items()} for of in (_blend, _product))
+    ahead, behind = blend["a"] - blend["b"], product["b"] - product["a"]
+    values = ", ".join(f"{rank} {of['a']:.3f} for a and {of['b']:.3f} for b"
+                       for rank, of in (("blend", blend), ("product", product)))  # fmt: skip
+    if ahead < 0:
+        raise Wrong(f"The blend prefers b ({values}), and it should prefer a.")
+    if behind < 0:
+        raise Wrong(f"Blend and product both prefer a ({values}), so they do not disagree.")
+    for name, gap in (("blend", ahead), ("product", behind)):
+        if gap < MARGIN - 1e-9:
+            raise Wrong(f"The {name} separates the two anchors by {gap:.3f}, and the margin asked for is 0.05 "
+                        f"({values}).")  # fmt: skip
 
 
 EXERCISES = (
@@ -319,9 +357,11 @@ EXERCISES = (
         difficulty=2,
         minutes=10,
         hints=(
-            "One table: iou(priors.boxes[:, None], gt_boxes) is [P, G]. A column is an object, a row an anchor.",
-            "For each column: argsort(descending=True, stable=True)[:n] is the list. Drop what has IoU 0.",
-            "The owner of a listed anchor is the argmax of its row: gt[best] = value[best].argmax(dim=1).",
+            "The table iou(priors.boxes[:, None], gt_boxes) is [P, G], with one row per anchor and one column per "
+            "object.",
+            "For each column, argsort(descending=True, stable=True)[:n] is the list of its object. Drop from it "
+            "what has IoU 0.",
+            "The owner of a listed anchor is the argmax of its row, so gt[best] = value[best].argmax(dim=1).",
         ),
         tests=(
             the_two_best,
@@ -337,12 +377,12 @@ EXERCISES = (
         ),
         mutants={
             "a threshold of 0.3": (_wrong_positives(floor=0.3), "Poor anchors count too"),
-            "n in all": (_wrong_positives(together=True), "n for each of them"),
+            "n in all": (_wrong_positives(together=True), "has its own n"),
             "last of equals": (_wrong_positives(last=True), "lower index first"),
             "the later object overwrites": (_wrong_positives(owner="last"), "it overlaps more"),
             "only listers compete, as in TopK": (_wrong_positives(owner="lister"), "the large one more"),
-            "IoU 0 is listed": (_wrong_positives(none_left_out=True), "IoU 0 is never listed"),
-            "at least 0": (_wrong_positives(inclusive=True), "IoU 0 is never listed"),
+            "IoU 0 is listed": (_wrong_positives(none_left_out=True), "with IoU 0 is never listed"),
+            "at least 0": (_wrong_positives(inclusive=True), "with IoU 0 is never listed"),
             "topk with too large an n": (
                 lambda priors, gts, n=9: (
                     iou(priors.boxes[:, None], gts).topk(n, dim=0).indices
@@ -362,124 +402,103 @@ EXERCISES = (
         },
     ),
     Exercise(
-        id="11.2",
-        title="Label and weight of the paper",
-        difficulty=1,
-        minutes=8,
-        hints=(
-            "The label is a line: alpha times loc plus (1 - alpha) times cls.",
-            "f(x) = 1 / (1 - x.clamp(max=1 - 1e-6)). The clamp belongs into f only.",
-            "weight = (alpha * f(loc) + (1 - alpha) * f(cls)) ** gamma, and return label, weight.",
-        ),
-        tests=(found_and_recognised, other_alpha, a_gamma, a_perfect_box, no_positives),
-        mutants={
-            "a product, as in TOOD": (
-                lambda loc, cls, alpha=0.75, gamma=1.0: (
-                    loc**alpha * cls ** (1 - alpha),
-                    _raw_paper(loc, cls, alpha, gamma)[1],
-                ),
-                "Three anchors",
-            ),
-            "alpha on the score": (
-                lambda loc, cls, alpha=0.75, gamma=1.0: _raw_paper(cls, loc, alpha, gamma),
-                "Three anchors",
-            ),
-            "alpha fixed": (lambda loc, cls, alpha=0.75, gamma=1.0: _raw_paper(loc, cls, 0.75, gamma), "alpha is 0.5"),
-            "f of the label": (
-                lambda loc, cls, alpha=0.75, gamma=1.0: (
-                    alpha * loc + (1 - alpha) * cls,
-                    (1 / (1 - alpha * loc - (1 - alpha) * cls)) ** gamma,
-                ),
-                "Three anchors",
-            ),
-            "gamma left out": (lambda loc, cls, alpha=0.75, gamma=1.0: _raw_paper(loc, cls, alpha), "gamma is 2"),
-            "gamma on each term": (
-                lambda loc, cls, alpha=0.75, gamma=1.0: (
-                    alpha * loc + (1 - alpha) * cls,
-                    alpha * (1 - loc.clamp(max=1 - 1e-6)) ** -gamma
-                    + (1 - alpha) * (1 - cls.clamp(max=1 - 1e-6)) ** -gamma,
-                ),
-                "gamma is 2",
-            ),
-            "no clamp": (lambda loc, cls, alpha=0.75, gamma=1.0: _raw_paper(loc, cls, alpha, gamma, 2.0), "finite"),
-            "clamped too far": (
-                lambda loc, cls, alpha=0.75, gamma=1.0: _raw_paper(loc, cls, alpha, gamma, 0.99),
-                "finite",
-            ),
-        },
-    ),
-    Exercise(
         id="11.3",
-        title="Label and weight of the code",
+        kind="B",
+        title="Four corners of the code",
         difficulty=3,
-        minutes=15,
+        minutes=10,
         hints=(
-            "Three parts: the shares (loc and cls by their means), the stretch of s, the weight (f by its means).",
-            "x / x.mean().clamp(min=1e-6) is a share. Then s = alpha * loc_share + (1 - alpha) * cls_share.",
-            "m = loc.mean(); m + (s - s.min()) * (1 - m) / (s.max() - s.min()), but ones where s.max() == s.min(). "
-            "Return two empty tensors before all that if len(loc) is 0.",
+            "Call the function yourself with a single positive, with scores of 0, with a loc of 1 and with empty "
+            "tensors, and look at which line first gives NaN, infinity or an error. The corners have separate causes.",
+            "x.clamp(min=...) keeps a mean away from 0, and x.clamp(max=...) keeps a loc away from 1 where it is put "
+            "into f. A range of 0 needs a case of its own, because any label could stand there, and the rule says 1.",
+            "Return loc and cls at once if len(loc) is 0. Divide by x.mean().clamp(min=1e-6), put x.clamp(max=1 - "
+            "1e-6) into f, and return torch.ones_like(s) as the label if s.max() == s.min().",
         ),
         tests=(
             three_anchors,
             scores_matter,
             code_alpha,
-            weights_of_mean_one,
             one_positive,
             all_alike,
             no_score_at_all,
             nothing_found,
+            tiny_scores,
             a_perfect_one_among_others,
             no_positives,
         ),
         mutants={
-            "the paper's form": (lambda loc, cls, alpha=0.75: _raw_paper(loc, cls, alpha), "Three anchors"),
-            "stretched to [0, 1]": (_wrong_official(floor="zero"), "the worst gets mean loc"),
-            "stretched from the lowest loc": (_wrong_official(floor="min"), "the worst gets mean loc"),
-            "not divided by the means": (_wrong_official(shares=False), "share of the mean score"),
-            "weights not normalised": (_wrong_official(normal=False), "Three anchors"),
-            "0 / 0": (_wrong_official(equal=None), "A single positive"),
+            "given": (GIVEN, "a single positive"),
+            "NaN becomes 0": (_mended(equal=None, last=lambda x: x.nan_to_num(0.0)), "a single positive"),
+            "NaN becomes 1": (
+                _mended(mean=_plain_mean, equal=None, last=lambda x: x.nan_to_num(1.0)),
+                "All scores are 0",
+            ),
+            "a small number in every divisor": (_softened, "a single positive"),
+            "only the single positive": (_mended(few=2, equal=None), "Two positives are alike"),
             "alike means mean loc": (
                 lambda loc, cls, alpha=0.75: (
-                    _wrong_official(equal=loc.mean().item())(loc, cls, alpha) if len(loc) else (loc, cls)
+                    _mended(equal=loc.mean().item())(loc, cls, alpha) if len(loc) else (loc, cls)
                 ),
-                "A single positive",
+                "a single positive",
             ),
-            "no smallest mean": (_wrong_official(tiny=0.0), "All scores are 0"),
-            "no clamp": (_wrong_official(cut=2.0), "A perfect box among others"),
-            "no empty image": (_wrong_official(empty=False), "numel() == 0"),
+            "no smallest mean": (_mended(mean=_plain_mean), "All scores are 0"),
+            "a mean of 0 alone": (
+                _mended(mean=lambda x: torch.where(x.mean() > 0, x.mean(), 1.0)),
+                "a few billionths",
+            ),
+            "no clamp in f": (_mended(cut=2.0), "One box is perfect"),
+            "clamped too far": (_mended(cut=0.9), "One box is perfect"),
+            "no empty image": (_mended(few=0), "numel() == 0"),
+            "stretched to [0, 1]": (_mended(floor="zero"), "the worst gets mean loc"),
+            "weights not normalised": (_mended(normal=False), "Three ordinary positives"),
         },
     ),
     Exercise(
-        id="11.4",
-        title="Focal loss for soft labels",
-        difficulty=2,
-        minutes=10,
+        id="11.5",
+        kind="P",
+        title="Which score does a label ask for?",
+        difficulty=3,
+        minutes=5,
         hints=(
-            "Write the loss of a positive and the loss of a negative, each as if the label were 1 or 0, then blend.",
-            "With logits z and p = z.sigmoid(), positive: alpha * (1 - p) ** gamma * softplus(-z); "
-            "negative: (1 - alpha) * p**gamma * softplus(z).",
-            "targets * positive + (1 - targets) * negative; softplus is torch.nn.functional.softplus.",
+            "Suppose for a moment that the score were equal to the label, 0.6. Which of the two halves is held back "
+            "more by its factor there?",
         ),
-        tests=(hard_labels, soft_labels, other_constants, a_matrix, extreme_logits, nothing_to_lose),
+        tests=(which_score,),
         mutants={
-            "torchvision's blend": (_blended_inside, "the two halves are blended"),
-            "the label is rounded": (_wrong_focal(soft=lambda t: (t > 0.5).float()), "the two halves are blended"),
-            "factors swapped": (
-                _wrong_focal(up=lambda p, g: p**g, down=lambda p, g: (1 - p) ** g),
-                "focal loss of chapter 4",
-            ),
-            "alpha on both": (_wrong_focal(halves=lambda a: (a, a)), "alpha is 0.25"),
-            "alpha on the negatives": (_wrong_focal(halves=lambda a: (1 - a, a)), "alpha is 0.25"),
-            "gamma is always 2": (
-                _wrong_focal(up=lambda p, g: (1 - p) ** 2, down=lambda p, g: p**2),
-                "gamma is 1",
-            ),
-            "no focal factor": (
-                _wrong_focal(up=lambda p, g: 1.0, down=lambda p, g: 1.0),
-                "focal loss of chapter 4",
-            ),
-            "summed": (lambda z, t, alpha=0.5, gamma=2.0: focal_loss(z, t, alpha, gamma).sum(), "shape"),
-            "logarithm of the score": (_logarithms, "Logits of 200"),
+            "the label itself": (_pair(0.6, 0.2), "They push the score too"),
+            "all the way up": (_pair(1.0, 0.0), "pulls the score down"),
+            "the middle": (_pair(0.5, 0.5), "not that far"),
+            "the wrong side": (_pair(0.42, 0.63), "On which side"),
+            "away from the middle": (_pair(0.72, 0.05), "moved away from the middle"),
+            "the second is the label": (_pair(0.54, 0.2), "'label 0.2'] is too small"),
+        },
+    ),
+    Exercise(
+        id="11.6",
+        kind="C",
+        title="Blend or product?",
+        difficulty=3,
+        minutes=6,
+        hints=(
+            "Ask of each formula what one factor of 0 does to it.",
+            "The blend forgives a low score if the box is good. The product forgives nothing: it is high only if both "
+            "numbers are.",
+        ),
+        tests=(in_range, they_disagree),
+        also_right=(
+            {"a": (1.0, 0.0), "b": (0.5, 0.5)},
+            {"a": [0.8, 0.2], "b": [0.5, 0.6]},
+        ),
+        mutants={
+            "better in both": ({"a": (0.9, 0.9), "b": (0.5, 0.5)}, "both prefer a"),
+            "the same twice": ({"a": (0.7, 0.7), "b": (0.7, 0.7)}, "margin"),
+            "reversed": ({"a": (0.6, 0.6), "b": (0.9, 0.1)}, "blend prefers b"),
+            "too large": ({"a": (1.2, 0.1), "b": (0.6, 0.6)}, "outside 0 to 1"),
+            "in percent": ({"a": (0.9, 0.1), "b": (0.6, 60)}, "outside 0 to 1"),
+            "a close call of the product": ({"a": (0.9, 0.1), "b": (0.6, 0.2)}, "product separates"),
+            "a close call of the blend": ({"a": (0.8, 0.2), "b": (0.6, 0.7)}, "blend separates"),
+            "three numbers": ({"a": (0.9, 0.1, 0.5), "b": (0.6, 0.6)}, "two pairs of numbers"),
         },
     ),
 )

@@ -1,9 +1,30 @@
-"""The exercises of chapter 16: size classes, shares of positives, points missed, and S3FD's compensation."""
+"""The exercises of chapter 16: size classes, room-mates, shares of positives, five reasons, a floor, compensation."""
+
+from functools import cache
 
 import torch
 
-from labelkit import plot
-from labelkit_course import Exercise, compare
+from labelkit import Priors, plot
+from labelkit.assigners import FCOS
+from labelkit.boxes import area, centers
+from labelkit_course import Exercise, Wrong, compare, expect
+from labelkit_course.exercises.crowns import crowns
+
+COARSE, FINE = (Priors.points((128, 128), strides) for strides in ((8, 16, 32), (4, 8, 16)))
+
+
+def _sides():
+    return area(torch.cat([target["boxes"] for target in crowns()])).sqrt()
+
+
+def _per_tile():
+    return [len(target["boxes"]) for target in crowns()]
+
+
+def _positives_of(rule):
+    """The positives of every crown on the coarse points, a count per tile."""
+    return rule(COARSE, crowns()).positives_per_gt(_per_tile())
+
 
 # --- 16.1 -----------------------------------------------------------------------------------------------------------
 
@@ -21,24 +42,25 @@ AITOD = [(0, 8), (8, 16), (16, 32), (32, 1e5)]
 
 
 def three_sizes(answer):
-    _count("One object of 5 px, two of 12 px", [(5.0, 5.0), (12.0, 12.0), (12.0, 12.0)], AITOD, answer)
+    case = "One object is 5 px wide and high, two are 12 px: the limits are sides, and areas are compared"
+    _count(case, [(5.0, 5.0), (12.0, 12.0), (12.0, 12.0)], AITOD, answer)
 
 
 def long_and_thin(answer):
-    _count("A box of 30 by 2 px: the side is the root of its area", [(30.0, 2.0)], AITOD, answer)
+    _count("The class of a box of 30 by 2 px is decided by its area alone", [(30.0, 2.0)], AITOD, answer)
 
 
 def on_the_border(answer):
-    _count("An object of exactly 8 by 8 px belongs to two classes", [(8.0, 8.0), (20.0, 20.0)], AITOD, answer)
+    _count("An object of exactly 8 by 8 px is counted in two classes", [(8.0, 8.0), (20.0, 20.0)], AITOD, answer)
 
 
 def both_ends(answer):
-    _count("One class from 4 to 16 px, objects of 4, 16 and 17 px", [(4.0, 4.0), (16.0, 16.0), (17.0, 17.0)],
-           [(4, 16)], answer)  # fmt: skip
+    case = "One class from 4 to 16 px, with objects of exactly 4 and 16 px and one of 17 px"
+    _count(case, [(4.0, 4.0), (16.0, 16.0), (17.0, 17.0)], [(4, 16)], answer)
 
 
 def nothing_to_count(answer):
-    _count("No objects", [], AITOD, answer)
+    _count("There are no objects to count", [], AITOD, answer)
 
 
 def _counted(low_ok, high_ok, measure=lambda size: size.prod(dim=1), power=2):
@@ -76,27 +98,30 @@ def _share(case, gt, sides, low, high, answer):
 
 
 def one_of_each(answer):
-    _share("One positive of a small object, three of a large one", [0, 1, 1, 1], [6.0, 40.0], 0, 8, answer)
+    case = "A small object has one positive, and a large one has three of them"
+    _share(case, [0, 1, 1, 1], [6.0, 40.0], 0, 8, answer)
 
 
 def with_background(answer):
-    _share("Negative and ignored priors do not count", [-1, 0, -2, 1, -1, -1, 1], [6.0, 40.0], 0, 8, answer)
+    case = "Beside three positives there are negative and ignored priors, which do not count"
+    _share(case, [-1, 0, -2, 1, -1, -1, 1], [6.0, 40.0], 0, 8, answer)
 
 
 def a_starved_object(answer):
-    _share("An object without positives has no share", [1, 1, -1, 2], [5.0, 12.0, 30.0], 0, 8, answer)
+    _share("The only small object has no positive, so it has no share", [1, 1, -1, 2], [5.0, 12.0, 30.0], 0, 8, answer)
 
 
 def exactly_eight(answer):
-    _share("Objects of exactly 8 and 16 px, asked for 8 to 16", [0, 1, 1, 2], [8.0, 16.0, 4.0], 8, 16, answer)
+    case = "Objects of exactly 8 and exactly 16 px, where the share from 8 to 16 px is asked"
+    _share(case, [0, 1, 1, 2], [8.0, 16.0, 4.0], 8, 16, answer)
 
 
 def no_positive(answer):
-    _share("Not one positive: the share is 0", [-1, -2, -1], [6.0], 0, 8, answer)
+    _share("Not one prior is positive, so the share is 0", [-1, -2, -1], [6.0], 0, 8, answer)
 
 
 def no_objects_at_all(answer):
-    _share("An image without objects", [-1, -1], [], 0, 8, answer)
+    _share("An image without objects has no positives", [-1, -1], [], 0, 8, answer)
 
 
 def _shared(gt, sides, low, high, positive=lambda gt: gt >= 0, keep=lambda s, lo, hi: (s >= lo) & (s < hi)):
@@ -125,61 +150,205 @@ def _not_a_number(gt, sides, low, high):
     return ((served >= low) & (served < high)).float().mean().item()
 
 
-# --- 16.3 -----------------------------------------------------------------------------------------------------------
+# --- 16.5 -----------------------------------------------------------------------------------------------------------
 
 
-def _miss(case, boxes, stride, answer):
-    boxes = torch.tensor(boxes).reshape(-1, 4)
-    size = (boxes[:, 2:] - boxes[:, :2]) / stride
-    want = 1 - size[:, 0].clamp(max=1) * size[:, 1].clamp(max=1)
-    got = answer(boxes, stride)
-    draw = _thrown(boxes, stride, got) if len(boxes) else None
-    compare(case, {"boxes": boxes, "stride": stride}, got, want, draw=draw)
+def room_mates(guess):
+    """Share of the small crowns whose cell, on a map of that stride, holds the centre of another crown."""
+    truth = {}
+    for stride in (8, 16, 32):
+        shared = []
+        for target in crowns():
+            cell = (centers(target["boxes"]) / stride).floor()
+            shared.append((cell[:, None] == cell).all(dim=-1).sum(dim=1) > 1)
+        truth[stride] = torch.cat(shared)[_sides() < 8].float().mean().item()
+    clues = [
+        (
+            lambda got: any(share > 1 for share in got.values()),
+            "The shares are fractions of 1, and no share can be above 1.",
+        ),
+        (
+            lambda got: not got[8] <= got[16] <= got[32],
+            "Each cell of a coarser map consists of whole cells of the finer one, so who shares a cell at stride 8 "
+            "still shares one at stride 16 and at stride 32, and no share can fall.",
+        ),
+        (
+            {8: lambda share: share > 0.15},
+            "At stride 8 a cell is about as large as a small crown, and two crowns whose centres are that close would "
+            "cover each other for the greater part.",
+        ),
+        (
+            {16: lambda share: share < 0.06},
+            "Small crowns stand close together: for half of them the next centre is at most 9 px away.",
+        ),
+        (
+            {16: lambda share: share < 0.2},
+            "A cell of twice the stride has not twice, but four times the area.",
+        ),
+        (
+            {16: lambda share: share < 0.3},
+            "Your second number would be right if the crowns were spread evenly over the tiles. A quarter of the tiles "
+            "holds 82 % of the small ones.",
+        ),
+        (
+            {16: lambda share: share < 0.48},
+            "The other centre may be that of any crown, also of a large one.",
+        ),
+        (
+            {16: lambda share: share > 0.7},
+            "At stride 16 a cell is not yet twice as wide as the median distance to the next centre, so some of "
+            "the small crowns still have a cell of their own.",
+        ),
+        (
+            {32: lambda share: share < 0.8},
+            "At stride 32 a tile has 16 cells. The tiles in which small crowns stand hold more crowns than the average "
+            "tile, and a room-mate may be of any size.",
+        ),
+        (
+            {32: lambda share: share > 0.99},
+            "Some small crowns stand alone in a clearing, and in a tile with few crowns most cells hold none or one.",
+        ),
+    ]
+    expect(guess, truth, within=0.08, clues=clues)
 
 
-def _thrown(boxes, stride, got):
-    """The first box at eight places on the grid, and the learner's number."""
+# --- 16.7 -----------------------------------------------------------------------------------------------------------
 
-    def draw():
-        size = boxes[0, 2:] - boxes[0, :2]
-        figure, (ax,) = plot.figure()
-        plot.scene(ax, (64, 64), title=f"yours: {got[0].item():.3g} of such boxes contain no point")
-        grid = torch.cartesian_prod(torch.arange(stride / 2, 64, stride), torch.arange(stride / 2, 64, stride))
-        corner = torch.rand(8, 2, generator=torch.Generator().manual_seed(1)) * (60 - size).clamp(min=1)
-        plot.points(ax, grid, "prior")
-        plot.boxes(ax, torch.cat([corner, corner + size], dim=1), "gt")
-        return figure
-
-    return draw
+VERDICTS = ("true", "false", "only with centre sampling")
+PART = 0.1  # of the small crowns, or of their share of the loss: a claim that holds for less is not true
 
 
-def half_the_stride(answer):
-    _miss("A square of 4 px, stride 8", [[10.0, 10, 14, 14]], 8, answer)
+def _share_of_boxes(priors, radius, weighed):
+    """The share of the small crowns in a box loss that counts all positives alike, or weighs them by centre-ness."""
+    answer = FCOS(center_radius=radius)(priors, crowns())
+    small = total = 0.0
+    for target, gt, value in zip(crowns(), answer.gt, answer.similarity, strict=True):
+        positive = gt >= 0
+        weight = value[positive] if weighed else torch.ones(int(positive.sum()))
+        served = area(target["boxes"])[gt[positive]] < 64
+        small, total = small + weight[served].sum().item(), total + weight.sum().item()
+    return small / total
 
 
-def wide_and_low(answer):
-    _miss("A box of 6 by 2 px, stride 8", [[10.0, 10, 16, 12]], 8, answer)
+def _lowered(radius):
+    """Whether weighing by centre-ness takes a tenth or more of the small crowns' share."""
+    fine = [_share_of_boxes(FINE, radius, weighed) for weighed in (False, True)]
+    return fine[1] <= (1 - PART) * fine[0]
 
 
-def as_large_as_the_stride(answer):
-    _miss("A square of exactly the stride is never missed", [[3.0, 3, 11, 11]], 8, answer)
+def _next_to_another(size):
+    """Share of the positives for crowns of `size`, a mask, beside a positive for another crown, at stride 8."""
+    beside = total = 0
+    for target, gt, mine in zip(crowns(), FCOS()(COARSE, crowns()).gt, size.split(_per_tile()), strict=True):
+        grid = torch.nn.functional.pad(gt[:256].reshape(16, 16), (1, 1, 1, 1), value=-1)
+        around = torch.stack([grid[y : y + 16, x : x + 16] for y in range(3) for x in range(3)])
+        own = grid[1:-1, 1:-1]
+        asked = (own >= 0) & mine[own.clamp(min=0)] if len(target["boxes"]) else own >= 0
+        total += int(asked.sum())
+        beside += int((((around >= 0) & (around != own)).any(dim=0) & asked).sum())
+    return beside / total
 
 
-def longer_than_the_stride(answer):
-    _miss("A box of 40 by 2 px is caught in x at every place, in y at few", [[2.0, 2, 42, 4]], 8, answer)
+@cache
+def verdicts():
+    """What the counts say, by the rule that the chapter states."""
+    sides = _sides()
+    count = torch.cat(_positives_of(FCOS()))
+    boxes = torch.cat([target["boxes"] for target in crowns()])
+    alone = FCOS()(COARSE, [{"boxes": box[None]} for box in boxes]).positive.sum(dim=1)
+    answer = FCOS()(COARSE, crowns())
+    on_first = torch.cat([
+        area(target["boxes"])[gt[(gt >= 0) & (COARSE.levels == 0)]].sqrt()
+        for target, gt in zip(crowns(), answer.gt, strict=True)
+    ])  # fmt: skip
+    centreness = "false"
+    if _lowered(1.5):
+        centreness = "true" if _lowered(None) else "only with centre sampling"
+    return {
+        "grid": "true" if (count == 0)[sides < 8].float().mean() >= PART else "false",
+        "range": "false" if (on_first < 32).any() else "true",
+        "cell": "true" if (count < alone)[sides < 8].float().mean() >= PART else "false",
+        "closeness": "true" if _next_to_another(sides < 8) >= _next_to_another(sides >= 16) + PART else "false",
+        "centre-ness": centreness,
+    }
 
 
-def several_at_stride_four(answer):
-    _miss("Three boxes, stride 4", [[0.0, 0, 3, 3], [5, 5, 6, 9], [0, 0, 30, 30]], 4, answer)
+def five_verdicts(answer):
+    clues = [
+        (
+            {"grid": "only with centre sampling"},
+            "The count behind the first reason was made without centre sampling, which can only take points away.",
+        ),
+        ({"grid": "false"}, "Of the small crowns 42 % have no positive. Compare that with the two other sizes."),
+        (
+            {"range": lambda verdict: verdict != "false"},
+            "The second line counts the positives on the first level that serve crowns with a side under 32 px. If "
+            "that reason held, the count would be 0.",
+        ),
+        (
+            {"cell": lambda verdict: verdict != "false"},
+            "Ask on which map the crowns are taught. On that one, the third line counts how many small crowns lose a "
+            "point to a neighbour.",
+        ),
+        (
+            {"closeness": lambda verdict: verdict != "true"},
+            "The fourth line compares the sizes, and centre sampling has no part in it. Look how often the point of a "
+            "small crown has a point of another crown beside it, and how often that of a large one.",
+        ),
+        (
+            {"centre-ness": "true"},
+            "Without centre sampling the mean centre-ness is .34, .33 and .33 by size, so the weight cannot take much "
+            "from one size. Compare the shares in that row.",
+        ),
+        (
+            {"centre-ness": "false"},
+            "Look at each of the rows for centre-ness by itself, and compute by which part of itself the share falls.",
+        ),
+    ]
+    expect(answer, verdicts(), among=VERDICTS, clues=clues)
 
 
-def no_boxes_to_miss(answer):
-    _miss("No boxes", [], 8, answer)
+RIGHT = {
+    "grid": "true", "range": "false", "cell": "false", "closeness": "true", "centre-ness": "only with centre sampling",
+}  # fmt: skip
+
+# --- 16.6 -----------------------------------------------------------------------------------------------------------
+
+MOST_SMALL, MOST_OTHERS = 0.05, 0.01
 
 
-def _missed(boxes, stride, combine):
-    size = boxes[:, 2:] - boxes[:, :2]
-    return combine(size[:, 0] / stride, size[:, 1] / stride)
+def few_without_a_positive(min_side):
+    counts = _positives_of(FCOS(min_side=min_side))
+    none, is_small = torch.cat(counts) == 0, _sides() < 8
+    small, others = none[is_small].float().mean().item(), none[~is_small].float().mean().item()
+    if small <= MOST_SMALL and others <= MOST_OTHERS:
+        return
+    if min_side is None or min_side < 8:
+        why = "A floored box that is shorter than the spacing of the points can still fall between them."
+    else:
+        why = (
+            "The floored boxes of neighbours overlap, and a point inside several of them goes to the crown of the "
+            "smallest area, so crowns take each other's points."
+        )
+    raise Wrong(
+        f"With min_side = {min_side}, {100 * small:.1f} % of the crowns under 8 px have no positive (at most "
+        f"{100 * MOST_SMALL:.0f} % are allowed), and {100 * others:.1f} % of the others (at most "
+        f"{100 * MOST_OTHERS:.0f} %). {why}",
+        draw=lambda: _tile_with_most(counts, min_side),
+        inputs={"min_side": min_side},
+    )
+
+
+def _tile_with_most(counts, min_side):
+    index = max(range(len(counts)), key=lambda i: int((counts[i] == 0).sum()))
+    boxes, none = crowns()[index]["boxes"], counts[index] == 0
+    figure, (ax,) = plot.figure()
+    plot.scene(ax, (128, 128), title=f"test tile {index}, min_side = {min_side}")
+    plot.points(ax, COARSE.centers[COARSE.levels == 0], "negative")
+    plot.boxes(ax, boxes[~none], "good")
+    plot.boxes(ax, boxes[none], "gt")
+    plot.legend(ax, gt="has no positive", good="has some", negative="point of stride 8")
+    return figure
 
 
 # --- 16.4 -----------------------------------------------------------------------------------------------------------
@@ -208,45 +377,48 @@ TWO = [[0.30, 0.05], [0.20, 0.28], [0.25, 0.00], [0.60, 0.10], [0.12, 0.27], [0.
 
 
 def one_object(answer):
-    _fill("One object with one prior takes two more, the best first", ONE, [-1, -1, -1, 0, -1], 3, 0.1, answer)
+    case = "An object has one prior and takes two more, in descending order of their IoU"
+    _fill(case, ONE, [-1, -1, -1, 0, -1], 3, 0.1, answer)
 
 
 def above_the_limit(answer):
     table = [[0.25], [0.5], [0.125], [0.375]]
-    _fill("An IoU of exactly min_iou, 0.25, is not enough", table, [-1, 0, -1, -1], 6, 0.25, answer)
+    _fill("A prior with an IoU of exactly min_iou, 0.25, is not good enough", table, [-1, 0, -1, -1], 6, 0.25, answer)
 
 
 def own_best_only(answer):
-    _fill("Two objects: a prior goes only to the one it fits best", TWO, [-1, -1, -1, 0, -1, -1], 4, 0.1, answer)
+    case = "Between two objects, a prior may only go to the one that it fits best"
+    _fill(case, TWO, [-1, -1, -1, 0, -1, -1], 4, 0.1, answer)
 
 
 def each_object_by_itself(answer):
     table = [[0.34, 0.0], [0.33, 0.0], [0.32, 0.0], [0.0, 0.2], [0.0, 0.15], [0.9, 0.0]]
-    _fill("Each object is filled up by itself, also the one with the low IoUs", table, [-1] * 5 + [0], 2, 0.1, answer)
+    _fill("Each object is filled up by itself, also the one whose IoUs are low", table, [-1] * 5 + [0], 2, 0.1, answer)
 
 
 def enough_already(answer):
     table = [[0.5], [0.4], [0.3], [0.2]]
     for n in (2, 1):
-        _fill("An object with n priors or more takes none", table, [0, 0, -1, -1], n, 0.1, answer)
+        _fill("An object that has n priors or more takes none", table, [0, 0, -1, -1], n, 0.1, answer)
 
 
 def taken_ones_stay(answer):
     table = [[0.34, 0.2], [0.3, 0.1], [0.2, 0.0], [0.0, 0.15]]
-    _fill("A prior that was forced to another object stays there, and counts", table, [1, -1, -1, -1], 1, 0.05, answer)
+    case = "A prior that was forced to another object stays there, and counts for it"
+    _fill(case, table, [1, -1, -1, -1], 1, 0.05, answer)
 
 
 def equal_overlaps(answer):
-    _fill("Five equal IoUs, two places: the lower prior index first", [[0.15]] * 5, [-1] * 5, 2, 0.1, answer)
+    _fill("Five equal IoUs for two places: the lower prior index comes first", [[0.15]] * 5, [-1] * 5, 2, 0.1, answer)
 
 
 def a_tie_of_owners(answer):
-    _fill("A prior that fits two objects equally belongs to the lower index", [[0.2, 0.2]], [-1], 3, 0.1, answer)
+    _fill("A prior that fits two objects equally belongs to the one of lower index", [[0.2, 0.2]], [-1], 3, 0.1, answer)
 
 
 def no_object(answer):
     compare(
-        "An image without objects: all stay negative",
+        "In an image without objects all priors stay negative",
         {"table": torch.zeros(3, 0), "gt": torch.tensor([-1, -1, -1])},
         answer(torch.zeros(3, 0), torch.tensor([-1, -1, -1]), 6, 0.1),
         torch.tensor([-1, -1, -1]),
@@ -315,12 +487,39 @@ EXERCISES = (
         mutants={
             "upper end left out": (_counted(_at_least, _below), "exactly 8 by 8"),
             "lower end left out": (_counted(_above, _at_most), "exactly 8 by 8"),
-            "sides against areas": (_counted(_at_least, _at_most, power=1), "5 px"),
+            "sides against areas": (_counted(_at_least, _at_most, power=1), "areas are compared"),
             "the longer side": (
                 _counted(_at_least, _at_most, lambda size: size.amax(dim=1) if len(size) else size[:, 0], power=1),
                 "30 by 2",
             ),
             "the mean side": (_counted(_at_least, _at_most, lambda size: size.mean(dim=1), power=1), "30 by 2"),
+        },
+    ),
+    Exercise(
+        id="16.5",
+        kind="P",
+        title="Room-mates",
+        difficulty=2,
+        minutes=4,
+        hints=(
+            "Compare a cell with a small crown, and with the distance to the next crown. At stride 8 both are about as "
+            "large as the cell.",
+            "The cells grow by a factor of four in area from map to map, but a share cannot rise above 1, and most "
+            "small crowns stand in tiles with many others.",
+        ),
+        tests=(room_mates,),
+        mutants={
+            "doubling": ({8: 0.06, 16: 0.12, 32: 0.24}, "four times the area"),
+            "four times each": ({8: 0.06, 16: 0.24, 32: 0.96}, "spread evenly"),
+            "spread evenly": ({8: 0.06, 16: 0.24, 32: 0.66}, "spread evenly"),
+            "small ones only": ({8: 0.06, 16: 0.4, 32: 0.71}, "of any crown"),
+            "none": ({8: 0.0, 16: 0.0, 32: 0.0}, "stand close together"),
+            "half at once": ({8: 0.5, 16: 0.8, 32: 0.95}, "cover each other"),
+            "all in the end": ({8: 0.06, 16: 0.57, 32: 1.0}, "in a clearing"),
+            "too few in the end": ({8: 0.06, 16: 0.57, 32: 0.7}, "a tile has 16 cells"),
+            "too many in the middle": ({8: 0.06, 16: 0.8, 32: 0.95}, "a cell of their own"),
+            "percent": ({8: 6, 16: 57, 32: 91}, "fractions of 1"),
+            "falling": ({8: 0.1, 16: 0.6, 32: 0.5}, "no share can fall"),
         },
     ),
     Exercise(
@@ -341,49 +540,62 @@ EXERCISES = (
                 lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g >= -2), "do not count",
             ),
             "index 0 forgotten": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g > 0), "three of a large",
+                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g > 0), "a large one has three",
             ),
-            "share of the objects": (_share_of_objects, "three of a large"),
+            "share of the objects": (_share_of_objects, "a large one has three"),
             "upper end included": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v >= a) & (v <= b)), "exactly 8",
+                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v >= a) & (v <= b)), "exactly 16",
             ),
             "lower end left out": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v > a) & (v < b)), "exactly 8",
+                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v > a) & (v < b)), "exactly 16",
             ),
-            "NaN without positives": (_not_a_number, "Not one positive"),
+            "NaN without positives": (_not_a_number, "Not one prior is positive"),
         },
     ),
     Exercise(
-        id="16.3",
-        title="Missed by the grid",
-        difficulty=2,
+        id="16.7",
+        kind="M",
+        title="Five reasons",
+        difficulty=3,
         minutes=8,
         hints=(
-            "First the probability of being caught in x, w / s, but never more than 1. The same in y.",
-            "Both must happen, and they are independent: multiply. Missed is 1 minus that.",
-            "caught = ((boxes[:, 2:] - boxes[:, :2]) / stride).clamp(max=1), then 1 - caught[:, 0] * caught[:, 1].",
+            "Each reason has its line in the output. Ask what the line would have to show if the reason held.",
+            "The rule needs one number for the first three reasons, a comparison of sizes for the fourth, and the part "
+            "by which a share falls for the fifth.",
         ),
-        tests=(
-            half_the_stride, wide_and_low, as_large_as_the_stride, longer_than_the_stride, several_at_stride_four,
-            no_boxes_to_miss,
-        ),
+        tests=(five_verdicts,),
         mutants={
-            "caught instead of missed": (
-                lambda b, s: _missed(b, s, lambda x, y: x.clamp(max=1) * y.clamp(max=1)), "too small",
-            ),
-            "no clamp": (lambda b, s: _missed(b, s, lambda x, y: 1 - x * y), "40 by 2"),
-            "clamp after the product": (
-                lambda b, s: _missed(b, s, lambda x, y: 1 - (x * y).clamp(max=1)), "40 by 2",
-            ),
-            "missed in x and in y": (
-                lambda b, s: _missed(b, s, lambda x, y: (1 - x).clamp(min=0) * (1 - y).clamp(min=0)), "square of 4 px",
-            ),
-            "only the longer side": (
-                lambda b, s: _missed(b, s, lambda x, y: 1 - torch.maximum(x, y).clamp(max=1) ** 2), "6 by 2",
-            ),
-            "one number for all": (
-                lambda b, s: _missed(b, s, lambda x, y: (1 - x.clamp(max=1) * y.clamp(max=1)).mean()), "shape",
-            ),
+            "grid": (RIGHT | {"grid": "false"}, "42 %"),
+            "grid, sampled": (RIGHT | {"grid": "only with centre sampling"}, "only take points away"),
+            "range": (RIGHT | {"range": "true"}, "would be 0"),
+            "cell": (RIGHT | {"cell": "true"}, "on which map"),
+            "closeness": (RIGHT | {"closeness": "false"}, "beside it"),
+            "centre-ness always": (RIGHT | {"centre-ness": "true"}, ".34, .33 and .33"),
+            "centre-ness never": (RIGHT | {"centre-ness": "false"}, "which part of itself"),
+        },
+    ),
+    Exercise(
+        id="16.6",
+        kind="C",
+        title="How much larger shall we pretend?",
+        difficulty=3,
+        minutes=6,
+        hints=(
+            "How long must a box be so that it contains a point wherever it is, if the points are 8 px apart?",
+            "A larger floor than that gives a crown more points, and at the same time makes it overlap its neighbours. "
+            "Look at both shares while you raise it.",
+        ),
+        tests=(few_without_a_positive,),
+        also_right=(9, 10, 8.5),
+        mutants={
+            "none": (None, "41.5 %"),
+            "too short": (6, "can still fall between them"),
+            "nearly": (7, "23.1 %"),
+            "a little more": (11, "5.4 %"),
+            "twice the stride": (16, "6.2 %"),
+            "the coarsest stride": (32, "take each other's points"),
+            "stride 4": (4, "41.5 %"),
+            "negative": (-8, "min_side"),
         },
     ),
     Exercise(

@@ -54,7 +54,7 @@ FIRST = {
     "10.4": "Two sums, two counts",
     "11.1": "The n best, each to its own",
     "11.2": "Label and weight of the paper",
-    "11.3": "Label and weight of the code",
+    "11.3": "Four corners of the code",
     "11.4": "Focal loss for soft labels",
     "16.1": "Count by size class",
     "16.2": "Whose positives are they?",
