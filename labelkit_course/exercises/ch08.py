@@ -1,12 +1,13 @@
-"""The exercises of chapter 08: own thresholds, the k best with ties, who wins a conflict, TopK."""
+"""The exercises of chapter 08: own thresholds, the k best with ties, TopK, a greedy neighbour, three or nine?"""
 
 import torch
 
-from labelkit import NEGATIVE, Assignment, Priors, plot
+from labelkit import NEGATIVE, Assignment, Priors, datasets, plot
 from labelkit.assigners import TopK
-from labelkit.boxes import centers
+from labelkit.boxes import area, centers
 from labelkit.similarity import iou
-from labelkit_course import Exercise, compare
+from labelkit_course import Exercise, Wrong, compare, expect
+from labelkit_course import board as leaderboard
 
 # --- 08.1 -----------------------------------------------------------------------------------------------------------
 
@@ -18,29 +19,37 @@ def _thresholds(case, table, k, answer):
 
 
 def one_object(answer):
-    _thresholds("One object, four anchors, k = 2", [[0.1], [0.6], [0.3], [0.5]], 2, answer)
+    _thresholds(
+        "With one object, four anchors and k = 2 the second largest IoU is asked for",
+        [[0.1], [0.6], [0.3], [0.5]],
+        2,
+        answer,
+    )
 
 
 def a_threshold_each(answer):
     table = [[0.9, 0.1], [0.7, 0.2], [0.8, 0.0], [0.0, 0.15]]
-    _thresholds("Two objects with thresholds of their own, k = 3", table, 3, answer)
+    _thresholds("With k = 3 each of two objects has a threshold of its own", table, 3, answer)
 
 
 def equal_values_count_each(answer):
-    _thresholds("Equal values count each: 0.4, 0.4, 0.4, 0.1", [[0.4], [0.1], [0.4], [0.4]], 2, answer)
+    table = [[0.4], [0.1], [0.4], [0.4]]
+    _thresholds("Three anchors have the same IoU, and each of them counts as one", table, 2, answer)
 
 
 def k_is_one(answer):
-    _thresholds("k = 1 asks for the best", [[0.2, 0.5], [0.6, 0.1]], 1, answer)
+    _thresholds("With k = 1 the threshold is the best IoU of the object", [[0.2, 0.5], [0.6, 0.1]], 1, answer)
 
 
 def fewer_anchors_than_k(answer):
-    _thresholds("Fewer anchors than k", [[0.2, 0.5], [0.6, 0.1]], 9, answer)
+    _thresholds(
+        "There are fewer anchors than k, so the smallest IoU is the threshold", [[0.2, 0.5], [0.6, 0.1]], 9, answer
+    )
 
 
 def no_object(answer):
     table = torch.zeros(5, 0)
-    compare("No object: no threshold", {"table": table, "k": 3}, answer(table, 3), torch.zeros(0))
+    compare("Without objects there are no thresholds", {"table": table, "k": 3}, answer(table, 3), torch.zeros(0))
 
 
 # --- 08.2 -----------------------------------------------------------------------------------------------------------
@@ -55,28 +64,40 @@ def _k_best(case, ious, distances, k, answer):
 
 
 def different_ious(answer):
-    _k_best("All IoUs differ", [0.1, 0.5, 0.3, 0.4], [1.0, 9.0, 2.0, 3.0], 2, answer)
+    _k_best("All IoUs differ, so the distances do not matter", [0.1, 0.5, 0.3, 0.4], [1.0, 9.0, 2.0, 3.0], 2, answer)
 
 
 def nearer_first(answer):
-    _k_best("Three equal IoUs: the nearer goes first", [0.3, 0.3, 0.6, 0.3], [5.0, 2.0, 9.0, 3.0], 3, answer)
+    _k_best(
+        "Of three anchors with the same IoU the nearer goes first",
+        [0.3, 0.3, 0.6, 0.3],
+        [5.0, 2.0, 9.0, 3.0],
+        3,
+        answer,
+    )
 
 
 def lower_index_last(answer):
     ious, distances = [0.2] * 20, [4.0, 1.0] * 10
-    _k_best("Equal IoU and equal distance: the lower index goes first", ious, distances, 4, answer)
+    _k_best("Where IoU and distance are the same, the lower index goes first", ious, distances, 4, answer)
 
 
 def a_hair_is_a_difference(answer):
-    _k_best("A slightly higher IoU beats any distance", [0.3, 0.30001], [1.0, 5000.0], 1, answer)
+    _k_best("A slightly higher IoU goes before a much smaller distance", [0.3, 0.30001], [1.0, 5000.0], 1, answer)
 
 
 def nothing_in_common(answer):
-    _k_best("Anchors with IoU 0 are left out", [0.0, 0.2, 0.0, 0.1], [1.0, 8.0, 1.0, 9.0], 3, answer)
+    _k_best(
+        "Anchors with IoU 0 are left out, although fewer than k remain",
+        [0.0, 0.2, 0.0, 0.1],
+        [1.0, 8.0, 1.0, 9.0],
+        3,
+        answer,
+    )
 
 
 def no_anchor_touches(answer):
-    _k_best("No anchor overlaps the object", [0.0, 0.0], [1.0, 2.0], 3, answer)
+    _k_best("No anchor overlaps the object, so none is chosen", [0.0, 0.0], [1.0, 2.0], 3, answer)
 
 
 def _left_out(ious, order, k):
@@ -119,84 +140,6 @@ def _second_index_kept(ious, distances, k):
     return again[ious[order][again] > 0][:k]
 
 
-# --- 08.3 -----------------------------------------------------------------------------------------------------------
-
-
-def _winner(chosen, table):
-    bids = [[(value, -g) for g, value in enumerate(row) if wants[g]] for wants, row in zip(chosen, table, strict=True)]
-    return torch.tensor([-max(bid)[1] if bid else NEGATIVE for bid in bids], dtype=torch.int64)
-
-
-def _winners(case, chosen, table, answer):
-    want = _winner(chosen, table)
-    chosen, table = torch.tensor(chosen), torch.tensor(table)
-    compare(case, {"chosen": chosen, "table": table}, answer(chosen, table), want)
-
-
-def no_conflict(answer):
-    chosen = [[True, False], [False, False], [False, True]]
-    _winners("Nobody wants the second anchor", chosen, [[0.5, 0.1], [0.4, 0.0], [0.0, 0.3]], answer)
-
-
-def both_want_it(answer):
-    chosen = [[True, True], [True, True]]
-    _winners("Both objects want both anchors", chosen, [[0.5, 0.1], [0.2, 0.3]], answer)
-
-
-def only_those_who_chose_compete(answer):
-    case = "The object with the higher IoU did not choose the anchor"
-    _winners(case, [[False, True], [True, False]], [[0.6, 0.2], [0.1, 0.9]], answer)
-
-
-def equal_bids(answer):
-    case = "Equal IoU: the lower index"
-    _winners(case, [[True, True, True], [False, True, True]], [[0.2, 0.4, 0.4], [0.9, 0.3, 0.3]], answer)
-
-
-def no_objects_no_winners(answer):
-    chosen, table = torch.zeros(3, 0, dtype=torch.bool), torch.zeros(3, 0)
-    want = torch.full((3,), NEGATIVE)
-    compare("An image without objects", {"chosen": chosen, "table": table}, answer(chosen, table), want)
-
-
-def _columns(winners):
-    """A winner, or NEGATIVE where G is 0, so that a mutant fails where it should."""
-
-    def answer(chosen, table):
-        if table.shape[1] == 0:
-            return torch.full((len(table),), NEGATIVE)
-        return winners(chosen, table)
-
-    return answer
-
-
-def _everybody_competes(chosen, table):
-    return torch.where(chosen.any(dim=1), table.argmax(dim=1), NEGATIVE)
-
-
-def _last_chooser(chosen, table):
-    last = table.shape[1] - 1 - chosen.flip(1).long().argmax(dim=1)
-    return torch.where(chosen.any(dim=1), last, NEGATIVE)
-
-
-def _first_chooser(chosen, table):
-    return torch.where(chosen.any(dim=1), chosen.long().argmax(dim=1), NEGATIVE)
-
-
-def _nobody_is_the_first(chosen, table):
-    return torch.where(chosen, table, -1.0).argmax(dim=1)
-
-
-def _last_of_equal_bids(chosen, table):
-    bids = torch.where(chosen, table, -1.0).flip(1)
-    return torch.where(chosen.any(dim=1), table.shape[1] - 1 - bids.argmax(dim=1), NEGATIVE)
-
-
-def _no_guard(chosen, table):
-    best, winner = torch.where(chosen, table, -1.0).max(dim=1)
-    return torch.where(best < 0, NEGATIVE, winner)
-
-
 # --- 08.4 -----------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +155,7 @@ def _two(priors, boxes, got, want):
     """The two answers side by side; a label that is none is drawn as background."""
     figure, axes = plot.figure(2)
     edge = int(priors.boxes.max())
-    for ax, gt, title in zip(axes, (got, want), ("yours", "right"), strict=True):
+    for ax, gt, title in zip(axes, (got, want), ("yours", "the right one"), strict=True):
         gt = torch.where(gt < len(boxes), gt, NEGATIVE)
         zeros = torch.zeros(len(gt))
         plot.scene(ax, (edge, edge), boxes, title=title)
@@ -222,44 +165,57 @@ def _two(priors, boxes, got, want):
 
 
 def one_large_object(answer):
-    _topk("One object, its three best anchors of 16", [[6.0, 5.0, 24.0, 21.0]], 3, answer)
+    _topk("One object takes its three best anchors of 16", [[6.0, 5.0, 24.0, 21.0]], 3, answer)
 
 
 def objects_far_apart(answer):
-    _topk("Two objects that do not compete", [[1.0, 1.0, 9.0, 11.0], [20.0, 19.0, 31.0, 30.0]], 2, answer)
+    _topk("Two objects that are far apart do not compete", [[1.0, 1.0, 9.0, 11.0], [20.0, 19.0, 31.0, 30.0]], 2, answer)
 
 
 def a_tie_at_the_kth_place(answer):
-    _topk("An object ties with four anchors, and k = 2 of them go by distance", [[15.0, 16.0, 18.0, 19.0]], 2, answer)
+    _topk(
+        "Four anchors tie for one object, and k = 2 of them are taken by distance",
+        [[15.0, 16.0, 18.0, 19.0]],
+        2,
+        answer,
+    )
 
 
 def all_equal(answer):
-    _topk("Four anchors tie in IoU and distance, k = 3: the lower index", [[14.0, 14.0, 18.0, 18.0]], 3, answer)
+    _topk(
+        "Four anchors tie in IoU and in distance, so the lower indices are taken (k = 3)",
+        [[14.0, 14.0, 18.0, 18.0]],
+        3,
+        answer,
+    )
 
 
 def a_conflict(answer):
     boxes = [[6.0, 6.0, 20.0, 20.0], [9.0, 8.0, 24.0, 23.0]]
-    _topk("Two objects want the same anchors: the higher IoU wins, and the loser gets no replacement", boxes, 4, answer)
+    case = "Two objects want the same anchors, the higher IoU wins each, and the loser gets no replacement"
+    _topk(case, boxes, 4, answer)
 
 
 def only_choosers_compete(answer):
     # The large object overlaps the small one's anchor more, but has better anchors of its own.
     priors = Priors.from_boxes(torch.tensor([[0.0, 0, 16, 16], [2.0, 2, 18, 18], [30.0, 30, 40, 40]]))
     boxes = [[2.0, 2.0, 17.0, 18.0], [0.0, 0.0, 6.0, 6.0]]
-    _topk("An object that did not choose an anchor cannot win it", boxes, 1, answer, priors)
+    _topk(
+        "An object cannot win an anchor that it did not choose, however much it overlaps it", boxes, 1, answer, priors
+    )
 
 
 def more_than_overlap(answer):
-    _topk("k is larger than the number of anchors that overlap the object", [[0.0, 0.0, 3.0, 3.0]], 9, answer)
+    _topk("Fewer than k anchors overlap the object, and only these are taken", [[0.0, 0.0, 3.0, 3.0]], 9, answer)
 
 
 def k_above_all(answer):
     priors = Priors.from_boxes(torch.tensor([[0.0, 0, 8, 8], [4.0, 0, 12, 8]]))
-    _topk("k is larger than the number of anchors", [[2.0, 0.0, 9.0, 8.0]], 5, answer, priors)
+    _topk("There are fewer than k anchors in all", [[2.0, 0.0, 9.0, 8.0]], 5, answer, priors)
 
 
 def an_empty_image(answer):
-    _topk("An image without objects: all anchors are negative", [], 3, answer)
+    _topk("In an image without objects all anchors are negative", [], 3, answer)
 
 
 def _wrong_topk(tie="near", keep_zeros=False, compete="choosers", per_object=True, guard=True):
@@ -297,6 +253,105 @@ def _at_least_the_kth(priors, gt_boxes, k=9):
     return torch.where(best > 0, winner, NEGATIVE)
 
 
+# --- 08.6 -----------------------------------------------------------------------------------------------------------
+
+NET = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
+A = torch.tensor([60.0, 60, 68, 68])
+
+
+def nothing_is_left(box):
+    """TopK with k = 3 on A and `box`: A gets no positive, and `box` is not simply another A."""
+    b = torch.as_tensor(box, dtype=torch.float32)
+    if b.shape != (4,) or not bool((b[2:] > b[:2]).all()):
+        raise ValueError("it should be the box of one object, [x1, y1, x2, y2] with x1 < x2 and y1 < y2.")
+    both = torch.stack([A, b])
+    if b.min() < 0 or b.max() > 128:
+        raise Wrong("Your object is not inside the picture, which is 128 px wide and high.", inputs={"box": b})
+    times = (area(b) / area(A)).item()
+    if times < 1.4 - 1e-6:
+        raise Wrong(f"Your object has {times:.2f} times the area of A, and at least 1.4 times is asked.", *_drawn(both))
+    kept = TopK(k=3)(NET, {"boxes": both}).positives_per_gt(2)[0].item()
+    if kept:
+        raise Wrong(f"A keeps {kept} of its 3 anchors.\n{_why_kept(both)}", *_drawn(both))
+
+
+def _why_kept(both):
+    alone = [TopK(k=3)(NET, {"boxes": box[None]}).positive for box in both]
+    wanted_by_both = (alone[0] & alone[1]).sum().item()
+    if wanted_by_both == 0:
+        if not set(NET.levels[alone[1]].tolist()) & set(NET.levels[alone[0]].tolist()):
+            side = 16 * 2 ** int(NET.levels[alone[1]][0])
+            return f"Your object is so large that it wants {side} px anchors. It competes for none of A's."
+        return "The three anchors that your object wants are all in other places, so it competes for none of A's."
+    if wanted_by_both < 3:
+        return f"Your object wants {wanted_by_both} of the three anchors, and nobody competes with A for the others."
+    return (
+        "Your object wants all three, but it does not have the higher IoU with every one of them. Where the IoU is the "
+        "same, A wins, because it comes first."
+    )
+
+
+def _drawn(both):
+    """How to draw A and the other object with the centres of the anchors that each wants; and the other object."""
+
+    def draw():
+        figure, axes = plot.figure(2, width=3.6, height=4.0)
+        x, y = centers(A).tolist()
+        for ax, box, name in zip(axes, both, ("A wants", "yours wants"), strict=True):
+            wanted = TopK(k=3)(NET, {"boxes": box[None]}).positive
+            plot.scene(ax, (128, 128), both, title=name, labels=["A", ""])
+            plot.points(ax, NET.centers[wanted], "positive")
+            ax.set(xlim=(x - 24, x + 24), ylim=(y + 24, y - 24))
+        plot.legend(axes[0], "gt", positive="centre of an anchor")
+        return figure
+
+    return draw, {"box": both[1]}
+
+
+# --- 08.5 -----------------------------------------------------------------------------------------------------------
+
+LENGTHS = {"200": "fast", "750": "full"}  # steps, and the budget of that name
+VERDICTS = ("3", "9", "open")
+
+
+def k3_over_k9(budget):
+    """AP of k = 3 minus AP of k = 9, in points, one number per seed, as the first board has stored them."""
+    board = leaderboard.read(datasets.data_dir() / "results", "digits", budget)
+    three, nine = board["topk, k=3"], board["topk, k=9"]
+    return [100 * (three[seed]["scores"]["AP"] - nine[seed]["scores"]["AP"]) for seed in sorted(three)]
+
+
+def verdict(differences):
+    """The rule of the text: all seeds agree on the sign, and the mean is at least 2.5 points."""
+    mean = sum(differences) / len(differences)
+    one_sign = min(differences) > 0 or max(differences) < 0
+    if not one_sign or abs(mean) < 100 * leaderboard.NOISE:
+        return "open"
+    return "3" if mean > 0 else "9"
+
+
+def by_length(answer):
+    key = {steps: verdict(k3_over_k9(budget)) for steps, budget in LENGTHS.items()}
+    clues = [
+        (
+            {"200": "3", "750": "3"},
+            "At 200 steps two of the three seeds are against k = 3. A verdict is not carried over from another length.",
+        ),
+        (
+            {"200": "9", "750": "9"},
+            "At 750 steps look at the signs once more, and at 200 steps at seed 1.",
+        ),
+        ({"200": "3"}, "At 200 steps two of the three seeds are against k = 3."),
+        ({"200": "9"}, "At 200 steps seed 1 says the opposite, and the mean difference is under 2.5 points."),
+        (
+            {"750": "open"},
+            "At 750 steps all three seeds agree. Take the mean of the three differences, and compare it with 2.5.",
+        ),
+        ({"750": "9"}, "At 750 steps look at the signs once more. A positive difference means that k = 3 is ahead."),
+    ]
+    expect(answer, key, among=VERDICTS, clues=clues)
+
+
 EXERCISES = (
     Exercise(
         id="08.1",
@@ -304,23 +359,24 @@ EXERCISES = (
         difficulty=2,
         minutes=8,
         hints=(
-            "A column of the table belongs to one object. Sort each column, largest first: the k-th row is the answer.",
-            "table.topk(n, dim=0).values has n rows, the largest first. Which row is the k-th largest? How large may n "
-            "be?",
-            "n is min(k, len(table)), and the last row of the result is the answer: .values[-1].",
+            "A column of the table belongs to one object. If you sort each column in descending order, the k-th row "
+            "is the answer.",
+            "table.topk(n, dim=0).values has n rows, in descending order. Which of them is the k-th largest, and how "
+            "large may n be?",
+            "Let n be min(k, len(table)). The last row of the result is the answer, .values[-1].",
         ),
         tests=(one_object, a_threshold_each, equal_values_count_each, k_is_one, fewer_anchors_than_k, no_object),
         mutants={
             "one place too far": (
                 lambda table, k: table.sort(dim=0, descending=True).values[min(k, len(table) - 1)],
-                "One object",
+                "With one object",
             ),
-            "the best instead of the k-th": (lambda table, k: table.amax(dim=0), "One object, four anchors"),
+            "the best instead of the k-th": (lambda table, k: table.amax(dim=0), "the second largest IoU"),
             "one threshold for all": (
                 lambda table, k: table.flatten().sort(descending=True).values[k - 1].expand(table.shape[1]),
-                "Two objects",
+                "each of two objects",
             ),
-            "smallest first": (lambda table, k: table.sort(dim=0).values[min(k, len(table)) - 1], "One object"),
+            "smallest first": (lambda table, k: table.sort(dim=0).values[min(k, len(table)) - 1], "With one object"),
             "along the rows": (
                 lambda table, k: table.topk(min(k, table.shape[1]), dim=1).values[:, -1],
                 "shape",
@@ -331,7 +387,7 @@ EXERCISES = (
                     if table.shape[1]
                     else table.new_zeros(0)
                 ),
-                "Equal values count each",
+                "have the same IoU",
             ),
             "k too large": (lambda table, k: table.topk(k, dim=0).values[-1], "out of range"),
         },
@@ -342,9 +398,9 @@ EXERCISES = (
         difficulty=3,
         minutes=12,
         hints=(
-            "Sort twice. The criterion that counts less comes first: the distance.",
-            "order = distances.argsort(stable=True). Then sort the IoUs in this order, largest first and stable. The "
-            "result are places in `order`, not yet indices of anchors.",
+            "Sort twice, and begin with the criterion that counts less, which is the distance.",
+            "Let order be distances.argsort(stable=True). Then sort the IoUs in this order, in descending order and "
+            "stable. The result holds places in `order`, which are not yet indices of anchors.",
             "order = order[ious[order].argsort(descending=True, stable=True)]. Then keep those with ious[order] > 0, "
             "and the first k of them.",
         ),
@@ -367,40 +423,21 @@ EXERCISES = (
         },
     ),
     Exercise(
-        id="08.3",
-        title="Who wins?",
-        difficulty=2,
-        minutes=8,
-        hints=(
-            "An object that did not choose the anchor must not win it. Give it a bid that loses against everybody.",
-            "torch.where(chosen, table, -1.0) is the table of bids. The maximum of each row is the best bid, and its "
-            "place is the winner; torch takes the first of equals.",
-            "best, winner = bids.max(dim=1); where best is below 0 nobody chose the anchor. A table with G = 0 has no "
-            "maximum: return NEGATIVE for all before.",
-        ),
-        tests=(no_conflict, both_want_it, only_those_who_chose_compete, equal_bids, no_objects_no_winners),
-        mutants={
-            "everybody competes": (_columns(_everybody_competes), "did not choose the anchor"),
-            "the last one overwrites": (_columns(_last_chooser), "Both objects want both"),
-            "the first one keeps": (_columns(_first_chooser), "Both objects want both"),
-            "nobody means the first": (_columns(_nobody_is_the_first), "Nobody wants the second anchor"),
-            "last of equal bids": (_columns(_last_of_equal_bids), "Equal IoU: the lower index"),
-            "no image without objects": (_no_guard, "no_guard([[], [], []]"),
-        },
-    ),
-    Exercise(
         id="08.4",
         title="TopK",
         difficulty=4,
         minutes=15,
         provides="topk",
         hints=(
-            "Three steps: the table of IoU and the table of squared distances; for each object its k best, as in 08.2, "
-            "marked in a table `chosen`; for each anchor the winner, as in 08.3.",
+            "There are three steps. Make a table of IoUs and one of squared distances. Mark the k best anchors of each "
+            "object, as in 08.2, in a table `chosen`. Then find the winner of every anchor, as in 04.4, among the "
+            "objects that chose it.",
             "table = iou(priors.boxes[:, None], gt_boxes). distance = (priors.centers[:, None] - centers(gt_boxes))"
-            ".square().sum(dim=-1). chosen begins as torch.zeros_like(table, dtype=torch.bool).",
-            "For each g: order by distance[:, g], then by table[:, g], keep [:k], and set chosen[order, g] to "
-            "table[order, g] > 0. At the end the row-wise max of torch.where(chosen, table, -1.0).",
+            ".square().sum(dim=-1). chosen begins as torch.zeros_like(table, dtype=torch.bool). An object that did not "
+            "choose an anchor bids -1 for it, torch.where(chosen, table, -1.0).",
+            "For each g, order by distance[:, g], then by table[:, g], keep [:k], and set chosen[order, g] to "
+            "table[order, g] > 0. The winner of an anchor is the max of its row of bids; where that is below 0, nobody "
+            "chose it. Without objects there is no max, so return NEGATIVE for all before.",
         ),
         tests=(
             one_large_object,
@@ -414,14 +451,53 @@ EXERCISES = (
             an_empty_image,
         ),
         mutants={
-            "cut at the k-th IoU": (_at_least_the_kth, "ties with four anchors"),
-            "ties by index": (_wrong_topk(tie="index"), "go by distance"),
-            "ties to the farthest": (_wrong_topk(tie="far"), "go by distance"),
-            "the k best of the whole table": (_wrong_topk(per_object=False), "Two objects that do not compete"),
+            "cut at the k-th IoU": (_at_least_the_kth, "Four anchors tie for one object"),
+            "ties by index": (_wrong_topk(tie="index"), "taken by distance"),
+            "ties to the farthest": (_wrong_topk(tie="far"), "taken by distance"),
+            "the k best of the whole table": (_wrong_topk(per_object=False), "do not compete"),
             "the last object overwrites": (_wrong_topk(compete="last"), "the higher IoU wins"),
-            "everybody competes": (_wrong_topk(compete="all"), "cannot win it"),
-            "anchors that overlap nothing": (_wrong_topk(keep_zeros=True), "overlap the object"),
+            "everybody competes": (_wrong_topk(compete="all"), "cannot win an anchor"),
+            "anchors that overlap nothing": (_wrong_topk(keep_zeros=True), "only these are taken"),
             "no image without objects": (_wrong_topk(guard=False), "argmax"),
+        },
+    ),
+    Exercise(
+        id="08.6",
+        kind="C",
+        title="Starve your neighbour",
+        difficulty=2,
+        minutes=5,
+        hints=(
+            "Your object must do two things. It must choose the same three anchors as A, and it must overlap each of "
+            "them more than A does.",
+        ),
+        tests=(nothing_is_left,),
+        also_right=([54, 54, 74, 74], [59.0, 59.0, 69.0, 69.0], [56, 60, 72, 68], (53, 53, 75, 75)),
+        mutants={
+            "too large": ([50, 50, 78, 78], "wants 32 px anchors"),
+            "beside A": ([60, 60, 76, 76], "in other places"),
+            "A once more": ([60, 60, 68, 68], "1.00 times the area"),
+            "a little to the right": ([60, 60, 70, 70], "wants 2 of the three anchors"),
+            "a long thin one": ([40, 60, 88, 68], "Where the IoU is the same, A wins"),
+            "out of the picture": ([-40, 0, 128, 128], "not inside the picture"),
+            "upside down": ([70, 70, 58, 58], "x1 < x2"),
+        },
+    ),
+    Exercise(
+        id="08.5",
+        kind="M",
+        title="Three or nine?",
+        difficulty=2,
+        minutes=6,
+        hints=("The rule has two conditions. Ask both of each length, with the numbers of that length alone.",),
+        tests=(by_length,),
+        mutants={
+            "three at both": ({"200": "3", "750": "3"}, "not carried over"),
+            "nine at both": ({"200": "9", "750": "9"}, "signs once more"),
+            "the mean at 200 steps": ({"200": "9", "750": "3"}, "seed 1 says the opposite"),
+            "nothing is certain": ({"200": "open", "750": "open"}, "all three seeds agree"),
+            "the wrong way round": ({"200": "open", "750": "9"}, "k = 3 is ahead"),
+            "both wrong": ({"200": "9", "750": "open"}, "seed 1"),
         },
     ),
 )
