@@ -190,11 +190,12 @@ def _wrong_extra(room=True, free="unmatched", above=lambda v, t: v >= t, guard=T
 
 
 def perfect_network(guess):
-    boxes = crowns()[2]["boxes"]
+    target = crowns()[2]
+    boxes = target["boxes"]
     priors = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
     nearest = torch.cdist(priors.centers, centers(boxes)).argmin(dim=1)
     said = Predictions(boxes[nearest], torch.ones(len(priors), 1))
-    answer = HAMBox(k=3, decoded_thresh=0.7)(priors, {"boxes": boxes}, said)
+    answer = HAMBox(k=3, decoded_thresh=0.7)(priors, target, said)
     truth = {"negative": int(answer.negative.sum()), "% ignored": 100 * answer.ignored.float().mean().item()}
     no_band = "Step three asks where an anchor ends, and a box that is the box of a crown has an IoU above 0.5 with it."
     clues = [
