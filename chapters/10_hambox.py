@@ -686,10 +686,11 @@ class Watch(L.Callback):
 # %%
 settings = {"k": 5, "decoded_thresh": 0.5}
 recipe = Recipe(assigner="hambox", assigner_args=settings, steps=120)
-watch, data = Watch(), (datasets.digits("train", n=400), datasets.digits("test", n=8))
+data = datasets.digits("train", n=400), datasets.digits("test", n=8)
+watch = Watch()
 with tempfile.TemporaryDirectory() as folder:
-    options = {"progress": False, "accelerator": "cpu", "callbacks": [watch]}
-    train(recipe, f"{folder}/run", data=data, **options)
+    train(recipe, f"{folder}/run", data=data, callbacks=[watch], progress=False,
+          accelerator="cpu")
 
 # %%
 def per_object(column, window=20):
