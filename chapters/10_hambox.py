@@ -167,7 +167,7 @@ def detections(detector, boxes, scores):
     kept = kept[: detector.detections_per_img]
     return boxes[kept], kept
 
-# %%
+# %% tags=["hide-input"]
 with torch.no_grad():
     reported = by_atss(images[:1])[0]["boxes"]
 repeated = detections(by_atss, *[part[0] for part in read(by_atss, images[:1])])[0]
@@ -529,7 +529,7 @@ course.check("10.3", my_hambox)
 #
 # `HAMBox` does the same for a batch, without a table of all anchors and all objects. In
 # the folded cell we compare it with a slow definition, on boxes that two trained networks
-# predict.
+# predict, the one of ATSS and one that the board trained with HAMBox (`by_hambox`).
 
 # %% tags=["hide-input"]
 def slow_hambox(boxes, decoded, k, thresh):
@@ -638,7 +638,7 @@ course.check("10.4", my_loss)
 
 # %% [markdown]
 # To see whether labelkit's detector computes that, we compare it with the formula on the
-# test image with the most digits, for the network that the board trained with HAMBox.
+# test image with the most digits, for the network that was trained with HAMBox.
 
 # %%
 fullest = max(range(len(images)), key=lambda i: len(truths[i]))
@@ -774,7 +774,7 @@ def k_and_t():
 
 k_and_t()
 
-# %%
+# %% tags=["hide-input"]
 assert all((asked[3][t][1] - asked[9][t][1]).abs().max() < 0.02 for t in range(4))
 by_start = torch.cat(labels.positives_per_gt(per_image))[sizes == 0]
 assert 0.06 < (by_start == 0).float().mean() < 0.08
