@@ -95,8 +95,8 @@ opening_picture()
 #   nothing.
 #
 # **You need** chapters 5 and 8 (thresholds and their faults), 7 (training) and 9 (ATSS),
-# 30 minutes to read and 53 to solve the exercises, and about 40 seconds of CPU, 15 of them
-# for one training of 120 steps.
+# 30 minutes to read and 53 to solve the exercises, and about 40 seconds of CPU, 15 of
+# them for one training of 120 steps.
 #
 # ## How often does the start mislead?
 #
@@ -297,7 +297,7 @@ assert before[side < 8].max() <= 0.25
 #
 # An anchor with an IoU of 0.35 or more is **matched** to the object that it overlaps
 # most. That is chapter 5 with a single threshold, and without the low-quality rule, so
-# an object may be left without a match. How many of our 767 digits are?
+# an object may go without a match. How many of our 767 digits do?
 
 # %% tags=["nbval-check-output"]
 step_one = MaxIoU(fg_thresh=0.35, bg_thresh=0.35, allow_low_quality_matches=False)
@@ -312,9 +312,8 @@ for s, name in enumerate(SIZES):
 assert (got[sizes == 0] == 0).all() and got[sizes == 2].float().mean() > 10
 
 # %% [markdown]
-# All digits under 8 px are, whereas a digit from 16 px up has 11.6 matches. Faces with
-# few matches are called *outer* faces in the paper (section 3.2), and step two is for
-# them.
+# All digits under 8 px do, whereas a digit from 16 px up has 11.6 matches. The paper
+# calls faces with few matches *outer* faces (section 3.2), and step two is for them.
 #
 # ## Step two: compensate
 #
@@ -597,8 +596,8 @@ assert (int(extra.sum()), int(answer.ignored.sum())) == (22, 179)
 #
 # ## The loss: two sums, two counts
 #
-# A compensating anchor is as good as its box, so its classification loss is weighted by
-# $F$, and it is counted in a sum of its own (Liu 2020, section 3.3, equation 3). Let
+# A compensating anchor is as good as its box. The paper therefore weights its
+# classification loss by $F$ and gives it a sum of its own (section 3.3, equation 3). Let
 # $\ell_a$ be the focal loss of anchor $a$, $\psi$ the compensating anchors, and $\Omega$
 # the matched and the negative ones:
 #
@@ -637,7 +636,7 @@ course.check("10.4", my_loss)
 
 # %% [markdown]
 # To see whether labelkit's detector computes that, we compare it with the formula on the
-# test image with the most digits, for the network that was trained with HAMBox.
+# test image with the most digits, for the network of HAMBox:
 
 # %%
 fullest = max(range(len(images)), key=lambda i: len(truths[i]))
@@ -722,16 +721,16 @@ def over_the_steps():
 over_the_steps()
 
 # %% [markdown]
-# In the first 20 steps the rule is little more than its own step one. Then boxes begin to end on objects,
-# and the objects that step one had left short get their first positives, most of them
-# between 8 and 16 px. Under 8 px how many come depends on the seed and on the processor.
-# From 16 px up none is needed. What the curves become after 750 steps we can read from
-# the detector on the board.
+# In the first 20 steps the rule is little more than its own step one. Then boxes begin to
+# end on objects, and the objects that step one had left short get their first positives,
+# most of them between 8 and 16 px. How many come under 8 px depends on the seed and on
+# the processor. From 16 px up none is needed. What the curves become after 750 steps we
+# can read from the detector on the board.
 #
 # ### What k and T do
 #
 # With a trained network we can ask for the labels under other settings without training
-# again.
+# again, which we do for three values of $k$ and four of $T$:
 
 # %%
 boxes, scores = read(by_hambox, images)
@@ -791,9 +790,9 @@ assert 2.6 < asked[5][0][0][0] < 2.9 and 1.15 < asked[5][0][0][1] < 1.35
 #
 # ## What does it bring?
 #
-# The stage shows the tile of the sky under HAMBox, and then the digits twice, with the two
-# counts of the paper and with **one count**, where the loss divides by the number of all
-# positives and is otherwise the same for matched and compensating anchors.
+# The stage shows the tile of the sky under HAMBox, and then the digits twice, with the
+# two counts of the paper and with **one count**, where the loss divides by the number of
+# all positives and treats matched and compensating anchors alike.
 
 # %%
 course.stage("hambox", pictures=["sky"])
@@ -812,13 +811,14 @@ assert course.shown("hambox, one count")["digits"] == (11, 11, 11, 0, 1)
 # the sky, where ATSS has one for 86. Its detector finds 83 of them, four more than that
 # of ATSS, at the price of 71 false alarms against 18. On the digits the detector with two
 # counts finds eight of 11 and raises 12 false alarms. With one count it finds them all
-# and raises one. These are single trainings on single pictures, but they raise the suspicion that two counts do harm where there are few objects.
+# and raises one. These are single trainings on single pictures, but they raise the
+# suspicion that two counts do harm where there are few objects.
 #
 # ### What a count weighs
 #
 # In the box loss a compensating anchor weighs $1 / N_{com}$ and a matched one
 # $1 / N_{norm}$. We count both on the digits and on the tiles of the sky, each under the
-# detector that HAMBox has trained there.
+# detector that HAMBox has trained there:
 
 # %%
 def counted(answer, priors, boxes):
@@ -862,8 +862,8 @@ assert weighed["digits"][2] < 0.3 and 9 < weighed["sky"][2] < 10.5
 # even on the crowded sky.
 #
 # How hard a compensating anchor pulls depends also on the loss. The paper uses smooth L1
-# on the four encoded numbers, while our recipe uses GIoU. What do the two ask of an
-# anchor whose box is nearly right?
+# on the four encoded numbers, while our recipe uses GIoU. For one anchor and five states
+# of its box we compute the length of the gradient under both, which we call the pull:
 
 # %% tags=["nbval-check-output"]
 goal = torch.tensor([[59.0, 57.0, 69.0, 67.0]])
@@ -902,7 +902,7 @@ Markdown(leaderboard.table({name: board[name] for name in rows}))
 
 # %% [markdown]
 # In the differences below, bold means that all three seeds agree on the sign and that
-# the mean is at least 2.5. Of the others we cannot say which way they go.
+# the mean is at least 2.5. Of the others we cannot say which way they go:
 
 # %%
 pairs = [("hambox", "atss"), ("hambox, smooth L1", "atss, smooth L1"),
@@ -937,7 +937,7 @@ assert [round(100 * leaderboard.read(BOARD, "sky", "full")[name][0]["scores"]["A
 # like it, forces no match. It gains 5.0 AP, and under 8 px 45.0 AP50, where compensation
 # is the only source of positives. ATSS, which gives the smallest objects their anchors
 # from the first step on, is 6.7 AP ahead of it. HAMBox's labels and its loss were
-# published together, but they are two things, and only a row of its own for each shows
+# come from one paper, but they are two things, and only a row of its own for each shows
 # which of them does what.
 #
 # ## The card
