@@ -936,7 +936,7 @@ assert [round(100 * leaderboard.read(BOARD, "sky", "full")[name][0]["scores"]["A
 # The labels work all the same. We compare HAMBox with one count to the fixed rule that,
 # like it, forces no match. It gains 5.0 AP, and under 8 px 45.0 AP50, where compensation
 # is the only source of positives. ATSS, which gives the smallest objects their anchors
-# from the first step on, is 6.7 AP ahead of it. HAMBox's labels and its loss were
+# from the first step on, is 6.7 AP ahead of it. HAMBox's labels and its loss
 # come from one paper, but they are two things, and only a row of its own for each shows
 # which of them does what.
 #
