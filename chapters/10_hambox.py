@@ -61,7 +61,8 @@ ends = read(by_atss, images)[0]
 def opening_picture(picture=38, g=2, pair=(656, 1176)):
     digit, reached = truths[picture][g], []
     labels = ATSS()(anchors, targets[picture])
-    light = 0.5 + images[picture].mean(dim=0) / 2   # pale, so that the boxes stand out
+    grey = images[picture].mean(dim=0)
+    light = 0.6 + 0.4 * grey / grey.max()   # pale, so that the boxes stand out
     x, y = centers(digit).tolist()
     fig, axes = plot.figure(2, width=3.9, height=4.5)
     for ax, one in zip(axes, pair, strict=True):
