@@ -1,11 +1,14 @@
-"""The exercises of chapter 10: where detections come from, who compensates an object, HAMBox, its loss."""
+"""The exercises of chapter 10: where detections come from, who compensates an object, a perfect network, HAMBox, its
+loss."""
 
 import torch
 
 from labelkit import IGNORED, NEGATIVE, Assignment, Predictions, Priors, plot
 from labelkit.assigners import HAMBox
+from labelkit.boxes import centers
 from labelkit.similarity import iou
-from labelkit_course import Exercise, compare
+from labelkit_course import Exercise, compare, expect
+from labelkit_course.exercises.crowns import crowns
 
 OBJECT, SECOND = [0.0, 0.0, 20.0, 20.0], [40.0, 0.0, 60.0, 20.0]
 
@@ -29,34 +32,45 @@ def _origin(case, detections, anchors, objects, want, answer):
 def one_of_each(answer):
     detections = [_strip(18.0), _strip(16.0), _strip(8.0)]
     anchors = [_strip(12.0), _strip(5.0), _strip(4.0)]
-    _origin("Three detections of one object, the last too poor to count", detections, anchors, [OBJECT], (2, 1), answer)
+    _origin(
+        "One object has three detections, and the last of them is too poor to count",
+        detections,
+        anchors,
+        [OBJECT],
+        (2, 1),
+        answer,
+    )
 
 
 def exactly_a_half(answer):
-    _origin("A detection with IoU 0.5 exactly counts", [_strip(10.0)], [_strip(5.0)], [OBJECT], (1, 1), answer)
+    _origin("A detection whose IoU is exactly 0.5 is good", [_strip(10.0)], [_strip(5.0)], [OBJECT], (1, 1), answer)
 
 
 def exactly_the_threshold(answer):
-    _origin("An anchor with IoU 0.35 exactly is not under it", [_strip(20.0)], [_strip(7.0)], [OBJECT], (1, 0), answer)
+    _origin(
+        "An anchor whose IoU is exactly 0.35 is not under it", [_strip(20.0)], [_strip(7.0)], [OBJECT], (1, 0), answer
+    )
 
 
 def anchor_of_a_neighbour(answer):
-    case = "The anchor lies on the first object, and its detection on the second: what counts is the second"
+    case = "The anchor starts on the first object and its detection ends on the second, so what counts is the second"
     _origin(case, [_strip(18.0, 40.0)], [_strip(16.0)], [OBJECT, SECOND], (1, 1), answer)
 
 
 def first_best_object(answer):
     detection, near = [0.0, 0.0, 20.0, 17.0], [0.0, 0.0, 20.0, 13.0]
-    case = "A detection belongs to the object that it fits best"
+    case = "A detection that is good for two objects belongs to the one that it fits best"
     _origin(case, [detection], [[0.0, 12.0, 20.0, 20.0]], [near, OBJECT], (1, 0), answer)
 
 
 def no_detections(answer):
-    _origin("No detection at all", [], [], [OBJECT], (0, 0), answer)
+    _origin("The detector reports nothing", [], [], [OBJECT], (0, 0), answer)
 
 
 def no_objects_to_find(answer):
-    _origin("An image without objects", [_strip(18.0)], [_strip(12.0)], [], (0, 0), answer)
+    _origin(
+        "The image has no objects, so that no detection is good", [_strip(18.0)], [_strip(12.0)], [], (0, 0), answer
+    )
 
 
 def _wrong_origin(good=lambda v: v >= 0.5, low=lambda v: v < 0.35, anchor="that object", guard=True):
@@ -87,7 +101,7 @@ def _extra(case, decoded_iou, step_one, k, thresh, want, answer, g=0):
 
 def nobody_yet(answer):
     _extra(
-        "An object without a match: the two best, the best first",
+        "An object without a match is compensated by its two best anchors, in descending order",
         [0.55, 0.9, 0.2, 0.7],
         [-1] * 4,
         2,
@@ -98,30 +112,47 @@ def nobody_yet(answer):
 
 
 def what_is_missing(answer):
-    _extra("An object with one match needs one fewer", [0.55, 0.9, 0.6, 0.7], [-1, -1, 0, -1], 2, 0.5, [1], answer)
+    _extra(
+        "An object that has one match needs one anchor fewer",
+        [0.55, 0.9, 0.6, 0.7],
+        [-1, -1, 0, -1],
+        2,
+        0.5,
+        [1],
+        answer,
+    )
 
 
 def matches_of_others(answer):
-    _extra("Only the matches of object 1 count for object 1", [0.9, 0.8, 0.7], [0, -1, -1], 2, 0.5, [1, 2], answer, g=1)
+    _extra(
+        "Another object has a match, but only the matches of object 1 count for object 1",
+        [0.9, 0.8, 0.7],
+        [0, -1, -1],
+        2,
+        0.5,
+        [1, 2],
+        answer,
+        g=1,
+    )
 
 
 def matched_ones_regress_best(answer):
-    case = "The best decoded box is that of a matched anchor: it is no candidate"
+    case = "The best decoded boxes belong to matched anchors, which are no candidates"
     _extra(case, [0.95, 0.9, 0.6, 0.55], [0, 0, -1, -1], 3, 0.5, [2], answer)
 
 
 def more_matches_than_k(answer):
-    case = "An object with more than k matches gets none"
+    case = "An object that has more than k matches is not compensated"
     _extra(case, [0.9, 0.8, 0.7, 0.6, 0.9, 0.8], [0, 0, 0, -1, -1, -1], 1, 0.5, [], answer)
 
 
 def exactly_good_enough(answer):
-    _extra("A decoded IoU exactly at the threshold is good enough", [0.5, 0.49], [-1, -1], 3, 0.5, [0], answer)
+    _extra("A decoded IoU that is exactly at the threshold is good enough", [0.5, 0.49], [-1, -1], 3, 0.5, [0], answer)
 
 
 def equally_good(answer):
     _extra(
-        "Equal decoded IoUs: the lower index first",
+        "Among anchors with equal decoded IoU the lower index comes first",
         [0.75, 0.75, 0.75, 0.25] * 6,
         [-1] * 24,
         4,
@@ -132,7 +163,9 @@ def equally_good(answer):
 
 
 def nothing_learned_yet(answer):
-    _extra("No decoded box is good enough", [0.3, 0.2], [-1, -1], 3, 0.5, [], answer)
+    _extra(
+        "No decoded box is good enough, since nothing has been learned yet", [0.3, 0.2], [-1, -1], 3, 0.5, [], answer
+    )
 
 
 def _wrong_extra(room=True, free="unmatched", above=lambda v, t: v >= t, guard=True, stable=True, count="own"):
@@ -151,6 +184,41 @@ def _wrong_extra(room=True, free="unmatched", above=lambda v, t: v >= t, guard=T
         return order[good[order]][:number]
 
     return answer
+
+
+# --- 10.5 -----------------------------------------------------------------------------------------------------------
+
+
+def perfect_network(guess):
+    target = crowns()[2]
+    boxes = target["boxes"]
+    priors = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
+    nearest = torch.cdist(priors.centers, centers(boxes)).argmin(dim=1)
+    said = Predictions(boxes[nearest], torch.ones(len(priors), 1))
+    answer = HAMBox(k=3, decoded_thresh=0.7)(priors, target, said)
+    truth = {"negative": int(answer.negative.sum()), "% ignored": 100 * answer.ignored.float().mean().item()}
+    no_band = "Step three asks where an anchor ends, and a box that is the box of a crown has an IoU above 0.5 with it."
+    clues = [
+        (
+            lambda got: got["% ignored"] < 3 and got["negative"] <= 20,
+            "A crown takes no more anchors once it has k, so most of the 1,344 cannot be positive.",
+        ),
+        (lambda got: got["% ignored"] < 3, no_band),
+        (
+            lambda got: got["negative"] > 20,
+            "An anchor far from every crown starts on none, but HAMBox asks where its box ends before it calls the "
+            "anchor negative.",
+        ),
+        (
+            lambda got: got["% ignored"] < 88,
+            "Count the positives. A crown gets up to k of them by compensation, and step one rarely matched many more.",
+        ),
+        (
+            lambda got: got["% ignored"] > 94.5,
+            "Every crown finds k anchors here, and a crown that step one had matched to more than k keeps them all.",
+        ),
+    ]
+    expect(guess, truth, within={"negative": 20, "% ignored": 3}, clues=clues)
 
 
 # --- 10.3 -----------------------------------------------------------------------------------------------------------
@@ -181,7 +249,7 @@ def _two(priors, boxes, got, want):
 def matched_by_overlap(answer):
     anchors = [_strip(12.0), _strip(6.0), _strip(16.0, 40.0), FAR]
     _hambox(
-        "Step one: matched from IoU 0.35 on, and nothing has been learned yet",
+        "Nothing has been learned yet, so step one alone decides, and it matches at IoU 0.35 or more",
         anchors,
         anchors,
         [OBJECT, SECOND],
@@ -191,18 +259,18 @@ def matched_by_overlap(answer):
 
 def exactly_035(answer):
     anchors = [_strip(7.0), FAR]
-    _hambox("An anchor with IoU 0.35 exactly is matched", anchors, anchors, [OBJECT], answer)
+    _hambox("An anchor whose IoU is exactly 0.35 is matched", anchors, anchors, [OBJECT], answer)
 
 
 def no_forced_match(answer):
     anchors = [_strip(6.0), _strip(5.0)]
-    _hambox("An object without a match forces none", anchors, anchors, [OBJECT], answer)
+    _hambox("An object that no anchor overlaps enough forces no match", anchors, anchors, [OBJECT], answer)
 
 
 def one_compensates(answer):
     anchors = [_strip(12.0), FAR, _strip(5.0), FAR]
     _hambox(
-        "One match, k = 2: the better of two decoded boxes makes up for the other",
+        "With k = 2 and one match, only the better of two unmatched anchors compensates",
         anchors,
         [_strip(20.0), _strip(16.0), _strip(18.0), FAR],
         [OBJECT],
@@ -212,7 +280,7 @@ def one_compensates(answer):
 
 def below_the_threshold(answer):
     _hambox(
-        "A decoded box under the threshold does not compensate; from 0.5 on it is ignored",
+        "A decoded box under the threshold does not compensate, and at 0.5 or more its anchor is ignored",
         [FAR, FAR, FAR],
         [_strip(14.0), _strip(10.0), _strip(9.0)],
         [OBJECT],
@@ -222,14 +290,16 @@ def below_the_threshold(answer):
 
 def enough_already(answer):
     anchors = [_strip(12.0), _strip(14.0), _strip(16.0), _strip(5.0)]
-    _hambox("Three matches, k = 2: nothing to make up for", anchors, [_strip(20.0)] * 4, [OBJECT], answer)
+    _hambox(
+        "With k = 2 an object that has three matches is not compensated", anchors, [_strip(20.0)] * 4, [OBJECT], answer
+    )
 
 
 def the_best_pair_first(answer):
     anchors, second = [FAR, FAR], [4.0, 0.0, 24.0, 20.0]
     decoded = [[2.5, 0.0, 22.5, 20.0], [2.5, 0.0, 22.5, 18.0]]
     _hambox(
-        "Two objects want the same anchor, each has room for one: the best pair of the image goes first",
+        "Two objects with room for one want the same anchor, and the best pair of the image goes first",
         anchors,
         decoded,
         [OBJECT, second],
@@ -242,7 +312,7 @@ def the_best_pair_first(answer):
 def a_matched_anchor_stays(answer):
     anchors = [_strip(12.0), FAR]
     _hambox(
-        "A matched anchor whose box goes to the second object stays with the first",
+        "A matched anchor whose box ends on the second object stays with the first",
         anchors,
         [_strip(20.0, 40.0), FAR],
         [OBJECT, SECOND],
@@ -252,12 +322,19 @@ def a_matched_anchor_stays(answer):
 
 def twin_objects(answer):
     _hambox(
-        "The same object twice: the lower index first", [FAR] * 3, [_strip(20.0)] * 3, [OBJECT, OBJECT], answer, k=1
+        "The same object is there twice, and among equal pairs the lower object comes first",
+        [FAR] * 3,
+        [_strip(20.0)] * 3,
+        [OBJECT, OBJECT],
+        answer,
+        k=1,
     )
 
 
 def no_objects(answer):
-    _hambox("An image without objects: all anchors are negative", [FAR, _strip(10.0)], [FAR, _strip(10.0)], [], answer)
+    _hambox(
+        "In an image without objects all anchors are negative", [FAR, _strip(10.0)], [FAR, _strip(10.0)], [], answer
+    )
 
 
 def _wrong_hambox(match=lambda v: v >= 0.35, forced=False, rank="pairs", free=True, room="missing", ignore=0.5):
@@ -298,7 +375,7 @@ def _loss(case, losses, gt, compensated, decoded_iou, want, answer):
 
 def matched_and_negative(answer):
     _loss(
-        "Two matched and two negative anchors",
+        "There are two matched anchors and two negative ones, and only the matched ones are counted",
         [2.0, 4.0, 1.0, 1.0],
         [0, 0, -1, -1],
         [False] * 4,
@@ -309,12 +386,14 @@ def matched_and_negative(answer):
 
 
 def ignored_are_left_out(answer):
-    _loss("An ignored anchor has no loss", [2.0, 1.0, 64.0], [0, -1, -2], [False] * 3, [0.5, 0.0, 0.75], 3.0, answer)
+    _loss(
+        "An ignored anchor is in neither sum", [2.0, 1.0, 64.0], [0, -1, -2], [False] * 3, [0.5, 0.0, 0.75], 3.0, answer
+    )
 
 
 def two_sums(answer):
     _loss(
-        "One matched anchor, two compensated: each sum has its own count",
+        "There is one matched anchor and two compensate, and each sum has its own count",
         [2.0, 4.0, 8.0, 1.0],
         [0, 0, 1, -1],
         [False, True, True, False],
@@ -325,12 +404,12 @@ def two_sums(answer):
 
 
 def nobody_compensated(answer):
-    _loss("Nobody is compensated yet", [3.0, 1.0], [0, -1], [False, False], [0.25, 0.0], 4.0, answer)
+    _loss("No anchor compensates yet", [3.0, 1.0], [0, -1], [False, False], [0.25, 0.0], 4.0, answer)
 
 
 def only_compensated(answer):
     _loss(
-        "Only compensated positives: the negatives still count, divided by 1",
+        "All positives compensate, and the negatives still count, divided by 1",
         [4.0, 1.0, 1.0],
         [0, -1, -1],
         [True, False, False],
@@ -341,7 +420,7 @@ def only_compensated(answer):
 
 
 def only_background(answer):
-    _loss("Nothing but background", [1.0, 0.5], [-1, -1], [False, False], [0.0, 0.0], 1.5, answer)
+    _loss("All anchors are background", [1.0, 0.5], [-1, -1], [False, False], [0.0, 0.0], 1.5, answer)
 
 
 def _wrong_loss(weigh=True, normal="matched", extra="compensated", ignored=True, guard=1):
@@ -364,9 +443,9 @@ EXERCISES = (
         difficulty=2,
         minutes=8,
         hints=(
-            "First find, for every detection, the object it fits best. Then look at its anchor and that one object.",
+            "Find the object that each detection fits best before you look at its anchor, and then at that one object.",
             "iou(detections[:, None], gt_boxes).max(dim=1) gives the values and the objects. With no objects there is "
-            "no maximum: answer (0, 0) before.",
+            "no maximum, so return (0, 0) before.",
             "good = value >= 0.5; before = iou(anchors, gt_boxes[owner]), elementwise; count good, and "
             "good & (before < 0.35).",
         ),
@@ -380,8 +459,8 @@ EXERCISES = (
             no_objects_to_find,
         ),
         mutants={
-            "above a half": (_wrong_origin(good=lambda v: v > 0.5), "0.5 exactly"),
-            "up to 0.35": (_wrong_origin(low=lambda v: v <= 0.35), "0.35 exactly"),
+            "above a half": (_wrong_origin(good=lambda v: v > 0.5), "exactly 0.5"),
+            "up to 0.35": (_wrong_origin(low=lambda v: v <= 0.35), "exactly 0.35"),
             "the anchor's best object": (_wrong_origin(anchor="any object"), "what counts is the second"),
             "all anchors": (_wrong_origin(anchor="all anchors"), "too poor to count"),
             "no object, no answer": (_wrong_origin(guard=False), "dim"),
@@ -404,10 +483,10 @@ EXERCISES = (
         difficulty=2,
         minutes=10,
         hints=(
-            "Two numbers first: how many matches the object has, and how many are missing. That can't be negative.",
+            "You need two numbers, how many matches the object has and how many are missing, which cannot be negative.",
             "A candidate is unmatched, step_one == NEGATIVE, and has a decoded IoU of at least decoded_thresh. Filter "
-            "first, cut to the missing number afterwards.",
-            "order = decoded_iou.argsort(descending=True, stable=True) is all anchors, best first; order[ok[order]] "
+            "before you cut to the missing number.",
+            "order = decoded_iou.argsort(descending=True, stable=True) sorts all anchors; order[ok[order]] "
             "keeps the candidates in that order; [:max(k - matches, 0)] cuts.",
         ),
         tests=(
@@ -421,14 +500,30 @@ EXERCISES = (
             nothing_learned_yet,
         ),
         mutants={
-            "always k": (_wrong_extra(room=False), "needs one fewer"),
-            "matches of all objects": (_wrong_extra(count="all"), "Only the matches of object 1"),
-            "matched ones too": (_wrong_extra(free="all"), "it is no candidate"),
-            "cut before the filter": (_wrong_extra(free="cut first"), "it is no candidate"),
+            "always k": (_wrong_extra(room=False), "one anchor fewer"),
+            "matches of all objects": (_wrong_extra(count="all"), "only the matches of object 1"),
+            "matched ones too": (_wrong_extra(free="all"), "no candidates"),
+            "cut before the filter": (_wrong_extra(free="cut first"), "no candidates"),
             "negative slice": (_wrong_extra(guard=False), "more than k matches"),
             "above the threshold": (_wrong_extra(above=lambda v, t: v > t), "exactly at the threshold"),
-            "last of equals": (_wrong_extra(stable=False), "lower index first"),
+            "last of equals": (_wrong_extra(stable=False), "lower index comes first"),
             "no threshold": (_wrong_extra(above=lambda v, t: v > 0), "exactly at the threshold"),
+        },
+    ),
+    Exercise(
+        id="10.5",
+        kind="P",
+        title="The perfect network",
+        difficulty=3,
+        minutes=5,
+        hints=(),
+        tests=(perfect_network,),
+        mutants={
+            "the rest is background": ({"negative": 1226, "% ignored": 0}, "above 0.5"),
+            "all are positive": ({"negative": 0, "% ignored": 0}, "once it has k"),
+            "far ones are background": ({"negative": 900, "% ignored": 24}, "starts on none"),
+            "a third is positive": ({"negative": 0, "% ignored": 67}, "Count the positives"),
+            "no positives": ({"negative": 0, "% ignored": 100}, "finds k anchors"),
         },
     ),
     Exercise(
@@ -437,12 +532,12 @@ EXERCISES = (
         difficulty=4,
         minutes=20,
         hints=(
-            "Two IoU tables, [P, G] each: of the anchors for step one, of the decoded boxes for steps two and three.",
-            "Step two: pairs of an unmatched anchor and an object with after >= decoded_thresh. "
+            "You need two IoU tables [P, G], of the anchors for step one and of the decoded boxes for the rest.",
+            "Step two needs the pairs of an unmatched anchor and an object with after >= decoded_thresh. "
             "mask.T.nonzero(as_tuple=True) lists them by object, then by anchor; argsort(descending=True, stable=True) "
-            "of their IoUs puts the best first and keeps that order among equals.",
-            "Walk through the sorted pairs: if gt[prior] is still NEGATIVE and room[g] > 0, write g and lower room[g]. "
-            "At last gt[(gt == NEGATIVE) & (after.amax(dim=1) >= 0.5)] = IGNORED. No objects: return early.",
+            "of their IoUs puts them in descending order and keeps that order among equals.",
+            "Walk through the sorted pairs. If gt[prior] is still NEGATIVE and room[g] > 0, write g and lower room[g]. "
+            "At last, gt[(gt == NEGATIVE) & (after.amax(dim=1) >= 0.5)] = IGNORED. Without objects return early.",
         ),
         tests=(
             matched_by_overlap,
@@ -457,15 +552,15 @@ EXERCISES = (
             no_objects,
         ),
         mutants={
-            "matched above 0.35": (_wrong_hambox(match=lambda v: v > 0.35), "0.35 exactly"),
-            "matched at 0.5": (_wrong_hambox(match=lambda v: v >= 0.65), "from IoU 0.35 on"),
-            "a forced match": (_wrong_hambox(forced=True), "forces none"),
-            "k for everyone": (_wrong_hambox(room="k"), "makes up for the other"),
-            "nobody ignored": (_wrong_hambox(ignore=2.0), "makes up for the other"),
-            "ignored from the threshold on": (_wrong_hambox(ignore=0.75), "from 0.5 on it is ignored"),
+            "matched above 0.35": (_wrong_hambox(match=lambda v: v > 0.35), "exactly 0.35"),
+            "matched at 0.5": (_wrong_hambox(match=lambda v: v >= 0.65), "at IoU 0.35 or more"),
+            "a forced match": (_wrong_hambox(forced=True), "forces no match"),
+            "k for everyone": (_wrong_hambox(room="k"), "only the better of two"),
+            "nobody ignored": (_wrong_hambox(ignore=2.0), "only the better of two"),
+            "ignored from the threshold on": (_wrong_hambox(ignore=0.75), "its anchor is ignored"),
             "the last object overwrites": (_wrong_hambox(rank="overwrite"), "best pair of the image"),
             "object after object": (_wrong_hambox(rank="object after object"), "best pair of the image"),
-            "matched ones may move": (_wrong_hambox(free=False), "makes up for the other"),
+            "matched ones may move": (_wrong_hambox(free=False), "only the better of two"),
         },
     ),
     Exercise(
@@ -474,7 +569,8 @@ EXERCISES = (
         difficulty=3,
         minutes=10,
         hints=(
-            "Three groups: compensated; matched and negative together; ignored, which count nowhere.",
+            "There are three groups: compensating anchors, matched and negative ones together, and ignored ones, "
+            "which count nowhere.",
             "The second sum runs over matched and negative anchors, and is divided by the number of matched ones only. "
             "A count of 0 becomes 1.",
             "extra = (decoded_iou * losses)[compensated].sum() / compensated.sum().clamp(min=1); matched = (gt >= 0) & "
@@ -491,9 +587,9 @@ EXERCISES = (
         mutants={
             "no weight": (_wrong_loss(weigh=False), "each sum has its own count"),
             "one count for all": (_wrong_loss(extra="positive", normal="positive"), "each sum has its own count"),
-            "divided by all anchors": (_wrong_loss(normal="rest"), "Two matched and two negative"),
-            "ignored ones count": (_wrong_loss(ignored=False), "no loss"),
-            "divided by zero": (_wrong_loss(guard=0), "Two matched and two negative"),
+            "divided by all anchors": (_wrong_loss(normal="rest"), "only the matched ones are counted"),
+            "ignored ones count": (_wrong_loss(ignored=False), "neither sum"),
+            "divided by zero": (_wrong_loss(guard=0), "only the matched ones are counted"),
         },
     ),
 )
