@@ -1,13 +1,16 @@
 # %% [markdown]
 # # 18 · Assign by what the network sees: RFLA and DCFL
 #
-# An anchor is a size that somebody chose. This chapter asks the network instead: which pixels can a feature see? RFLA
-# (receptive field based label assignment, Xu 2022) makes a Gaussian of the answer and assigns with it, in two stages.
-# We measure both the fields and the stages.
+# Under every anchor there is a feature of the network, and this feature sees only part
+# of the image. Somebody chose the anchor's size, whereas the size of the part that the
+# feature sees follows from the layers. A tree crown of 6 px is within sight of three
+# features, whose squares are 15, 39 and 87 px wide. Can these squares decide which
+# feature should learn the crown, and do the smallest objects gain by it? You measure
+# the squares, build RFLA, the rule that assigns by them, take it apart, and follow an
+# object through the three filters of its successor DCFL.
 
 # %%
 import math
-import tempfile
 from functools import partial
 
 import torch
@@ -23,137 +26,156 @@ from labelkit.detectors import SmallPyramid, retinanet
 from labelkit.evaluation import size_index
 from labelkit.receptive_field import receptive_fields, resnet_stages, rf_priors
 from labelkit.similarity import gjsd, iou, nwd, rfd
-from labelkit.training import train
-from labelkit.training.recipe import Recipe
 from labelkit_course import board as leaderboard
+from labelkit_course import on_stage
 
 # %%
-trees = [target for _, target in datasets.neon_trees("test", fold=None)]
-image, target = datasets.neon_trees("test", fold=None)[32]
-FIELDS = receptive_fields(SmallPyramid.layers)
-fig, axes = plot.figure(3, width=3.2, height=3.6)
-for ax, side, stride in zip(axes, FIELDS, SmallPyramid.strides, strict=True):
-    plot.scene(ax, image, title=f"stride {stride}: sees {side} x {side} px")
-    low, high = 64.5 - side / 2, 64.5 + side / 2
-    plot.boxes(ax, [low, low, high, high], "good", fill=True)
-    plot.points(ax, [[64.5, 64.5]], "good")
+photo, tile = datasets.neon_trees("test", fold=None)[2]
+fig, (ax,) = plot.figure(width=5.2, height=5.6)
+plot.scene(ax, 0.5 + 0.5 * photo.mean(dim=0))
+plot.boxes(ax, tile["boxes"], "gt")
+middle = torch.tensor([64.0, 64.0])
+seen_by = {"good": (15, 4), "prediction": (39, 8), "positive": (87, 16)}
+for role, (side, _) in seen_by.items():
+    plot.boxes(ax, torch.cat([middle - side / 2, middle + side / 2]), role, fill=True)
+    ax.patches[-1].set_linewidth(3)
+plot.legend(ax, gt="crown", **{role: f"{side} px, stride {stride}"
+                               for role, (side, stride) in seen_by.items()})
 plot.show(fig, alt=(
-    "One feature of each level of our small network, on an aerial photograph: the square of pixels that it can see "
-    "is 15 px wide on the finest level, 39 px on the next, 87 px on the coarsest."))
+    "Tree crowns on an aerial photograph, and the squares that three features at one "
+    "place can see, one for each level of our small network."))
 
 # %% [markdown]
-# A green point is the place of a feature in the network. The square around it holds the pixels that can change this
-# feature. An object that is larger than the square can't be seen whole. An object that is a speck inside the square
-# competes with all the rest. That suggests a rule: **match objects with features that see about as much as they
-# need.**
+# Around a crown that is larger than the square, a feature cannot see the whole of it.
+# In a square that is much larger, the crown competes with everything else in sight.
+# That suggests the rule to match objects with features that see about as much as they
+# need.
 #
 # **You will be able to**
-# - compute the theoretical receptive field of any layer, and measure the effective one by gradients;
-# - build RFD, its similarity of a field and an object, and say why it is not symmetric;
-# - build HLA, the two stages of its assigner, and predict for which objects the second one acts;
-# - say what a rescue gives to a dense crowd, and what it can't give;
-# - follow an object through DCFL's three filters, and find the slip in its published code.
+# - compute the theoretical receptive field of a layer, and measure the effective one by
+#   gradients;
+# - say what RFD forgives and what it punishes, and read it off a map;
+# - build RFLA's two stages, and tell for which objects the second one acts;
+# - build a rescue for objects that others outbid, and say what it cannot give;
+# - follow an object through DCFL's three filters, and mend a fault of its published code.
 #
-# **You need** chapters 3 (pyramid), 8 (TopK) and 17 (metrics, RKA). About 65 minutes to read and solve, and less than
-# a minute of CPU, most of it for one short training run.
+# **You need** chapters 3 (pyramid), 6 (points), 8 (TopK), 14 (task alignment) and 17
+# (metrics, RKA), 45 minutes to read and 49 to solve the exercises, and half a minute of
+# CPU.
 #
-# ## The question
+# ## How often is no point inside?
 #
-# FCOS (chapter 6) has no anchors. It uses points, and a point has no size. So it needs two rules that an anchor does
-# not need: is the point inside the object, and is the object in the level's range? For a tiny object the first rule
-# fails. How often is no point of the finest level inside a tree?
+# FCOS assigns points, which have a place and no size (chapter 6). It therefore has to ask
+# whether the point is inside the object, and a small object can lie between all points.
+# How often does that happen to the crowns whose side, the root of the area, is under 8
+# px?
+
+# %%
+tiles = [target for _, target in datasets.neon_trees("test", fold=None)]
+crowns_of = [one["boxes"].as_subclass(torch.Tensor) for one in tiles]
+crowns = torch.cat(crowns_of)
+bin_of, BINS = size_index(crowns), ("under 8 px", "8 to 16 px", "16 px and more")
 
 # %% tags=["nbval-check-output"]
-boxes = torch.cat([one["boxes"].as_subclass(torch.Tensor) for one in trees])
-bin_of, BINS = size_index(boxes), ("under 8 px", "8 to 16 px", "16 px and more")
-points = Priors.points((128, 128), strides=(4, 8, 16))
-for stride, level in ((4, 0), (8, 1)):
-    x, y = points.centers[points.levels == level][:, None].unbind(-1)
-    inside = (x > boxes[:, 0]) & (x < boxes[:, 2]) & (y > boxes[:, 1]) & (y < boxes[:, 3])
-    got = inside.sum(dim=0)[bin_of == 0].float()
+points = Priors.points((128, 128), strides=(4, 8))
+x, y = points.centers[:, None].unbind(-1)
+inside = (x > crowns[:, 0]) & (x < crowns[:, 2]) & (y > crowns[:, 1]) & (y < crowns[:, 3])
+for level, stride in enumerate((4, 8)):
+    got = inside[points.levels == level].sum(dim=0)[bin_of == 0].float()
     none = (got == 0).float().mean()
-    print(f"trees under 8 px, stride {stride}: {got.mean():.1f} points inside, {none:.0%} have none")
-assert none > 0.3
-
-# %% [markdown]
-# On stride 4 nearly every tree has a point. But the usual FCOS begins at stride 8, and there 41 % of the smallest
-# trees have none. A point is inside or it is not, by a hair, as with IoU and its cliff.
-#
-# **What if a point had a soft size: the part of the image that its feature looks at?**
-#
-# ## The theoretical receptive field
-#
-# Follow one feature back through the layers. Before any layer, it sees one pixel, and neighbours are 1 px apart. A
-# convolution with a kernel of 3 looks at its neighbours on both sides: the field grows by 2 steps. A stride of 2
-# doubles the step, the *jump*, for everything that follows.
+    print(f"stride {stride}: {got.mean():.1f} points in a crown, {none:.0%} have none")
 
 # %%
-layers = [(3, 2), (3, 2), (3, 1)]
-field, jump, grown = 1, 1, [1]
-for kernel, stride in layers:
-    field, jump = field + (kernel - 1) * jump, jump * stride
-    grown.append(field)
-fig, (ax,) = plot.figure(width=7.0, height=2.8)
-for row, field in enumerate(grown):
-    ax.barh(row, field, left=-field / 2, color=plot.SKY, edgecolor=plot.INK)
-    ax.text(0, row, f"{field} px", ha="center", va="center")
-ax.set_yticks(range(4), ["start", *(f"{kernel} x {kernel}, stride {stride}" for kernel, stride in layers)])
-ax.set(xlim=(-9, 9), xlabel="pixels of the image")
-plot.show(fig, alt="The field of one feature after each of three layers: 1, 3, 7 and 15 px wide.")
-assert grown == [1, 3, 7, 15]
+assert (bin_of == 0).sum() == 130 and round(none.item(), 2) == 0.41
 
 # %% [markdown]
-# Those three layers are the beginning of our small network, so its finest level sees 15 px. Each layer did this, in
-# this order:
+# At stride 4 a crown contains 2.4 points on average. But FCOS usually begins at stride
+# 8, and there 41 % of these 130 crowns contain none. A point that misses the crown by a
+# hair counts no more than one in the far corner of the image, which is the cliff of IoU
+# in another place (chapter 17).
 #
-# $$\text{field} \leftarrow \text{field} + (\text{kernel} - 1) \cdot \text{jump} \qquad\qquad
-# \text{jump} \leftarrow \text{jump} \cdot \text{stride}$$
+# What a feature sees has no such edge. Let each point stand for the patch of the image
+# that its feature looks at, densest in the middle. Even if the point is outside an
+# object, its patch can be compared with it. For that we need the size of the patch.
 #
-# ### Exercise 18.1: how much does it see?
-# *Difficulty 2 of 5, 8 minutes.*
+# ## How much can a feature see?
 #
-# `layers` is a list of `(kernel, stride)` in the order they are applied. Return the field after **each** layer. Mind
-# the order of the two updates: a layer's own stride does not spread its own kernel. No layers: an empty list.
+# We follow a feature back through the first three layers of our small network. Before any
+# layer it sees one pixel. How does its view grow?
 
 # %%
-def my_fields(layers):
-    """Side in pixels of the receptive field after each layer (kernel, stride); a list of the same length."""
-    # BEGIN SOLUTION 18.1
+LAYERS = [(3, 2), (3, 2), (3, 1)]  # kernel and stride
+
+def fields_after(layers):
+    """Side of the square of pixels that a feature can see, after each layer."""
     field, jump, fields = 1, 1, []
     for kernel, stride in layers:
         field += (kernel - 1) * jump
         jump *= stride
         fields.append(field)
     return fields
-    # END SOLUTION
 
 # %%
-course.check("18.1", my_fields)
+grown = [1, *fields_after(LAYERS)]
+fig, (ax,) = plot.figure(width=6.0, height=3.0)
+for row, field in enumerate(grown):
+    ax.barh(row, field, left=-field / 2, color=plot.SKY, edgecolor=plot.INK)
+    ax.text(field / 2 + 0.3, row, f"{field} px", va="center", fontsize=12)
+names = [f"3 x 3, stride {stride}" for _, stride in LAYERS]
+ax.set_yticks(range(4), ["a pixel", *names], fontsize=12)
+ax.set(xlim=(-9, 11), xticks=range(-8, 9, 4), xlabel="pixels of the image")
+plot.show(fig, alt=(
+    "What one feature can see after each of three layers. The second layer adds twice as "
+    "much as the first, and the third twice as much as the second, because the strides "
+    "before them have moved its inputs apart."))
+assert grown == [1, 3, 7, 15] and grown[1:] == fields_after(LAYERS)
 
 # %% [markdown]
-# The library reads the layers out of the model, and knows dilation too. RFLA's authors type a table for ResNet-50
-# into their code. Here it is computed. The levels are called P2 to P6; the pyramid's own convolutions are not
-# counted.
+# Since a kernel of 3 also looks at the neighbours on both sides, it widens the view by
+# two steps. How long a step is depends on the strides of the layers before it, since a
+# stride of 2 doubles the distance in pixels between neighbouring features, the
+# **jump**. Each layer updates two numbers in this order:
+#
+# $$\text{field} \leftarrow \text{field} + (\text{kernel} - 1) \cdot \text{jump}
+# \qquad\qquad \text{jump} \leftarrow \text{jump} \cdot \text{stride}$$
+#
+# The result is the **theoretical receptive field**, 15 px on our finest level. labelkit
+# reads the layers from the model, so you can ask it for ResNet-50 too, whose levels are
+# called P2 to P6. It does not count the pyramid's own convolutions:
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
     stages = resnet_stages(resnet50(weights=None), extra_levels=1)
-RESNET = receptive_fields(stages)
-for level, (side, stride) in enumerate(zip(RESNET, (4, 8, 16, 32, 64), strict=True), start=2):
-    print(f"P{level}: stride {stride:2}, field {side:3} px")
+RESNET, FIELDS = receptive_fields(stages), receptive_fields(SmallPyramid.layers)
+print("our network:", FIELDS, "px at strides", SmallPyramid.strides)
+print("ResNet-50:  ", RESNET, "px at strides (4, 8, 16, 32, 64)")
+
+# %% tags=["hide-input"]
 assert RESNET == (35, 91, 267, 427, 555) and FIELDS == (15, 39, 87)
-assert [round(b / a, 1) for a, b in zip(RESNET[:-1], RESNET[1:], strict=True)] == [2.6, 2.9, 1.6, 1.3]
+factors = [b / a for a, b in zip(RESNET[:-1], RESNET[1:], strict=True)]
+assert [round(factor, 1) for factor in factors] == [2.6, 2.9, 1.6, 1.3]
+assert round(267 / 12.8) == 21
 
 # %% [markdown]
-# Two things to notice. P4 of ResNet-50 sees 267 px, more than most objects of an aerial image need by an order of
-# magnitude. And neighbouring levels differ by a factor of 2.6, 2.9, 1.6 and 1.3, while their strides always double.
+# P4 of ResNet-50 sees 267 px, 21 times the mean side of the objects in AI-TOD, 12.8 px.
+# From level to level the fields grow by factors of 2.6, 2.9, 1.6 and 1.3, whereas the
+# strides always double.
 #
-# ## The effective one
+# These five numbers are also those of the authors (Chasel-Tsui/mmdet-rfla, commit
+# 198977b), but if you search their code you may find another. Two classes there are
+# named `RFGenerator`. In `rf_generator.py` is the one that runs, which computes 35 px
+# for P2. (Its earlier versions had a typed table, at first with 34.) At the end of
+# `anchor_generator.py` is a second one, whose typed table says 45 for P2. It never
+# runs, because it is enclosed in triple quotes, and a count from the layers as above
+# settles which of the two to believe.
 #
-# "Can see" is not "looks at". A pixel in the middle reaches the feature on many paths, one in the corner on a single
-# path. So the influence is strongest in the middle and falls off like a Gaussian (Luo 2016). It can be measured: take
-# one feature, and ask for its **gradient** with respect to every pixel. We do it with random images and random
-# weights, and average over 12 networks.
+# ## Where does it look?
+#
+# A pixel in the middle of the field reaches the feature on many paths through the
+# layers, one in the corner on a single path. What a feature looks at should therefore
+# be concentrated in the middle, nearly as a Gaussian (Luo 2016). To measure it, we ask
+# for the gradient of one feature with respect to every pixel, on images of noise and
+# with random weights, and take the mean over 12 networks:
 
 # %%
 def stage_outputs(network, x):
@@ -164,37 +186,35 @@ def stage_outputs(network, x):
     return found
 
 def influence(outputs, level, prepare=lambda network: network, networks=12):
-    """Mean size of the gradient of a central feature of `level` in every pixel, [128, 128], summing to 1."""
+    """Mean gradient of a central feature in every pixel, [128, 128], summing to 1."""
     total = torch.zeros(128, 128)
     for seed in range(networks):
         torch.manual_seed(seed)
-        network, x = prepare(SmallPyramid()).eval(), torch.randn(1, 3, 128, 128, requires_grad=True)
+        network = prepare(SmallPyramid()).eval()
+        x = torch.randn(1, 3, 128, 128, requires_grad=True)
         feature = outputs(network, x)[level]
         middle = feature.shape[-1] // 2
         (gradient,) = torch.autograd.grad(feature[0, :, middle, middle].sum(), x)
         total += gradient[0].abs().sum(dim=0)
     return total / total.sum()
 
-# %%
-as_built = [influence(stage_outputs, level) for level in range(3)]
-
-def columns(measured):
-    """First and last column of pixels that have an influence."""
-    found = measured.any(dim=0).nonzero()[:, 0]
-    return found.min().item(), found.max().item()
-
 # %% tags=["nbval-check-output"]
-seen = [(measured > 0).float().mean().item() for measured in as_built]
-for stride, field, share in zip(SmallPyramid.strides, FIELDS, seen, strict=True):
-    print(f"stride {stride:2}: theory says {field} px wide; {share:.0%} of all pixels have an influence")
-assert min(seen) > 0.99
+as_built = [influence(stage_outputs, level) for level in range(3)]
+for field, measured in zip(FIELDS, as_built, strict=True):
+    share = (measured > 0).float().mean()
+    print(f"{field:2} px in theory; {share:.0%} of the image's pixels have an influence")
+
+# %%
+assert min((measured > 0).float().mean() for measured in as_built) > 0.99
 
 # %% [markdown]
-# Every pixel of the image has an influence, on every level. The theory counts convolutions. It forgets the
-# **normalisation**: group normalisation divides by a standard deviation that is taken over the whole map, so each
-# feature depends on all pixels. (Batch normalisation at test time uses stored numbers, and does not do this.)
-#
-# Replace the normalisation by nothing, and the theory must hold.
+# You may be surprised by the answer: on every level all pixels of the image have an
+# influence, although the theory allows a square of 15 to 87 px. What the theory counts
+# are convolutions, and it forgets the normalisation. Our network uses group
+# normalisation, which divides by a standard deviation over the whole map, so that each
+# feature depends on every pixel. (At test time batch normalisation divides by stored
+# numbers instead and does not do this.) If we replace the normalisation by nothing, the
+# theory must hold:
 
 # %%
 def without_norms(network):
@@ -206,220 +226,238 @@ def without_norms(network):
     return network
 
 bare = [influence(stage_outputs, level, without_norms) for level in range(3)]
-widths = [columns(measured)[1] - columns(measured)[0] + 1 for measured in bare]
-fig, axes = plot.figure(3, width=3.3, height=3.3)
-for level, ax in enumerate(axes):
-    pixels = torch.arange(128) + 0.5
-    plot.similarity_map(ax, bare[level] / bare[level].max(), pixels, pixels, label="influence")
+pixels = torch.arange(128) + 0.5
+
+# %%
+fig, axes = plot.figure(2, width=3.7, height=4.0)
+for ax, level in zip(axes, (0, 2), strict=True):
+    ax.pcolormesh(pixels, pixels, bare[level] / bare[level].max(), cmap="cividis")
     for role, half in (("gt", FIELDS[level] / 2), ("prediction", FIELDS[level] / 4)):
         plot.boxes(ax, [64.5 - half, 64.5 - half, 64.5 + half, 64.5 + half], role)
-    ax.set(title=f"stride {SmallPyramid.strides[level]}: {widths[level]} px wide", xlim=(14, 118), ylim=(118, 14))
-plot.legend(axes[1], gt="theoretical field", prediction="half of it")
+    room = 0.6 * FIELDS[level]
+    ax.set(aspect="equal", xlim=(64.5 - room, 64.5 + room))
+    ax.set(ylim=(64.5 + room, 64.5 - room))
+    ax.set_title(f"stride {SmallPyramid.strides[level]}", fontsize=13)
+plot.legend(axes[0], gt="theory", prediction="half of it")
 plot.show(fig, alt=(
-    "Influence of the pixels on a central feature for three levels, without normalisation: a blob, bright in the "
-    "middle and dark well before the edge of the theoretical field. Most of it lies in the square of half the side."))
+    "Influence of the pixels on one feature of the finest and of the coarsest level, "
+    "without normalisation. It is strong in the middle and dark well before the edge of "
+    "the theoretical field, and most of it is in the square of half the side."))
 
 # %% tags=["nbval-check-output"]
+def columns(measured):
+    """First and last column of pixels that have an influence."""
+    found = measured.any(dim=0).nonzero()[:, 0]
+    return found.min().item(), found.max().item()
+
 def spread(measured):
     """Standard deviation in px of the influence along x."""
-    x, mass = torch.arange(128) + 0.5, measured.sum(dim=0)
-    mean = (mass * x).sum()
-    return ((mass * (x - mean) ** 2).sum()).sqrt().item()
+    mass = measured.sum(dim=0)
+    mean = (mass * pixels).sum()
+    return (mass * (pixels - mean) ** 2).sum().sqrt().item()
 
-print("stride   theory   measured width   sigma   theory / 4")
-for level, stride in enumerate(SmallPyramid.strides):
-    print(f"{stride:6} {FIELDS[level]:8} {widths[level]:16} {spread(bare[level]):7.1f} {FIELDS[level] / 4:12.1f}")
-assert tuple(widths) == FIELDS and all(sum(columns(measured)) == 2 * 64 for measured in bare)
+for field, measured in zip(FIELDS, bare, strict=True):
+    first, last = columns(measured)
+    print(f"theory {field:2} px, measured {last - first + 1:2} px; standard deviation "
+          f"{spread(measured):4.1f} px, a quarter of the theory is {field / 4:5.2f} px")
+
+# %%
+assert tuple(columns(one)[1] - columns(one)[0] + 1 for one in bare) == FIELDS
+assert all(sum(columns(one)) == 2 * 64 for one in bare)
 assert all(0.6 < spread(m) / (f / 4) < 0.9 for m, f in zip(bare, FIELDS, strict=True))
 
 # %% [markdown]
-# Without normalisation the width is what the arithmetic says, to the pixel. And the influence is concentrated: its
-# standard deviation is 3.1 px for a field of 15 px. RFLA assumes a quarter of the field, 3.8 px. Ours is two thirds
-# to four fifths of that, less for the coarse levels. So the assumption is fair, and a bit generous, for this network
-# with random weights. Training changes it (Luo 2016, section 4).
+# Now the width agrees with the arithmetic to the pixel. Inside, the influence is
+# concentrated, with a standard deviation of 3.1 px for the field of 15 px. RFLA assumes
+# a quarter of the field, 3.75 px, and ours is four fifths of that on the finest level
+# and two thirds on the coarsest. For this network with random weights the assumption is
+# fair, if a little generous. Training changes it (Luo 2016, section 4).
 #
-# A small surprise on the way, in the first `assert`. The feature in row 16 of the level with stride 4 belongs to the
-# cell of the pixels 64 to 67, whose centre is at 66. But its field is centred on the *first* pixel of the cell, **64**,
-# and so on every level: nearly half a stride up and to the left. With kernels of 3 and a padding of 1, row $i$ looks at
-# pixel $i \cdot$ stride. The authors' anchor-based code puts its priors there, their FCOS code into the middle of the
-# cell, and so do we in all chapters, also for the anchors of the detectors that we train.
+# All fields are centred on the same pixel, although the cells of the three levels are
+# not. In row 16 of stride 4, for example, a feature belongs to the pixels 64 to 67,
+# whose middle is at 66. But its field is centred on pixel 64, the first of its cell,
+# which is 1.5 px or three eighths of a stride up and to the left. With a kernel of 3
+# and a padding of 1, row $i$ looks at pixel $i \cdot \text{stride}$. In the authors'
+# anchor-based code the priors are there, and in their FCOS code they are in the middle
+# of the cell, as in our detectors (chapter 3).
 #
-# One more measurement. The detector does not read the stages. It reads the pyramid on top of them, in which the
-# coarse levels are added to the fine ones (chapter 3). RFLA's table leaves that out. What does the finest level see
-# there?
+# What the detector reads are not the stages but the pyramid on top of them, in which
+# coarse levels are added to the fine ones. RFLA's table leaves it out. What does the
+# finest level see there?
 
 # %% tags=["nbval-check-output"]
 def pyramid_outputs(network, x):
     return list(network(x).values())
 
 on_pyramid = influence(pyramid_outputs, 0, without_norms)
-width = int((on_pyramid > 0).any(dim=0).sum())
-inside = on_pyramid[57:72, 57:72].sum().item()
-print(f"finest level: theory {FIELDS[0]} px; on the pyramid a square of {width} px can have an influence")
-with_norm = as_built[0][57:72, 57:72].sum().item()
-print(f"share of the influence inside the {FIELDS[0]} px: on the pyramid {inside:.1f}, with norms {with_norm:.1f}")
-assert width == 103 and 0.45 < inside < 0.55 and 0.65 < with_norm < 0.75
+first, last = columns(on_pyramid)
+print(f"theory {FIELDS[0]} px; on the pyramid {last - first + 1} px have an influence")
+for name, one in {"on the pyramid": on_pyramid, "with norms": as_built[0]}.items():
+    print(f"{name:14}: {one[57:72, 57:72].sum():.1f} of the influence is in the 15 px")
 
 # %%
-fig, (ax,) = plot.figure(width=7.0, height=3.4)
-profiles = {"convolutions only": bare[0], "on the pyramid": on_pyramid, "with norms, no pyramid": as_built[0]}
-plot.curves(ax, pixels, {name: one.sum(dim=0).clamp(min=1e-6) for name, one in profiles.items()},
+assert last - first + 1 == 103 and 0.45 < on_pyramid[57:72, 57:72].sum() < 0.55
+assert 0.65 < as_built[0][57:72, 57:72].sum() < 0.75
+
+# %%
+fig, (ax,) = plot.figure(width=6.4, height=3.8)
+profiles = {"convolutions only": bare[0], "on the pyramid": on_pyramid,
+            "with normalisation": as_built[0]}
+plot.curves(ax, pixels, {name: one.sum(dim=0).clamp(min=1e-6)
+                         for name, one in profiles.items()},
             xlabel="column of the image", ylabel="share of the influence")
 ax.set(yscale="log", ylim=(1e-4, 1))
 ax.axvspan(57, 72, color=plot.SKY, alpha=0.25, lw=0)
 plot.show(fig, alt=(
-    "Influence of each column on one feature of the finest level, logarithmic. Convolutions only: a peak inside the 15 "
-    "px of the theory and nothing outside. On the pyramid: the peak, and tails of some fifty pixels to each side. With "
-    "normalisation: the peak, and a floor over the whole image."))
+    "Influence of each column on a feature of the finest level, on a logarithmic scale. "
+    "The convolutions alone stay inside the 15 px of the theory (shaded). The pyramid "
+    "adds tails of 50 px to each side, and normalisation a floor under the whole image."))
 
 # %% [markdown]
-# On the pyramid the finest level can be changed by pixels in a square of 103 px, and only half of the influence comes
-# from the 15 px of the theory. With normalisation but no pyramid it is 0.7, and the rest comes from the whole image. So
-# "what a feature sees" has no single answer. RFLA's table is a convention: it orders the levels by size and gives
-# each one a Gaussian. That is all the assigner needs.
+# On the pyramid, pixels in a square of 103 px can change the feature, and half of the
+# influence comes from outside the 15 px of the theory. With normalisation and no
+# pyramid the outside has 0.3, spread over the whole image. What a feature sees has
+# therefore no single answer, and RFLA's table is a convention. It puts the levels in
+# the order of their sizes and gives each a Gaussian, which is all that an assigner
+# needs.
 #
-# ## A Gaussian prior
+# ## A prior of that size
 #
-# RFLA takes half of the theoretical field as the side of a box around each point: in all of the authors'
-# configurations, `fraction = 0.5`. As a Gaussian (chapter 17) a box has $\sigma$ = half its side, so $\sigma$ is a
-# quarter of the field. You have just seen that this is a fair guess.
+# In all of the authors' configurations the prior at a point is a square with half the
+# side of the theoretical field (`fraction = 0.5`). If you read a box as a Gaussian
+# (chapter 17), it has a standard deviation of half its side, hence a quarter of the
+# field, as above. How do these priors differ from the anchors that you know?
 
 # %% tags=["nbval-check-output"]
 fields = rf_priors((128, 128), strides=SmallPyramid.strides, fields=FIELDS)
 anchors = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
-for name, priors in {"receptive field": fields, "anchors of ch. 8": anchors}.items():
-    side = [(priors.boxes[priors.levels == level][0, 2] - priors.boxes[priors.levels == level][0, 0]).item()
-            for level in range(3)]
-    print(f"{name:18} sides {side} px, {len(priors)} priors")
-trained_on = Priors.from_torchvision(retinanet(1).anchor_generator.generator, (128, 128), ((32, 32), (16, 16), (8, 8)))
-assert torch.equal(fields.centers, anchors.centers) and torch.equal(fields.centers, trained_on.centers)
-print("ResNet-50:         sides", [side / 2 for side in RESNET], "px")
+for name, priors in {"receptive fields": fields, "anchors": anchors}.items():
+    first = [int((priors.levels == level).nonzero()[0]) for level in range(3)]
+    sides = (priors.boxes[first, 2] - priors.boxes[first, 0]).tolist()
+    print(f"{name:17} {len(priors)} priors with sides of {sides} px")
+print(f"{'ResNet-50':17} sides of", [side / 2 for side in RESNET], "px")
+
+# %% tags=["hide-input"]
+grid = retinanet(1).anchor_generator.generator
+trained_on = Priors.from_torchvision(grid, (128, 128), ((32, 32), (16, 16), (8, 8)))
+assert torch.equal(fields.centers, anchors.centers)
+assert torch.equal(fields.centers, trained_on.centers)
+assert torch.equal(anchors.boxes, trained_on.boxes)
 
 # %% [markdown]
-# The same places, other sizes. In our small network the finest prior shrinks from 16 to 7.5 px. In ResNet-50 it is
-# 17.5 px on P2, where the usual anchor has 32 px. **A good part of what changes with RFLA is that the priors become
-# smaller.** A plain Faster R-CNN with its anchors at half the usual scale reaches AP 20.9 on AI-TOD, RFLA 21.1; the
-# author confirms that this scale is the best, and just below RFLA (Chasel-Tsui/mmdet-rfla, issue 4).
+# While the places are the same, the sizes are not. On the finest level of our network
+# the prior shrinks from 16 to 7.5 px, and on P2 of ResNet-50 it is 17.5 px wide where
+# the usual anchor has 32 px. That the priors become smaller may alone be much of RFLA's
+# gain. On AI-TOD Faster R-CNN has an AP of 11.1 with its usual anchors, 20.9 with
+# anchors of half the scale, and 21.1 with RFLA (Chasel-Tsui/mmdet-rfla, README and
+# issue 4, in which the author confirms that this scale is the best and just below
+# RFLA).
 #
-# ## RFD: how surprised is the object by the prior?
+# ## How well do a field and an object agree?
 #
-# RFD, the receptive field distance, compares the Gaussian of a prior with that of an object. In spite of its name it is
-# a similarity: 1 for equal boxes, towards 0 for boxes that have nothing in common. First a look at what it does.
+# RFLA compares the Gaussian of a prior with that of an object by the **receptive field
+# distance**, RFD. In spite of its name it is a similarity, 1 for equal boxes and near 0
+# for boxes that have nothing in common. We draw it as a map, over the size of the prior
+# and its distance from the object, beside the same map of IoU:
 
 # %%
-side = torch.linspace(3, 60, 229)
-squares = torch.stack([64 - side / 2, 64 - side / 2, 64 + side / 2, 64 + side / 2], dim=1)
-of_level = [torch.tensor([64 - f / 4, 64 - f / 4, 64 + f / 4, 64 + f / 4]) for f in FIELDS]
-fig, axes = plot.figure(2, width=4.6, height=3.4)
-lines = {f"prior of {f / 2} px": rfd(prior, squares) for f, prior in zip(FIELDS, of_level, strict=True)}
-plot.curves(axes[0], side, lines, xlabel="side of a centred object, px", ylabel="RFD")
-twenty = torch.tensor([54.0, 54, 74, 74])
-plot.curves(axes[1], side, {"RFD": rfd(squares, twenty), "IoU": iou(squares, twenty)},
-            xlabel="side of a centred prior, px", ylabel="similarity with 20 px")
+ratio = torch.logspace(-2, 2, 81, base=2)[:, None]
+shift = torch.linspace(0, 1.5, 76)
+box_at = torch.stack([shift - ratio / 2, (-ratio / 2).expand(81, 76),
+                      shift + ratio / 2, (ratio / 2).expand(81, 76)], dim=-1)
+unit = torch.tensor([-0.5, -0.5, 0.5, 0.5])
+fig, axes = plot.figure(2, width=3.8, height=3.9)
+for ax, (name, measure) in zip(axes, {"RFD": rfd, "IoU": iou}.items(), strict=True):
+    values = measure(box_at, unit)
+    ax.contourf(shift, ratio[:, 0], values, levels=torch.linspace(0, 1, 21),
+                cmap="cividis")
+    lines = ax.contour(shift, ratio[:, 0], values, levels=(0.2, 0.4, 0.6, 0.8),
+                       colors="white", linewidths=1.4)
+    ax.clabel(lines, fontsize=11)
+    ax.set_yscale("log", base=2)
+    ax.set_yticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"], fontsize=11)
+    ax.set_xlabel("distance of the centres", fontsize=11)
+    ax.set_title(name, fontsize=13)
+axes[0].set_ylabel("side of the prior", fontsize=11)
 plot.show(fig, alt=(
-    "Left: RFD of the three priors with a centred object, against its side; each has its peak at its own size, and "
-    "falls steeply for smaller objects, slowly for larger ones. Right: RFD and IoU of an object of 20 px against the "
-    "prior's side; RFD forgives a prior that is too small more than one that is too large."))
-half, double = squares[28], squares[148]
-assert side[28] == 10 and side[148] == 40 and iou(half, twenty) == iou(double, twenty) == 0.25
-assert 0.55 < rfd(half, twenty) < 0.65 and 0.35 < rfd(double, twenty) < 0.45
+    "RFD and IoU of a square prior and a square object of side 1, for every size and "
+    "distance of the prior. RFD forgives a prior that is too small more than one that is "
+    "too large, while IoU treats both alike. Far away RFD has a slope and IoU is 0."))
+
+# %% tags=["nbval-check-output"]
+twenty = torch.tensor([54.0, 54, 74, 74])
+for side in (10, 40):
+    other = torch.tensor([64 - side / 2, 64 - side / 2, 64 + side / 2, 64 + side / 2])
+    print(f"prior of {side} px over an object of 20 px: "
+          f"RFD {rfd(other, twenty):.2f}, IoU {iou(other, twenty):.2f}")
+
+# %% tags=["hide-input"]
+half_size = torch.tensor([59.0, 59, 69, 69])
+assert iou(half_size, twenty) == iou(other, twenty) == 0.25
+assert rfd(half_size, twenty) > 0.6 > 0.4 > rfd(other, twenty)
 
 # %% [markdown]
-# The left picture is the level rule of RFLA: an object goes to the level whose curve is highest at its size. There
-# are no ranges, as FCOS has them. Where two curves cross, the object stands between two levels. Remember the
-# crossings.
+# With half the side of the object the prior has an RFD of 0.61, and with twice the side
+# 0.38, although IoU gives both 0.25. RFD can tell them apart because the
+# Kullback–Leibler divergence behind it treats its two distributions differently. RFLA
+# takes it from the receptive field $e$ to the ground truth $g$, so that the object's size
+# is in the denominators (Xu 2022, section 3.2):
 #
-# The right picture shows that RFD is not symmetric. A prior of half the side has 0.6, one of twice the side 0.4. IoU
-# gives 0.25 to both.
+# $$\mathrm{KL} = \frac12\left[\frac{w_e^2}{w_g^2} + \frac{h_e^2}{h_g^2} +
+# \frac{4\Delta x^2}{w_g^2} + \frac{4\Delta y^2}{h_g^2} + \ln\frac{w_g^2}{w_e^2} +
+# \ln\frac{h_g^2}{h_e^2} - 2\right] \qquad \mathrm{RFD} = \frac{1}{1 + \mathrm{KL}}$$
 #
-# The Kullback–Leibler divergence compares two distributions and treats them differently. RFLA measures
-# $\mathrm{KL}(N_e \| N_g)$, from the receptive field $e$ to the ground truth $g$; the object's size is in the
-# denominators:
-#
-# $$\mathrm{KL} = \frac12\left[\frac{w_e^2}{w_g^2} + \frac{h_e^2}{h_g^2} + \frac{4\Delta x^2}{w_g^2} +
-# \frac{4\Delta y^2}{h_g^2} + \ln\frac{w_g^2}{w_e^2} + \ln\frac{h_g^2}{h_e^2} - 2\right] \qquad
-# \mathrm{RFD} = \frac{1}{1 + \mathrm{KL}}$$
-#
-# A prior that is too large is punished by a square, one that is too small by a logarithm only. So RFD would rather see
-# a part of the object than a lot of background.
+# A prior that is too large is punished by a square and one that is too small by a
+# logarithm only. RFD would rather see part of the object than much background. Since
+# PyTorch knows the divergence of two distributions, you need not trust the formula:
 
 # %%
 def gaussian(box):
     middle, sigma = centers(box), (box[2:] - box[:2]) / 2
     return torch.distributions.Independent(torch.distributions.Normal(middle, sigma), 1)
 
+def kl(e, g):
+    """The divergence in brackets, of two boxes [4]."""
+    ratio = ((e[2:] - e[:2]) / (g[2:] - g[:2])) ** 2
+    shift = ((centers(e) - centers(g)) / (g[2:] - g[:2])) ** 2
+    return (ratio + 4 * shift - ratio.log() - 1).sum() / 2
+
 e, g = torch.tensor([50.0, 50, 70, 66]), torch.tensor([52.0, 56, 64, 72])
+
+# %% tags=["show-input"]
 by_torch = torch.distributions.kl_divergence(gaussian(e), gaussian(g))
-by_formula = 0.5 * (400 / 144 + 256 / 256 + 4 * 4 / 144 + 4 * 36 / 256 + math.log(144 / 400) + math.log(1) - 2)
-torch.testing.assert_close(by_torch, torch.tensor(by_formula))
+torch.testing.assert_close(kl(e, g), by_torch)
 torch.testing.assert_close(rfd(e, g), 1 / (1 + by_torch))
 torch.testing.assert_close(rfd(5 * e, 5 * g), rfd(e, g))  # the same at every scale
 
 # %% [markdown]
-# ### Exercise 18.2: RFD
-# *Difficulty 3 of 5, 10 minutes.*
+# ## Two stages: HLA
 #
-# Write RFD for priors `[..., 4]` and ground truths `[..., 4]` of positive size, elementwise, with broadcasting. Mind
-# which box's sizes stand below.
-
-# %%
-def my_rfd(prior, gt):
-    """Receptive field distance 1 / (1 + KL) of prior [..., 4] and gt [..., 4], elementwise, in (0, 1]."""
-    # BEGIN SOLUTION 18.2
-    size, gt_size = prior[..., 2:] - prior[..., :2], gt[..., 2:] - gt[..., :2]
-    ratio = (size / gt_size).square()
-    shift = ((centers(prior) - centers(gt)) / gt_size).square()
-    divergence = (ratio + 4 * shift - ratio.log() - 1).sum(-1) / 2
-    return 1 / (1 + divergence)
-    # END SOLUTION
-
-# %%
-course.check("18.2", my_rfd)
-
-# %% [markdown]
-# ## Stage one
+# RFLA's assigner has two stages and is called HLA, hierarchical label assignment
+# (section 3.3). In stage one each object takes the $k = 3$ priors with the highest RFD.
+# You have built that rule, since it is RKA (chapter 17) with another metric and other
+# priors. It needs no ranges for the levels as FCOS does, because an object finds its
+# best priors on the level whose size is next to its own.
 #
-# Each object takes the $k$ priors with the highest RFD. You have built that rule: it is RKA (chapter 17) with another
-# metric and other priors. Of the priors that nobody takes, those whose best RFD with any object is under 0.8 are
-# negative, the rest is ignored.
-
-# %%
-stage_one = RKA(k=3, similarity=rfd)
-crowd = plot.SCENES["crowd"]
-answer = stage_one(fields, crowd.target)
-fig, axes = plot.figure(2, width=4.5, height=4.4)
-for ax, scene, name in ((axes[0], crowd, "a crowd"), (axes[1], plot.SCENES["four sizes"], "8, 16, 32, 64 px")):
-    answer = stage_one(fields, scene.target)
-    plot.scene(ax, scene, title=name)
-    plot.points(ax, fields.centers[answer.positive], "positive")
-    plot.boxes(ax, fields.boxes[answer.positive], "positive")
-axes[0].set(xlim=(28, 100), ylim=(90, 36))
-plot.legend(axes[1], "gt", "positive")
-plot.show(fig, alt=(
-    "Stage one on two scenes. In the crowd each object has three positives near its centre, most of 7.5 px. Of the "
-    "four sizes, the object of 8 px gets three on the finest level, that of 64 px three on the coarsest."))
-assert (stage_one(fields, crowd.target).positives_per_gt(15) == 3).all()
-assert [fields.levels[answer.gt == g].tolist() for g in (0, 3)] == [[0, 0, 0], [2, 2, 2]]
-
-# %% [markdown]
-# ## Stage two
-#
-# Some objects may have lost their priors to others, and small objects should have more of them: that is the paper's
-# reason for a second stage (section 3.3). All fields are shrunk to $\beta = 0.9$ of their side, and each object takes
-# the **one** best of the shrunk priors. A prior that is positive from stage one stays what it is. Together the stages
-# are called HLA, hierarchical label assignment.
+# Some objects may have lost their priors to others, and small objects should have more
+# of them. For this the authors add a second stage. All fields are shrunk to $\beta =
+# 0.9$ of their side, and each object takes the one best of the shrunk priors. What is
+# positive from stage one stays what it is. (Of the priors that no object takes, those
+# whose highest RFD is 0.8 or more are ignored.)
 #
 # ### Exercise 18.3: HLA
 # *Difficulty 4 of 5, 15 minutes.*
 #
-# Write both stages for one image. `similarity(boxes[:, None], gt_boxes)` is a table `[P, G]`. In each stage, on its
-# own: every object takes its k best (then 1 best) priors, lower index first; a prior wanted by several goes to the
-# most similar object, then the lower index. A prior positive in stage one keeps its object; else stage two decides.
-# All others are `NEGATIVE`. Don't change `priors.boxes`.
+# Return for every prior of one image the index of its object, or `NEGATIVE`. The table
+# `[P, G]` of similarities is `similarity(priors.boxes[:, None], gt_boxes)`. Each stage is
+# on its own. Every object takes its `k` best priors (in stage two its one best), the
+# lower index first among equals, and a prior wanted by several objects goes to the most
+# similar of these, then to the lower index. What is positive in stage one keeps its
+# object, and for the other priors stage two decides. Do not change `priors.boxes`.
 
 # %%
 def my_hla(priors, gt_boxes, similarity=rfd, k=3, beta=0.9):
-    """For every prior the index of its object, or NEGATIVE; int64 [P]. gt_boxes [G, 4], G may be 0."""
+    """The object of every prior, or NEGATIVE; int64 [P]. gt_boxes [G, 4], G may be 0."""
     # BEGIN SOLUTION 18.3
     def k_best(boxes, k):
         table = similarity(boxes[:, None], gt_boxes)
@@ -440,8 +478,8 @@ def my_hla(priors, gt_boxes, similarity=rfd, k=3, beta=0.9):
 course.check("18.3", my_hla)
 
 # %% [markdown]
-# The library's `RFLA` does the same on the few pairs near each object. (`bg_thresh` decides only between negative and
-# ignored.) We hold it to a slow definition of the two stages, on twelve tiles.
+# labelkit's `RFLA` finds the same labels from the few pairs near each object, as a slow
+# definition of the two stages confirms on twelve tiles:
 
 # %%
 def slow_stage(boxes, gt_boxes, k):
@@ -452,88 +490,111 @@ def slow_stage(boxes, gt_boxes, k):
                 owner[prior], bid[prior] = g, column[prior]
     return torch.tensor(owner)
 
-middle = fields.centers.repeat(1, 2)
-shrunk = middle + (fields.boxes - middle) * 0.9
+def slow_hla(boxes, gt_boxes):
+    middle = centers(boxes).repeat(1, 2)
+    first = slow_stage(boxes, gt_boxes, 3)
+    second = slow_stage(middle + (boxes - middle) * 0.9, gt_boxes, 1)
+    return torch.where(first >= 0, first, second)
+
+# %% tags=["hide-input"]
 before = fields.boxes.clone()
-for one in trees[:12]:
-    truth = one["boxes"].as_subclass(torch.Tensor)
-    first = slow_stage(fields.boxes, truth, 3)
-    wanted = torch.where(first >= 0, first, slow_stage(shrunk, truth, 1))
-    assert torch.equal(RFLA(bg_thresh=1.0)(fields, {"boxes": truth}).gt, wanted)
+for truth in crowns_of[:12]:
+    answer = RFLA(bg_thresh=1.0)(fields, {"boxes": truth})
+    assert torch.equal(answer.gt, slow_hla(fields.boxes, truth))
 assert torch.equal(fields.boxes, before)
 
 # %% [markdown]
-# The last line looks odd. Why should an assigner change its priors? The authors' code does. It shrinks the tensor it
-# was given, in place (`hierarchical_assigner.py`; read, not executed by us). In the FCOS variant all images of a
-# batch share that tensor. So image 0 is assigned with the true fields, and the images after it with smaller and
-# smaller ones:
+# You may wonder why the exercise forbids you to change the priors. In the authors' code
+# it happens. Its function for shrinking writes into the tensor that it was given
+# (`hierarchical_assigner.py`; we have read it and not run it), and in the FCOS variant
+# all images of a batch share that tensor. What do the later images of a batch see?
 
 # %% tags=["nbval-check-output"]
 def shrink_in_place(boxes, beta=0.9):
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    boxes[:, 0] += width * (1 - beta) / 2
-    boxes[:, 1] += height * (1 - beta) / 2
-    boxes[:, 2] -= width * (1 - beta) / 2
-    boxes[:, 3] -= height * (1 - beta) / 2
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) * beta / 2
+    boxes[:, :2], boxes[:, 2:] = middle - half, middle + half
 
 shared = fields.boxes[:1].clone()
-for image_number in (0, 1, 2, 3):
-    print(f"image {image_number}: stage one sees a prior of {shared[0, 2] - shared[0, 0]:.2f} px")
+for image_number in range(4):
+    side = (shared[0, 2] - shared[0, 0]).item()
+    print(f"image {image_number}: stage one sees a prior of {side:.2f} px")
     shrink_in_place(shared)
-assert abs(shared[0, 2] - shared[0, 0] - 7.5 * 0.9**4) < 1e-4
+assert abs(side - 7.5 * 0.9**3) < 1e-4
 
 # %% [markdown]
+# Image 0 is assigned with the true fields, and every image after it with smaller ones.
+#
 # ## When does stage two act?
 #
-# Look at KL again. The distance term $4\Delta x^2 / w_g^2$ has the object's size below, not the prior's. Within one
-# level all priors have one size, so their shape terms are equal. The best prior *of a level* is the nearest one,
-# whatever $\beta$ is. And stage one already has it: it took the three best. So stage two can add something only if
-# the best **level** changes when the fields shrink. That is near the crossings of the picture above.
+# Stage two wants the best of the shrunk priors, and it can add that prior only if stage
+# one has not given it away. The divergence tells when this can happen. Its distance
+# term $4 \Delta x^2 / w_g^2$ contains the object's size and not the prior's, and within
+# one level all priors have one size, so their other terms are equal. Therefore the best
+# prior *of a level* is the nearest one, whatever $\beta$ is, and stage one has taken it
+# among its three. Only if the best *level* changes when the fields shrink can stage two
+# want something new.
 
-# %%
-within = fields.levels == 0
-order = [torch.cat([rfd(boxes[within][:, None], one["boxes"].as_subclass(torch.Tensor)).argmax(dim=0)
-                    for one in trees if len(one["boxes"])]) for boxes in (fields.boxes, shrunk)]
-assert (order[0] == order[1]).float().mean() > 0.99
+# %% tags=["hide-input"]
+def best_of_finest(boxes):
+    """For every crown the prior of the finest level with the highest RFD."""
+    finest = boxes[fields.levels == 0][:, None]
+    return torch.cat([rfd(finest, one).argmax(dim=0) for one in crowns_of if len(one)])
+
+# %% tags=["hide-input"]
+middle = fields.centers.repeat(1, 2)
+shrunk = middle + (fields.boxes - middle) * 0.9
+same = best_of_finest(fields.boxes) == best_of_finest(shrunk)
+assert same.float().mean() > 0.99
 
 # %% [markdown]
-# To see where that happens in the authors' network, we put one square of every even size into an image of 640 px,
-# with the five levels of ResNet-50.
+# To see for which objects that happens in the authors' network, we put one square after
+# the other, of every even size up to 260 px, into an image of 640 px with the five
+# levels of ResNet-50:
 
 # %%
+stage_one = RKA(k=3, similarity=rfd)
 big = rf_priors((640, 640), strides=(4, 8, 16, 32, 64), fields=RESNET)
 sweep = torch.arange(4.0, 262, 2)
 place = torch.tensor([320.7, 321.3, 320.7, 321.3])
 alone = [{"boxes": (place + s / 2 * torch.tensor([-1, -1, 1, 1]))[None]} for s in sweep]
 added = RFLA()(big, alone).positive & ~stage_one(big, alone).positive
-
-# %% tags=["nbval-check-output"]
 acts = added.any(dim=1)
-sizes = sweep[acts].int().tolist()
-print("stage two adds a positive to squares of", sizes, "px")
-print(f"that is {acts.sum()} of {len(sweep)} sizes; never more than {added.sum(dim=1).max()} positive")
-assert acts[sweep == 80] and acts[sweep == 160] and not acts[sweep == 12] and added.sum(dim=1).max() == 1
 
 # %%
-curves = {f"P{level}": torch.stack([rfd(big.boxes[big.levels == level - 2], one["boxes"][0]).max() for one in alone])
-          for level in range(2, 7)}
-fig, (ax,) = plot.figure(width=8.0, height=3.6)
-plot.curves(ax, sweep, curves, xlabel="side of the object, px", ylabel="best RFD of each level")
+curves = {f"P{level}": [
+    rfd(big.boxes[big.levels == level - 2], one["boxes"][0]).max().item()
+    for one in alone] for level in range(2, 7)}
+fig, (ax,) = plot.figure(width=6.6, height=3.8)
+plot.curves(ax, sweep, curves, xlabel="side of the object, px",
+            ylabel="best RFD of each level")
+ax.set(ylim=(0, 1.3))
+ax.legend(ncols=5, loc="upper center", fontsize=11, handlelength=1.6, columnspacing=0.9)
 for s in sweep[acts].tolist():
-    ax.axvspan(s - 1, s + 1, color=plot.ORANGE, alpha=0.35, lw=0)
+    ax.axvspan(s - 1, s + 1, color=plot.ORANGE, alpha=0.45, lw=0)
 plot.show(fig, alt=(
-    "Best RFD of each level of ResNet-50 against the side of a square object. The curves of neighbouring levels cross "
-    "four times. Only in narrow stripes just below these crossings does stage two add a positive."))
-
-# %% [markdown]
-# Four narrow stripes: near 30, 80, 165 and 245 px, each below a crossing of two levels. Everywhere else stage two
-# wants a prior that stage one has given already. The objects that RFLA was made for have 2 to 16 px. There is no
-# crossing there. Count it on three crowded images with objects of AI-TOD's sizes, and on our trees with our small
-# network:
+    "Best RFD of each level of ResNet-50 against the side of a square object. An object "
+    "belongs to the level whose curve is highest. Stage two adds a positive in narrow "
+    "stripes only, each just below a crossing of two curves."))
 
 # %% tags=["nbval-check-output"]
+print(f"stage two acts on {acts.sum()} of {len(sweep)} sizes:")
+print(*sweep[acts].int().tolist(), "px")
+print(f"it never adds more than {added.sum(dim=1).max()} positive")
+
+# %%
+assert acts[sweep == 80] and acts[sweep == 160] and not acts[sweep <= 20].any()
+assert added.sum(dim=1).max() == 1
+
+# %% [markdown]
+# You see four stripes, near 30, 80, 165 and 245 px. But RFLA was made for objects of 2
+# to 16 px, and at these sizes no curves cross. How many of them does stage two serve in
+# a crowd? We count on three images with 300 objects each, of AI-TOD's sizes and at
+# random places, and then on our crowns with our own network:
+
+# %%
 def tiny_objects(count, seed):
-    """Sizes like AI-TOD's: lognormal, mean 12.8 px, sd 5.9 px, at random places of 640 px."""
+    """Sizes like AI-TOD's, lognormal, 12.8 +- 5.9 px, at random places of 640 px."""
     generator = torch.Generator().manual_seed(seed)
     variance = math.log(1 + (5.9 / 12.8) ** 2)
     normal = torch.randn(count, generator=generator)
@@ -542,82 +603,109 @@ def tiny_objects(count, seed):
     return torch.cat([centre - side / 2, centre + side / 2], dim=1)
 
 objects = [{"boxes": tiny_objects(300, seed)} for seed in range(3)]
-gained = {}
-for name, priors, targets in (("ResNet-50, AI-TOD's sizes", big, objects), ("our network, our trees", fields, trees)):
+
+# %% tags=["nbval-check-output"]
+def both_counts(priors, targets):
+    """Positives of every object after stage one, and after both stages."""
     numbers = [len(one["boxes"]) for one in targets]
-    first, both = (torch.cat(rule(priors, targets).positives_per_gt(numbers)) for rule in (stage_one, RFLA()))
-    gained[name] = (both > first).float().mean().item()
-    print(f"{name:26} {(both > first).sum():2} of {len(first)} objects gain, by {(both - first).max()}; "
-          f"without any: {(first == 0).sum()} before, {(both == 0).sum()} after stage two")
-assert gained["ResNet-50, AI-TOD's sizes"] < 0.02 and 0.02 < gained["our network, our trees"] < 0.15
-where = area(boxes[both > first]).sqrt()
-assert ((where > 11) & (where < 15)).float().mean() > 0.8
+    return [torch.cat(rule(priors, targets).positives_per_gt(numbers))
+            for rule in (stage_one, RFLA())]
+
+for name, priors, targets in (("ResNet-50, AI-TOD's sizes", big, objects),
+                              ("our network, our crowns", fields, tiles)):
+    first, both = both_counts(priors, targets)
+    print(f"{name:26} {(both > first).sum():2} of {len(first)} objects gain a positive; "
+          f"without any: {(first == 0).sum()} before, {(both == 0).sum()} after")
+
+# %% tags=["hide-input"]
+assert ((both > first).sum(), len(first)) == (54, 725) and (both - first).max() == 1
+gain_at = area(crowns[both > first]).sqrt()
+assert ((gain_at > 11) & (gain_at < 15)).float().mean() > 0.8
+first, both = both_counts(big, objects)
+assert ((both > first).sum(), len(first)) == (7, 900)
 
 # %% [markdown]
-# Seven of 900 gain, by one positive. The one object that has none after stage one has none after stage two. (A user
-# raised this objection; the author answers that the stage is a heuristic which helped on AI-TOD, and that it may be
-# removed: issues 18 and 39.)
+# Of 900 objects of AI-TOD's sizes, seven gain one positive each, and the only object
+# that stage one left without a positive is still without one. When a user of the
+# authors' code raised this objection, the author answered that the stage is a heuristic
+# which helped on AI-TOD, and that it may be removed (issues 18 and 39).
 #
-# On our own data it is more, 54 of 725. That is luck: our two finest fields have their crossing at 12 to 14 px, where
-# many trees are. So the effect of stage two depends on where a network's levels happen to cross. With the field sizes
-# of another backbone, it acts on other objects.
+# On our crowns 54 of 725 gain one. This is luck, since our two finest levels cross at 12
+# to 14 px, where many crowns are. What stage two does depends on where the levels of a
+# network happen to cross, and a backbone with other fields gives its extra positives to
+# objects of other sizes.
 #
 # ## A rescue for crowds
 #
-# The paper hopes that stage two helps objects which lost everything to their neighbours. Among tiny objects it can't:
-# away from the crossings they want, and lose, the same priors again. Here is a crowd in which that happens, 144
-# objects of 3 px, shoulder to shoulder.
+# The paper hopes that stage two helps objects which lost everything to their
+# neighbours. Among tiny objects it cannot, since away from the crossings they want the
+# same priors again and lose them again. We build a crowd in which that happens, of 144
+# objects of 3 px, shoulder to shoulder. How many have no positive, and what would it
+# take to give them one? labelkit's `RFLA(rescue=True)` answers with a **rescue**, which
+# gives each object without a positive the best prior that is still free, the most
+# similar pair first.
 
 # %%
-y, x = torch.meshgrid(40 + 3 * torch.arange(12.0), 40 + 3 * torch.arange(12.0), indexing="ij")
+along = 40 + 3 * torch.arange(12.0)
+y, x = torch.meshgrid(along, along, indexing="ij")
 centre = torch.stack([x.flatten(), y.flatten()], dim=1)
 dense = {"boxes": torch.cat([centre - 1.5, centre + 1.5], dim=1)}
-rules = {"stage one": stage_one, "both stages": RFLA(), "with rescue": RFLA(rescue=True)}
+rules = {"stage one": stage_one, "both stages": RFLA(), "rescue": RFLA(rescue=True)}
 answers = {name: rule(fields, dense) for name, rule in rules.items()}
-fig, axes = plot.figure(3, width=3.4, height=3.8)
-for ax, (name, answer) in zip(axes, answers.items(), strict=True):
-    counts = answer.positives_per_gt(144)
-    plot.scene(ax, (128, 128), dense["boxes"][counts > 0], title=f"{name}: {(counts == 0).sum()} without")
+
+# %%
+fig, axes = plot.figure(2, width=3.7, height=4.3)
+for ax, name in zip(axes, ("both stages", "rescue"), strict=True):
+    counts = answers[name].positives_per_gt(144)
+    plot.scene(ax, (128, 128), dense["boxes"][counts > 0])
     plot.boxes(ax, dense["boxes"][counts == 0], "ignored", fill=True)
-    plot.points(ax, fields.centers[answer.positive], "positive")
+    plot.points(ax, fields.centers[answers[name].positive], "positive")
     ax.set(xlim=(30, 84), ylim=(84, 30))
-plot.legend(axes[1], "positive", gt="has a positive", ignored="has none")
+    ax.set_title(name, fontsize=13)
+plot.legend(axes[0], "positive", gt="object", ignored="has no positive")
 plot.show(fig, alt=(
-    "144 objects of 3 px in a square. After stage one, and after both stages, 44 of them have no positive. With the "
-    "rescue all have one, but many of the added positives lie outside the crowd, around its border."))
+    "A crowd of 144 objects of 3 px. After both stages, those drawn in orange have no "
+    "positive. With the rescue every object has one, but many of the added positives are "
+    "outside the crowd, around its border."))
 
 # %% tags=["nbval-check-output"]
-empty = {name: (answer.positives_per_gt(144) == 0).sum().item() for name, answer in answers.items()}
-inside = ((fields.centers > 38.5) & (fields.centers < 74.5)).all(dim=1) & (fields.levels == 0)
-print(f"objects without a positive: {empty}")
-print(f"cells of stride 4 inside the crowd: {inside.sum()}, for 144 objects")
-added = answers["with rescue"].positive & ~answers["both stages"].positive
-offset = fields.centers[added] - centers(dense["boxes"])[answers["with rescue"].gt[added]]
-print(f"the {added.sum()} rescued priors lie {offset.norm(dim=1).mean():.0f} px from their objects on average")
-assert empty["stage one"] == empty["both stages"] == 44 and empty["with rescue"] == 0
-first, both = (answers[name].positives_per_gt(144) == 0 for name in ("stage one", "both stages"))
-assert torch.equal(first, both) and (offset.abs().amax(dim=1) > 1.5).sum() == 39
+empty = {name: answer.positives_per_gt(144) == 0 for name, answer in answers.items()}
+print("without a positive:", {name: one.sum().item() for name, one in empty.items()})
+in_crowd = ((fields.centers > 38.5) & (fields.centers < 74.5)).all(dim=1)
+print("cells of stride 4 in the crowd:", (in_crowd & (fields.levels == 0)).sum().item())
+rescued = answers["rescue"].positive & ~answers["both stages"].positive
+owner = answers["rescue"].gt[rescued]
+offset = (fields.centers[rescued] - centers(dense["boxes"])[owner]).abs()
+print(f"{len(owner)} rescued priors, {offset.norm(dim=1).mean():.0f} px from their "
+      f"objects, {(offset.amax(dim=1) > 1.5).sum()} of them outside")
+
+# %%
+assert [one.sum() for one in empty.values()] == [44, 44, 0]
+assert torch.equal(empty["stage one"], empty["both stages"])
+assert (offset.amax(dim=1) > 1.5).sum() == 39
 
 # %% [markdown]
-# After both stages 44 objects are empty, the same 44 as after one. There are 81 cells for 144 objects inside the
-# crowd; ranking can't make cells. The **rescue** of labelkit's `RFLA(rescue=True)` gives each empty object the best
-# prior that is still free, most similar pair first. Nobody is empty then. Look at the price: the objects are 3 px
-# wide, the rescued priors lie 8 px away on average, and 39 of the 44 lie outside their object. The network has to find
-# an object from a place where it is not. A finer stride would help this crowd more than any assigner.
+# After both stages 44 objects have no positive, the same 44 as after the first. For its
+# 144 objects the crowd contains 81 cells of the finest level, and no ranking makes
+# cells. With the rescue every object has a positive, at a price. Although the objects
+# are only 3 px wide, the rescued priors are 8 px away on average, and 39 of the 44 are
+# outside the object that they serve, so the network has to find an object from a place
+# where it is not. With a finer stride there would be cells enough.
 #
-# The rescue is ours, not the paper's. It is off by default.
+# This rescue is ours and not the paper's, and labelkit has it off by default.
 #
 # ### Exercise 18.4: the rescue
 # *Difficulty 3 of 5, 12 minutes.*
 #
-# `gt` is a finished assignment (the index of the object, or `NEGATIVE`), `table` the similarity `[P, G]`. Give every
-# object without a positive one free prior, **the most similar pair first**; in ties the lower prior, then the lower
-# object. An object takes one prior only, a prior serves one object. If no free prior is left, stop. Return a new
-# tensor.
+# Return a new tensor in which every object without a positive has been given one free
+# prior, the most similar pair first. `gt` is a finished assignment, with the index of
+# an object or `NEGATIVE` for each prior, and `table` holds the similarities `[P, G]`.
+# Among equal pairs the lower prior comes first, then the lower object. An object takes
+# one prior only, and a prior serves one object. Stop when no free prior is left.
 
 # %%
 def my_rescue(gt, table):
-    """gt int64 [P] with one free prior added for each object of table [P, G] that has none."""
+    """gt, int64 [P], with a free prior for each object of table [P, G] without any."""
     # BEGIN SOLUTION 18.4
     gt = gt.clone()
     empty = torch.bincount(gt[gt >= 0], minlength=table.shape[1]) == 0
@@ -632,92 +720,396 @@ def my_rescue(gt, table):
 course.check("18.4", my_rescue)
 
 # %% [markdown]
-# ## Who gets how much?
+# Rescues exist outside of labelkit too. You find one in a rewrite of YOLOv9, whose rule
+# is task alignment otherwise (chapter 14). Does it keep its promise?
 #
-# The table of the earlier chapters, on the trees: positives per tree in three sizes, and the share without any. The
-# fixed rule has **no** low-quality step.
+# ### Exercise 18.7: YOLOv9's rule in words
+# *Difficulty 2 of 5, 6 minutes. Place.*
+#
+# Answer the four questions for this rule, each with one phrase from the list, and say
+# in `"empty"` when an object can end without a positive, provided that some $t$ is
+# above 0 for every object. MultimediaTechLab/YOLO assigns labels like this
+# (`BoxMatcher`, commit c4cb5f6):
+#
+# 1. Each point predicts a box by its distances to the four sides, and with the bins of
+#    its head it can express distances of up to 14.99 strides.
+# 2. A point may match an object if it is in the object's box, the border included, and
+#    if all four sides of the box are within its reach.
+# 3. For each pair $t = s^{0.5} \cdot \text{CIoU}^6$ is computed, from the score for the
+#    object's class and the overlap of the predicted box, with negative CIoU counted as 0.
+# 4. Each object wants the ten points that may match it and have the highest $t$, as far
+#    as their $t$ is above 0.
+# 5. An object that wants none by now wants the point with the highest $t$ of the whole
+#    image, if that is above 0.
+# 6. A point that several objects want goes to the one that its predicted box overlaps
+#    most. The others get no replacement.
+#
+# | question | phrases |
+# |---|---|
+# | `"who"` | `"points inside"`, `"points inside and within reach"`, `"every point"` |
+# | `"how"` | `"overlap of the prior"`, `"overlap of the prediction"`, `"score and overlap"` |
+# | `"chosen"` | `"the k best"`, `"the k best, or the best of the image"`, `"a threshold"` |
+# | `"wins"` | `"the highest t"`, `"the highest overlap"`, `"the smallest object"` |
+# | `"empty"` | `"never"`, `"if others win its points"`, `"if no point is inside"` |
+# | all | `"not said"` |
+
+# %%
+# BEGIN GIVEN
+# yolov9 = {"who": ..., "how": ..., "chosen": ..., "wins": ..., "empty": ...}
+# BEGIN SOLUTION 18.7
+yolov9 = {"who": "points inside and within reach", "how": "score and overlap",
+          "chosen": "the k best, or the best of the image",
+          "wins": "the highest overlap", "empty": "if others win its points"}
+# END SOLUTION
+
+# %%
+course.check("18.7", yolov9)
+
+# %% [markdown]
+# ## What do the fields change?
+#
+# RFLA comes with two novelties, its priors and its ranking. We try each with and
+# without the other, on the crowns. Here the fixed rule has no low-quality matches, and
+# RKA ranks by NWD. How many positives has a crown of each size, and how many crowns
+# have none?
+
+# %%
+fixed = MaxIoU(allow_low_quality_matches=False)
+by_nwd = RKA(similarity=partial(nwd, constant=13.3))
+RULES = {"fixed 0.5 / 0.4": fixed, "RKA, NWD": by_nwd, "HLA": RFLA()}
+
+def by_size(rule, priors):
+    """Positives per crown, and the share of crowns without any, in three sizes."""
+    counts = torch.cat(rule(priors, tiles).positives_per_gt([len(b) for b in crowns_of]))
+    mine = [counts[bin_of == size].float() for size in range(3)]
+    return [c.mean().item() for c in mine], [(c == 0).float().mean().item() for c in mine]
 
 # %% tags=["nbval-check-output"]
-numbers = [len(one["boxes"]) for one in trees]
-methods = {
-    "fixed 0.5/0.4, anchors": (MaxIoU(allow_low_quality_matches=False), anchors),
-    "fixed 0.5/0.4, fields": (MaxIoU(allow_low_quality_matches=False), fields),
-    "RKA NWD, anchors": (RKA(similarity=partial(nwd, constant=13.3)), anchors),
-    "RKA NWD, fields": (RKA(similarity=partial(nwd, constant=13.3)), fields),
-    "HLA, anchors": (RFLA(), anchors), "HLA, fields": (RFLA(), fields),
-}
+print(f"{'':26}positives per crown   without any\n{'':26}" + "  < 8   8-16  16+   " * 2)
 table = {}
-for name, (rule, priors) in methods.items():
-    counts = torch.cat(rule(priors, trees).positives_per_gt(numbers)).float()
-    mine = [counts[bin_of == s] for s in range(3)]
-    table[name] = [(count.mean().item(), (count == 0).float().mean().item()) for count in mine]
-    print(f"{name:24}" + "".join(f"{mean:6.1f}" for mean, _ in table[name]) + "   without:"
-          + "".join(f"{share:5.0%}" for _, share in table[name]))
-assert table["fixed 0.5/0.4, anchors"][0][1] == 1 and table["fixed 0.5/0.4, fields"][0][1] < 0.6
-assert table["fixed 0.5/0.4, fields"][1][1] > table["fixed 0.5/0.4, anchors"][1][1]
-assert all(share == 0 for name, row in table.items() if name[0] != "f" for _, share in row)
+for name, rule in RULES.items():
+    for kind, priors in {"anchors": anchors, "fields": fields}.items():
+        positives, none = table[name, kind] = by_size(rule, priors)
+        print(f"{name:16} {kind:9}" + "".join(f"{count:5.1f} " for count in positives)
+              + "   " + "".join(f"{share:6.0%}" for share in none))
+
+# %% tags=["hide-input"]
+starved = {kind: table["fixed 0.5 / 0.4", kind][1] for kind in ("anchors", "fields")}
+assert starved["anchors"][0] == 1 and round(starved["fields"][0], 2) == 0.51
+assert [round(shares[1], 2) for shares in starved.values()] == [0.37, 0.62]
+assert all(sum(none) == 0 for (rule, _), (_, none) in table.items() if rule[0] != "f")
+
+# %% [markdown]
+# Under the fixed rule the smaller priors help the smallest crowns, of which 51 % have
+# no positive instead of all of them. Yet from 8 to 16 px it is 62 % instead of 37 %,
+# because the fields are further apart in size than the anchors, and the threshold
+# leaves out whatever falls between two of them. Under a ranking no crown is left
+# without a positive, whichever priors it ranks, and RKA and HLA give nearly the same
+# numbers. Nor does a ranking look at size, as the last column shows. With 16 px or more
+# a crown gets three positives like one of 5 px.
+#
+# ## Three filters: DCFL
+#
+# RFLA never asks the network what it predicts. One year later its authors added that
+# question in **DCFL**, dynamic coarse-to-fine learning (Xu 2023, arXiv 2304.08876,
+# section 3), which chooses the positives of an object by three filters, each finer than
+# the last.
+#
+# - *Coarse* takes the 16 priors whose Gaussian is most similar to the object's, by
+#   GJSD, which unlike RFD does not care which of the two boxes comes first. If two
+#   objects want a prior, it goes to the one it resembles more.
+# - *Medium* keeps the 12 of these that the network predicts best, by the IoU of the
+#   predicted box plus the score for the object's class.
+# - *Fine* keeps those near the middle, measured by a Gaussian about the object and a
+#   second one about the mean place of its twelve.
+#
+# We follow two objects through the filters. Every prior predicts a box of 14 px beside
+# its own centre, and its two scores grow to the right and downwards:
 
 # %%
-fig, (ax,) = plot.figure(width=7.0, height=3.3)
-shares = {name: {BINS[s]: row[s][1] for s in range(3)} for name, row in table.items() if "RKA" not in name}
-plot.bars_by_size(ax, shares, ylabel="share of trees without a positive")
+square = Priors.anchors((64, 64), (8, 16, 32), ((32,), (64,), (128,)), offset=0)
+two = {"boxes": torch.tensor([[14.0, 14, 28, 24], [37, 28, 49, 46]]),
+       "labels": torch.tensor([0, 1])}
+place = square.centers + torch.tensor([1.0, -1.0])
+seen = Predictions(torch.cat([place - 7, place + 7], dim=1),
+                   ((square.centers - torch.tensor([30.0, 20.0])) / 20).sigmoid())
+FILTERS = {"coarse": DCFL(q=100, gate=600), "medium": DCFL(gate=600), "fine": DCFL()}
+
+def funnel(target):
+    """Positives of two objects after each filter."""
+    return {name: rule(square, target, seen).positives_per_gt(2).tolist()
+            for name, rule in FILTERS.items()}
+
+# %%
+fig, axes = plot.figure(2, 2, width=3.2, height=3.5)
+axes[3].axis("off")
+for ax, (name, rule) in zip(axes[:3], FILTERS.items(), strict=True):
+    answer = rule(square, two, seen)
+    left, right = funnel(two)[name]
+    plot.scene(ax, (64, 64), two["boxes"])
+    for g, role in enumerate(("positive", "ignored")):
+        plot.points(ax, square.centers[answer.gt == g], role)
+    ax.set(xlim=(4, 60), ylim=(60, 4), xticks=[], yticks=[])
+    ax.set_title(f"{name}: {left} and {right}", fontsize=14)
+plot.legend(axes[2], positive="of the left one", ignored="of the right one")
 plot.show(fig, alt=(
-    "Share of trees without a positive, by size. Fixed threshold with anchors: all under 8 px, a third of 8 to 16 px. "
-    "Fixed threshold with fields: half under 8 px, but most of 8 to 16 px. HLA with either: none."))
+    "Two objects and the priors that each filter leaves them. After the coarse filter "
+    "these are spread far around. The medium one takes a few away at the edge, and the "
+    "fine one leaves only a handful in the middle of each object."))
+assert list(funnel(two).values()) == [[14, 16], [12, 12], [2, 4]]
 
 # %% [markdown]
-# First the two fixed rows. Smaller priors halve the starvation of the smallest trees, from 100 % to 51 %. They also
-# starve *more* trees of 8 to 16 px than before, 62 % instead of 37 %: the fields are further apart in size than the
-# anchors, and a threshold falls into the gaps. With a ranking, anchors or fields, nobody starves, and RKA and HLA
-# give nearly the same numbers. What a ranking does not repair is visible too: a tree of 30 px gets three positives,
-# as one of 5 px does.
+# Because two of its choices resemble the right object more, the left one begins with 14
+# priors instead of 16. Of the 30 priors six are left in the end. So few positives, all
+# of them central and well predicted, are what the method is after.
 #
-# ## Does it train?
+# ### Exercise 18.6: the funnel
+# *Difficulty 2 of 5, 4 minutes. Predict.*
 #
-# One short run, 100 steps of 8 images on the digits. The network's boxes start from its usual anchors; only the
-# assigner looks at the fields.
+# Priors and predictions stay, but the right object is replaced by a near-twin of the left
+# one, of the same size and half a pixel further right. How many priors has each of the
+# two after each filter? Write them as `(left, right)`. Each number may be off by 1.
 
 # %%
-train_set, test_set = datasets.digits("train", n=480), datasets.digits("test", n=50)
-with tempfile.TemporaryDirectory() as folder:
-    recipe = Recipe(assigner="rfla", steps=100, lr=4e-3)
-    scores = train(recipe, f"{folder}/run", data=(train_set, test_set), progress=False, accelerator="cpu")["scores"]
-for key, name in (("AP", ""), ("AP50_0-8", BINS[0]), ("AP50_8-16", BINS[1]), ("AP50_16+", BINS[2])):
-    print(f"{key.partition('_')[0]:4} {name:15} {100 * scores[key]:4.1f}")
-
-# Measured with seeds 0 to 2: 12 to 25 AP50 under 8 px; a fixed threshold without a low-quality rule has 0 (chapter 8).
-assert 100 * scores["AP50_0-8"] > 2
+# BEGIN GIVEN
+# my_funnel = {"coarse": (..., ...), "medium": (..., ...), "fine": (..., ...)}
+# BEGIN SOLUTION 18.6
+my_funnel = {"coarse": (8, 9), "medium": (8, 9), "fine": (1, 2)}
+# END SOLUTION
 
 # %%
-board = leaderboard.read(datasets.data_dir() / "results", "digits", "full")
-shown = ["max_iou, all ties", "topk, k=3", "rka", "rfla", "fcos", "atss"]
-Markdown(leaderboard.table({name: board[name] for name in shown}))
+twins = two | {"boxes": torch.tensor([[14.0, 14, 28, 24], [14.5, 14, 28.5, 24]])}
+
+def through_the_filters():
+    fig, axes = plot.figure(2, width=3.7, height=4.1)
+    for ax, name in zip(axes, ("coarse", "fine"), strict=True):
+        answer = FILTERS[name](square, twins, seen)
+        plot.scene(ax, (64, 64), twins["boxes"])
+        for g, role in enumerate(("positive", "ignored")):
+            plot.points(ax, square.centers[answer.gt == g], role)
+        ax.set_title(name, fontsize=13)
+    plot.legend(axes[0], positive="of the left object", ignored="of the right one")
+    plot.show(fig, alt=(
+        "The priors of two near-twins after the first filter and after the last. Both "
+        "want nearly the same sixteen, so each prior goes to the nearer twin."))
+    for name, counts in funnel(twins).items():
+        print(f"{name:6} {counts[0]:2} and {counts[1]:2}")
+
+course.predict("18.6", my_funnel, through_the_filters)
 
 # %% [markdown]
-# One run with one seed ranks nothing; the rows have three, and 750 steps. They were trained with anchors on the
-# corners of the cells, and are being trained again with anchors in mid-cell. AP and differences are in percent. A
-# difference in bold has one sign in every seed and exceeds 1.5. RFLA against two other rankings and the fixed rule:
+# Near-twins are also where the published code goes wrong (Chasel-Tsui/mmrotate-dcfl,
+# `coarse2fine_assigner.py`, commit d60ca27). For each object its second filter sorts the
+# candidates of *all* objects, those of others with a quality of −100, and what is in the
+# first twelve is kept for its owner. With two objects that stand apart this does what it
+# should.
+#
+# ### Exercise 18.5: near-twins get more
+# *Difficulty 4 of 5, 12 minutes. Find the bug.*
+#
+# `their_medium` is that filter in a few lines. It returns int64 `[N]`, for each of N
+# candidates the object that it stays with, or `NEGATIVE`. It is given `quality` `[N]`
+# and `owner` `[N]`, the object that each candidate belongs to. Each object should keep
+# its `q` candidates of highest quality, the lower position first among equals, and all
+# of them if there are no more than `q`. But of two near-twins, one with a single
+# candidate and one with 16, the second can keep all 16 although `q` is 12. Mend it. N
+# may be 0.
 
 # %%
-rfla = board["rfla"]
-rivals = ("topk, k=3", "rka", "max_iou, all ties")
-assert not any("**" in leaderboard.difference(rfla, board[name], "AP50_0-8") for name in rivals)
-assert all("**-" in leaderboard.difference(rfla, board[name], "AP50_16+") for name in rivals)
-assert ["**-" in leaderboard.difference(rfla, board[name]) for name in rivals] == [True, True, False]
-Markdown(leaderboard.compare(board, *(("rfla", name) for name in rivals)))
+# BEGIN GIVEN
+# def their_medium(quality, owner, q):
+#     """The object of each candidate [N] that stays, NEGATIVE for the others."""
+#     kept = torch.zeros(len(owner), dtype=torch.bool)
+#     for g in owner.unique():
+#         row = torch.where(owner == g, quality, -100.0)
+#         kept[row.argsort(descending=True, stable=True)[:q]] = True
+#     return torch.where(kept, owner, NEGATIVE)
+# BEGIN SOLUTION 18.5
+def their_medium(quality, owner, q):
+    """The object of each candidate [N] that stays, NEGATIVE for the others."""
+    kept = torch.zeros(len(owner), dtype=torch.bool)
+    for g in owner.unique():
+        row = torch.where(owner == g, quality, -100.0)
+        order = row.argsort(descending=True, stable=True)
+        kept[order[:min(q, int((owner == g).sum()))]] = True
+    return torch.where(kept, owner, NEGATIVE)
+# END SOLUTION
+
+# %%
+course.check("18.5", their_medium)
 
 # %% [markdown]
-# Under 8 px no difference to any of the three can be claimed. Over all sizes RFLA is behind the two rankings, and on
-# objects of 16 px and more behind all three. We have not found out why. A suspicion: our small network's fields of
-# 15, 39 and 87 px are not those of a ResNet.
+# How does the whole published rule treat the twins of exercise 18.6? Its first filter
+# differs from labelkit's too, since the later object takes over what both have chosen.
+
+# %% tags=["nbval-check-output"]
+def published_medium(target, k=16, q=12):
+    """Priors of each object after the second filter, counted as the code does."""
+    owner = torch.full((len(square),), NEGATIVE)
+    for g, column in enumerate(gjsd(square.boxes[:, None], target["boxes"]).T):
+        owner[column >= column.topk(k).values[-1]] = g
+    coarse = (owner >= 0).nonzero()[:, 0]
+    quality = iou(seen.boxes[coarse], target["boxes"][owner[coarse]])
+    quality = quality + seen.scores[coarse].amax(dim=1)
+    kept = torch.zeros(len(square), dtype=torch.bool)
+    for g in range(len(target["boxes"])):
+        own = torch.where(owner[coarse] == g, quality, -100)
+        kept[coarse[own.argsort(descending=True, stable=True)[:q]]] = True
+    return torch.bincount(owner[kept], minlength=len(target["boxes"])).tolist()
+
+print("objects apart:", published_medium(two))
+print("near-twins:   ", published_medium(twins))
+assert published_medium(two) == [12, 12] and published_medium(twins) == [1, 16]
+
+# %% [markdown]
+# Where the objects stand apart, each keeps twelve, as you would expect. Of the
+# near-twins the second keeps 16 priors, four more than the filter allows, and the first
+# keeps one. (Which of the −100 come first is open in the original code, so it may keep
+# fewer than 16.) In labelkit no object keeps more than twelve, and a short list stays
+# short.
+#
+# ## Whom does the last filter lose?
+#
+# What the fine filter asks for is a prior near the middle of the object, and where
+# objects are small, the priors are far apart in comparison. We put 400 squares of each
+# size at random places on the anchors of our detector. Each prior predicts an 8 px box
+# about its own centre, so the medium filter keeps the nearest. How many squares have no
+# positive at the end?
+
+# %%
+def alone_at_random(side, count=400):
+    """One square of this side in each of `count` images, at random places."""
+    centre = 48 + 32 * torch.rand(count, 2, generator=torch.Generator().manual_seed(0))
+    boxes = torch.cat([centre - side / 2, centre + side / 2], dim=1)
+    return [{"boxes": box[None], "labels": torch.tensor([0])} for box in boxes]
+
+eight = torch.cat([anchors.centers - 4, anchors.centers + 4], dim=1)
+boxes = eight.expand(400, -1, -1).contiguous()
+predicted = Predictions(boxes, torch.full((400, len(eight), 1), 0.5))
+
+# %% tags=["nbval-check-output"]
+lost = {}
+for side in (2, 3, 4, 5, 6, 8):
+    counts = DCFL()(anchors, alone_at_random(side), predicted).positive.sum(dim=1).float()
+    lost[side] = (counts == 0).float().mean().item()
+    print(f"{side} px: {counts.mean():.1f} positives, {lost[side]:4.0%} have none")
+
+# %%
+assert DCFL(gate=600)(anchors, alone_at_random(2), predicted).positive.sum(1).min() == 12
+assert (round(lost[2], 2), round(lost[3], 2)) == (0.81, 0.45)
+assert lost[6] == lost[8] == 0
+
+# %% [markdown]
+# After two filters each square still has twelve priors, and the third takes all of them
+# from 81 % of the squares of 2 px and from 45 % of those of 3 px. Its condition tells
+# why. If the mean of the twelve is in the middle of the object, which is $w$ wide and $h$
+# high, a prior passes where
+#
+# $$\frac{\Delta x^2}{w^2} + \frac{\Delta y^2}{h^2} \le 0.3,$$
+#
+# an ellipse with 94 % of the box's area. **With its last filter DCFL asks again whether a
+# point is inside the object**, as FCOS did at the beginning of this chapter, and an
+# object that lies between all points has no positive.
+
+# %% tags=["hide-input"]
+assert round(math.pi * 0.3, 2) == 0.94
+edge = torch.tensor([[10 * math.sqrt(0.3) - 1e-3, 0], [10 * math.sqrt(0.3) + 1e-3, 0]])
+assert torch.equal(torch.exp(-2 * (edge[:, 0] / 10) ** 2) >= math.exp(-0.6),
+                   torch.tensor([True, False]))
+
+# %% [markdown]
+# ## On the stage
+#
+# Both rules have taught our detector on the sky, whose objects have a side of 5.5 px at
+# the median. What do they make of one tile?
+
+# %%
+course.stage("rfla", "dcfl", pictures=("sky",))
+
+# %% tags=["hide-input"]
+on_sky = {row: course.shown(row, ("sky",))["sky"] for row in ("rfla", "dcfl", "rka")}
+assert on_sky["rfla"] == (108, 108, 96, 12, 66)
+assert on_sky["rka"] == (108, 108, 96, 12, 59)
+assert on_sky["dcfl"][2:] == (72, 36, 33) and abs(on_sky["dcfl"].with_positive - 89) < 3
+assert course.shown("fcos", ("sky",))["sky"].with_positive == 87
+panel = on_stage.scene("dcfl", "sky")
+side = area(panel.boxes).sqrt()
+assert side[~panel.taught].max() <= side.median() < 5.5
+assert abs((~panel.taught & ~panel.found).sum() - 13) < 3
+grid = Priors.anchors((200, 200), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
+anything = Predictions(grid.boxes, torch.full((len(grid), 1), 0.5))
+target = {"boxes": panel.boxes, "labels": torch.zeros(108, dtype=torch.int64)}
+assert FILTERS["coarse"](grid, target, anything).positives_per_gt(108).min() >= 1
+assert FILTERS["medium"](grid, target, anything).positives_per_gt(108).min() >= 1
+
+# %% [markdown]
+# Under RFLA each of the 108 objects has a positive. Its detector misses 12, as many as
+# when RKA ranks anchors by NWD (chapter 17), with 66 false alarms instead of 59. Under
+# DCFL 19 objects have no positive, none of them larger than the median, and the
+# detector misses 13 of these 19. All 19 fall through the last filter, since the first
+# leaves every object a prior and the second takes none from an object that has fewer
+# than twelve. In all DCFL's detector misses 36 objects and reports half as many false
+# alarms. Under FCOS, whose inside test we met at the beginning, 21 objects have no
+# positive. This is one tile, and one training per rule.
+#
+# ## Does the board agree?
+#
+# On the board (chapter 7) you find three seeds of 750 steps on the digits. Its columns
+# by size are AP50:
+
+# %%
+board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
+ROWS = ["max_iou, all ties", "max_iou, nearest tie", "topk, k=3", "rka", "rfla", "dcfl",
+        "fcos"]
+Markdown(leaderboard.table({name: board[name] for name in ROWS}))
+
+# %% [markdown]
+# Which differences count? Those in bold do, where all seeds agree on the sign and the
+# mean is at least 2.5 points. By this test two identical rules differ in AP in one case
+# of a hundred, but AP50 by size scatters more (chapter 17), so that there only a
+# difference far above 2.5 should convince you.
+
+# %%
+PAIRS = [("rfla", "topk, k=3"), ("rfla", "rka"), ("rfla", "max_iou, all ties"),
+         ("rfla", "max_iou, nearest tie"), ("dcfl", "rfla"), ("dcfl", "fcos")]
+Markdown(leaderboard.compare(board, *PAIRS))
+
+# %% tags=["hide-input"]
+def told(one, other, key):
+    """The difference of two rows as the table writes it."""
+    return leaderboard.difference(board[one], board[other], key)
+
+assert all(len(board[name]) == 3 for name in ROWS)
+for other, large in (("topk, k=3", "**-3.6"), ("rka", "**-4.4")):
+    assert "**" not in told("rfla", other, "AP") + told("rfla", other, "AP50_0-8")
+    assert told("rfla", other, "AP50_16+").startswith(large)
+assert told("rfla", "max_iou, all ties", "AP50_0-8").startswith("**+5.0")
+assert told("rfla", "max_iou, nearest tie", "AP50_0-8").startswith("**+9.9")
+assert told("dcfl", "rfla", "AP").startswith("**-3.1")
+assert told("dcfl", "rfla", "AP50_0-8").startswith("**-15.7")
+assert not any("**" in told("dcfl", "rfla", key) for key in ("AP50_8-16", "AP50_16+"))
+assert not any("**" in told("dcfl", "fcos", key) for key in leaderboard.COLUMNS)
+
+# %% [markdown]
+# Under 8 px RFLA cannot be told apart from TopK by IoU and RKA by NWD, which rank
+# anchors. It is 9.9 points above the fixed rule with ties to the nearest centre and 5.0
+# above the one with all ties. In AP it cannot be told apart from the two rankings
+# either, but from 16 px up it is behind them by 3.6 and 4.4. We do not know why. One
+# suspect is our small network, whose coarsest field makes a prior of 43.5 px where the
+# anchor has 64 px.
+#
+# DCFL does what the stage has shown. Its AP50 under 8 px is 15.7 below RFLA's, and no
+# column tells it apart from FCOS, with whose inside test its last filter nearly agrees.
+# From 8 px up RFLA and DCFL cannot be told apart.
 #
 # ## What has been published
 #
-# These are the numbers on AI-TOD and AI-TOD-v2 that the methods of chapters 17 and 18 are known by. All are for
-# ResNet-50 and 12 epochs on images of 800 px unless noted. AP is the mean over IoU 0.5 to 0.95; vt, t, s are its
-# values for objects under 8, 8 to 16 and 16 to 32 px. An arrow goes from the baseline (of the two-stage detectors:
-# max-IoU 0.7/0.3 with all ties, anchors of 8 × stride) to the method. "Its config" is the header of the authors'
-# configuration file.
+# You will meet the methods of chapters 17 and 18 by these numbers, measured on AI-TOD
+# and AI-TOD-v2. All are for ResNet-50 and 12 epochs on images of 800 px unless noted.
+# AP is the mean over IoU 0.5 to 0.95, and vt, t and s are its values for objects under
+# 8, 8 to 16 and 16 to 32 px. An arrow leads from the baseline to the method. For the
+# two-stage detectors the baseline is max-IoU with 0.7 and 0.3 and all ties, on anchors
+# of 8 × stride. "Its config" is the header of the authors' configuration file.
 #
 # | method | detector, data | AP | vt | t | s | where the number stands |
 # |---|---|---|---|---|---|---|
@@ -738,209 +1130,163 @@ Markdown(leaderboard.compare(board, *(("rfla", name) for name in rivals)))
 # | GCD | Faster, AI-TOD-v2 | 12.8 → 20.4 | 0.0 → 2.6 | 9.2 → 19.8 | 24.6 → 27.8 | its config |
 # | Dome-DETR-L | its own schedule, AI-TOD-v2 | 34.7 | | | | README |
 #
-# What they were measured with matters as much as the method:
+# How they were measured matters as much as the method:
 #
-# - **The metric is not COCO's.** AI-TOD's evaluation counts up to 1,500 detections an image and class instead of 100,
-#   and has its own size classes, whose borders belong to both neighbours. labelkit has it as the preset `aitod`.
-# - **The baseline is stock.** Its 32 px anchors are two to three times as large as the mean object, and its AP under
-#   8 px is 0.0. Anchors of half the scale, with nothing else changed, reach 20.9 against RFLA's 21.1 (above).
-# - **With FCOS the gain is 0.7 AP** (AI-TOD; 2.2 on v2), with Faster R-CNN 10.0 (9.8 on v2). FCOS has no anchors that
-#   could be too large. Its 12.6 is the paper's; the authors' reproduction of FCOS has 12.0. They write that the method
-#   is not meant for generic data such as VOC and COCO.
-# - **The set and the split differ.** AI-TOD-v2 is a relabelled AI-TOD. Some rows train on train + val, others on
-#   train.
-# - **Reproductions are lower.** A user's DetectoRS with NWD came to 18.7 where the paper has 20.8 (AI-TOD, issue 24);
-#   FANet's authors got 20.6 for Faster R-CNN with RFLA where its README has 21.1.
+# - The metric is not COCO's. AI-TOD's evaluation counts up to 1,500 detections per
+#   image and class instead of 100, and has its own size classes, whose borders belong
+#   to both neighbours. labelkit has it as the preset `aitod`.
+# - The baseline is stock. Its anchors of 32 px are two and a half times as large as the
+#   mean object, and its AP under 8 px is 0.0. With anchors of half the scale and
+#   nothing else changed it reaches 20.9, against 21.1 for RFLA.
+# - With FCOS the gain is 0.7 AP on AI-TOD and 2.2 on v2, with Faster R-CNN 10.0 and
+#   9.8. FCOS has no anchors that could be too large. (Its 12.6 is from RFLA's README,
+#   whereas the authors of SET, CVPR 2025, report 12.0.) RFLA's authors write that the
+#   method is not meant for generic data such as VOC and COCO.
+# - Sets and splits differ. AI-TOD-v2 is a relabelled AI-TOD, and some rows train on
+#   train and val, others on train alone.
+# - Reproductions are lower. A user's DetectoRS with NWD came to 18.7 where the paper
+#   has 20.8 (AI-TOD, issue 24), and FANet's authors measured 20.6 for Faster R-CNN with
+#   RFLA where its README has 21.1.
 #
-# The second and the third of these points in one picture:
+# We have reproduced none of these rows, which would take AI-TOD and a GPU for days, and
+# have checked only what the rules do. With the same evaluation, AP and AI-TOD's sizes,
+# our digits give the rows below (three seeds). Our detector has no second stage, and
+# its anchors begin at 16 px:
 
 # %%
-published = {"Faster R-CNN, stock anchors": 11.1, "Faster R-CNN, half the scale": 20.9, "Faster R-CNN, RFLA": 21.1,
-             "FCOS": 12.6, "FCOS, RFLA": 13.3}
-fig, (ax,) = plot.figure(width=6.4, height=2.8)
-colors = (plot.GREY, plot.ORANGE, plot.BLUE, plot.GREY, plot.BLUE)
-ax.barh(range(5), published.values(), color=colors)
-for row, value in enumerate(published.values()):
-    ax.text(value + 0.2, row, str(value), va="center")
-ax.set_yticks(range(5), published)
-ax.invert_yaxis()
-ax.set(xlabel="published AP on AI-TOD", xlim=(0, 24))
-plot.show(fig, alt=(
-    "Published AP on AI-TOD. Faster R-CNN: 11.1 with stock anchors, 20.9 with anchors of half the scale, 21.1 with "
-    "RFLA. FCOS: 12.6, and 13.3 with RFLA."))
+TINY = ["max_iou, no low quality", "max_iou, all ties", "max_iou, nearest tie",
+        "max_iou, nwd", "max_iou, simd", "max_iou, gcd", "fcos", "s3fd", "topk, k=3",
+        "rka", "rka, simd", "rka, dotd", "rfla", "dcfl"]
+Markdown(leaderboard.by_aitod_size({name: board[name] for name in TINY}))
+
+# %% tags=["hide-input"]
+RANKED = ["topk, k=3", "rka", "rka, simd", "rka, dotd", "rfla"]
+gains = {name: [told(name, "max_iou, nearest tie", key) for key in leaderboard.AITOD]
+         for name in [*RANKED, "dcfl"]}
+assert all(gains[name][0].startswith("**+") for name in RANKED)
+assert not any(gains[name][1].startswith("**+") for name in RANKED)
+assert sorted(float(gains[name][0][2:6]) for name in RANKED)[::4] == [5.4, 6.5]
+large = {name: gains[name][2] for name in RANKED if "**" in gains[name][2]}
+assert list(large) == ["topk, k=3", "rka, dotd", "rfla"]
+assert [text[2:6] for text in large.values()] == ["-2.9", "-3.8", "-6.8"]
+assert gains["dcfl"][0].startswith("**-4.3")
 
 # %% [markdown]
-# We did not reproduce any of these rows: that takes AI-TOD and a GPU for days. What we checked is what the rules do.
+# Compare the five rankings (TopK, the three of RKA, and RFLA) with the fixed rule whose
+# ties go to the nearest centre. On the very tiny objects each of them gains, by 5.4 to
+# 6.5 AP. On the tiny ones none gains. On 16 to 32 px three of them lose, by 2.9 (TopK) to
+# 6.8 (RFLA). Since a ranking gives each object its k best, it helps the objects that had
+# almost nothing, and only them. DCFL has 4.3 less than the fixed rule even on the very
+# tiny ones.
 #
-# ## Our rows, by the same sizes
+# ## The cards
 #
-# The same evaluation and the same sizes on our digits, for all the rules of chapters 16 to 18: three seeds, AP over IoU
-# 0.5 to 0.95 as in the table above. Our detector has no second stage and its anchors start at 16 px.
+# | the four questions | RFLA (HLA with RFD) | DCFL |
+# |---|---|---|
+# | who may match? | every point, as a Gaussian of its field | the 16 priors most similar by GJSD |
+# | how well? | RFD, the object's size in the denominators | GJSD; then predicted IoU + class score |
+# | who is chosen? | the k = 3 best; the best of the fields × 0.9 | the 12 best predicted; the central ones of them |
+# | who wins? | the most similar object; stage one first | the most similar object, before the network is asked |
+#
+# | | RFLA | DCFL |
+# |---|---|---|
+# | kind | hard labels, static, by prior | hard labels, dynamic |
+# | cost | two rankings | one ranking, then 16 pairs per object |
+# | fails when | more objects than cells; large objects get three points as well | no prior is near the middle of a small object |
+# | report | k, β, whose table of fields, rescue or not | k, q and the gate; static or moving priors; whose reading |
 
 # %%
-assigners = ["max_iou, no low quality", "max_iou, all ties", "max_iou, nearest tie", "max_iou, nwd", "max_iou, simd",
-             "max_iou, gcd", "fcos", "s3fd", "topk, k=3", "rka", "rka, simd", "rka, dotd", "rfla"]
-nearest, gains = board["max_iou, nearest tie"], {}
-for name in ("topk, k=3", "rka", "rka, simd", "rka, dotd", "rfla"):
-    gains[name] = [leaderboard.difference(board[name], nearest, key) for key in leaderboard.AITOD]
-    assert gains[name][0].startswith("**+") and "**" not in gains[name][1]
-assert sorted(float(gain[0][2:6]) for gain in gains.values())[::4] == [4.7, 7.4]
-assert "**" not in gains.pop("rka")[2] and {float(gain[2][2:6]) for gain in gains.values()} == {-2.9, -2.2, -3.5, -7.9}
-Markdown(leaderboard.by_aitod_size({name: board[name] for name in assigners}))
+plot.show(course.method_map(up_to=18), alt=(
+    "The map of methods with this chapter's two. RFLA compares priors and nothing else, "
+    "and DCFL asks the network as well. No mark is hollow any more, since each method on "
+    "the map has had its chapter."))
 
 # %% [markdown]
-# Hold the five rankings against the fixed rule with ties to the nearest centre. **On the very tiny each gains**, 4.7 to
-# 7.4 AP. On the tiny none does, as far as three seeds can tell. On 16 to 32 px RKA is level, and the four others lose
-# 2.2 to 7.9. A rule that gives each object its k best helps the objects that had almost nothing, and only them.
+# ## Do the squares decide?
 #
-# ## Three filters: DCFL
+# This chapter asked whether the squares that features see can decide which feature
+# learns a crown, and whether the smallest objects gain by it. As a measure of sight the
+# squares are poor. On our finest level the convolutions see 15 px, the pyramid lets a
+# feature see 103 px, and normalisation shows it the whole image. As a convention they do
+# decide, since RFD leads each object to the level whose prior is next to its size.
 #
-# RFLA never asks the network. Two years later its authors added that question in DCFL
-# (dynamic coarse-to-fine learning, Xu 2023, arXiv 2304.08876), which chooses an object's
-# positives by three filters, each finer than the last.
+# What the smallest objects gain comes from other parts of the method. Priors made of
+# fields are smaller than our anchors, and under a threshold that saves half of the
+# crowns under 8 px from having no positive. A ranking saves all of them, with fields
+# and with anchors alike. Stage two gives a positive to seven of 900 tiny objects and to
+# none that lacked one.
 #
-# - **Coarse.** The 16 priors whose Gaussian is most similar to the object's. The
-#   similarity is GJSD, which unlike RFD does not care which of the two boxes comes first.
-#   A prior that two objects want goes to the one it resembles more.
-# - **Medium.** Of these the 12 that the network predicts best: the IoU of the predicted
-#   box plus the score for the object's class.
-# - **Fine.** Of these the ones near the middle, measured by a Gaussian about the object
-#   and another about the mean place of its twelve.
+# On the board RFLA finds the smallest digits no better than the rankings of anchors do,
+# and those from 16 px up less well. DCFL asks the network too, but it ends with a test of
+# the place, and with the objects that fail this test it loses what the ranking had won.
+# The squares can decide, then, and so can anchors that somebody chose. For the smallest
+# objects it matters that a rule ranks, and that no later step takes the places away.
 #
-# We follow two objects through the filters. Every prior predicts a box of 14 px beside its
-# own centre, and its two scores grow to the right and downwards.
-
-# %%
-square = Priors.anchors((64, 64), (8, 16, 32), ((32,), (64,), (128,)), offset=0)
-two = {"boxes": torch.tensor([[14.0, 14, 28, 24], [37, 28, 49, 46]]),
-       "labels": torch.tensor([0, 1])}
-place = square.centers + torch.tensor([1.0, -1.0])
-seen = Predictions(torch.cat((place - 7, place + 7), dim=1),
-                   ((square.centers - torch.tensor([30.0, 20.0])) / 20).sigmoid())
-filters = {"coarse: k = 16": DCFL(q=100, gate=600), "medium: q = 12": DCFL(gate=600),
-           "fine: the gate": DCFL()}
-left = {}
-fig, axes = plot.figure(3, width=3.2, height=4.0)
-for ax, (name, rule) in zip(axes, filters.items(), strict=True):
-    answer = rule(square, two, seen)
-    left[name] = answer.positives_per_gt(2).tolist()
-    plot.scene(ax, (64, 64), two["boxes"], title=f"{name}\n{left[name][0]} and {left[name][1]} priors")
-    for g, role in enumerate(("positive", "ignored")):
-        plot.points(ax, square.centers[answer.gt == g], role)
-    plot.legend(ax, "gt", positive="of the left object", ignored="of the right one")
-plot.show(fig, alt=(
-    "Two objects and the priors that each filter leaves them. After the coarse one the "
-    "priors lie far around, after the medium one they are fewer, and after the fine one "
-    "only a handful in the middle of each object is left."))
-assert list(left.values()) == [[14, 16], [12, 12], [2, 4]]
-
-# %% [markdown]
-# The left object begins with 14 priors instead of 16, because two of its choices resemble
-# the right one more. Of thirty priors six are left. So few positives, all of them central
-# and well predicted, are what the method is after.
+# Three limits belong to this. Our network is small, and its fields of 15, 39 and 87 px
+# are not those of a ResNet. Its detector has no second stage. And our DCFL leaves the
+# priors where they are, whereas the authors' moves them first, by the offsets of a
+# deformable convolution.
 #
-# In the published code (Chasel-Tsui/mmrotate-dcfl, commit d60ca27) the second filter has a
-# slip. It sorts all coarse priors for each object, those of other objects with a quality of
-# −100, and keeps the first twelve. An object with fewer than twelve priors of its own thus
-# fills its list with strangers, and what stands in any list is kept for its owner. We let
-# that code's way of counting meet two objects that almost coincide.
-
-# %% tags=["nbval-check-output"]
-def published_medium(priors, target, seen, k=16, q=12):
-    """How many priors each object keeps after the second filter, as the code computes it."""
-    table = gjsd(priors.boxes[:, None], target["boxes"])
-    owner = torch.full((len(priors),), NEGATIVE)
-    for g, column in enumerate(table.T):
-        owner[column >= column.topk(k).values[-1]] = g  # the later object takes over
-    coarse = (owner >= 0).nonzero()[:, 0]
-    quality = iou(seen.boxes[coarse], target["boxes"][owner[coarse]])
-    quality = quality + seen.scores[coarse].amax(dim=1)
-    kept = torch.zeros(len(priors), dtype=torch.bool)
-    for g in range(len(target["boxes"])):
-        own = torch.where(owner[coarse] == g, quality, -100)
-        kept[coarse[own.argsort(descending=True, stable=True)[:q]]] = True
-    return [int((kept & (owner == g)).sum()) for g in range(len(target["boxes"]))]
-
-twins = two | {"boxes": torch.tensor([[14.0, 14, 28, 24], [14.5, 14, 28.5, 24]])}
-ours = filters["medium: q = 12"](square, twins, seen).positives_per_gt(2).tolist()
-print("objects apart:   published", published_medium(square, two, seen))
-print("near-twins:      published", published_medium(square, twins, seen), "  labelkit", ours)
-assert published_medium(square, two, seen) == [12, 12]
-assert published_medium(square, twins, seen)[1] > 12 >= max(ours)
-
-# %% [markdown]
-# Where the objects stand apart, both count alike. Of the near-twins the second one keeps 16
-# priors, four more than the filter allows, and the first one a single prior, since the
-# later object also took over what both had chosen. In labelkit the twins share by
-# similarity, nobody keeps more than twelve, and a short list stays short.
-#
-# ## The card
-#
-# | | RFLA (HLA with RFD) |
-# |---|---|
-# | who may match? | every feature point, as a Gaussian of half its theoretical field |
-# | how well? | RFD, 1 / (1 + KL), the object's size in the denominators |
-# | who is chosen? | the k = 3 best; then the best one of the fields shrunk to 0.9 |
-# | who wins? | the most similar object; stage one before stage two |
-# | cost | two rankings |
-# | breaks | stage two acts at a few sizes only; more objects than cells; large objects get three points as well |
-# | name it | k, β, whose table of fields, rescue or not |
-#
-# | | DCFL |
-# |---|---|
-# | who may match? | the 16 priors most similar to the object by GJSD |
-# | how well? | GJSD; then the IoU of the predicted box plus the class score |
-# | who is chosen? | the 12 that are predicted best, and of these the central ones |
-# | who wins? | the most similar object, before the network is asked |
-# | cost | one ranking, then 16 pairs per object |
-# | breaks | few positives are left; in the published code near-twins fill each other's lists |
-# | name it | k, q and the gate; static or moving priors; whose reading |
-#
-# **Next.** You have met the static rules and those that ask the network, on objects of every size. The board of the
-# README puts them side by side.
+# **Next.** Every method on the map has now had its chapter, and this is the last chapter
+# so far. If you want to know why objects in your own images are not found, `labelkit
+# audit` counts the causes for a folder in COCO's format, `labelkit train` teaches a
+# detector by the rule that you choose, and the card of each chapter says what to report.
 #
 # ## Recap
 #
-# - Field: add (kernel − 1) · jump; jump: multiply by the stride. ResNet-50's pyramid: 35, 91, 267, 427, 555 px.
-# - The effective field is a blob; its deviation is a fifth to a sixth of the theoretical side, as far as convolutions
-#   go. Group normalisation and the pyramid see further; RFLA's table counts neither.
-# - RFD is KL turned into a similarity: scale invariant, not symmetric, kinder to priors that are too small.
-# - Stage two adds a prior only where the best level changes, in narrow bands of size. It does not rescue a crowd.
-# - A real rescue leaves nobody empty. It can't make cells: where objects outnumber them, it takes far ones.
-# - DCFL goes from 16 similar priors to the 12 that are predicted best and on to a few central ones; a list
-#   that is short must stay short, or neighbours fill it.
+# - For each layer add (kernel − 1) · jump to the field, then multiply the jump by the
+#   stride. The levels P2 to P6 of ResNet-50 see 35, 91, 267, 427 and 555 px.
+# - What a feature looks at is concentrated, with a standard deviation of a fifth to a
+#   sixth of the theoretical side as far as convolutions go. Group normalisation and the
+#   pyramid see further, and RFLA's table counts neither.
+# - RFD is KL turned into a similarity. It is scale invariant, not symmetric, and kinder
+#   to priors that are too small.
+# - Stage two adds a prior only where the best level changes, in narrow bands of size,
+#   and does not rescue a crowd. A real rescue does, but it cannot make cells.
+# - DCFL goes from 16 similar priors to the 12 that are predicted best and on to a few
+#   central ones. Its last step is an inside test, and costs the smallest objects their
+#   positives.
 #
 # ## Recall
 #
-# <details><summary>1. A layer has kernel 3 and stride 2, the next kernel 3 and stride 1. What is the field?</summary>
+# <details><summary>1. A layer has kernel 3 and stride 2, the next kernel 3 and stride 1.
+# What is the field?</summary>
 #
-# 1 + 2 · 1 = 3 after the first, whose stride makes the jump 2. Then 3 + 2 · 2 = 7.
+# 1 + 2 · 1 = 3 after the first layer, whose stride makes the jump 2. Then 3 + 2 · 2 = 7.
 # </details>
 #
-# <details><summary>2. Why does shrinking all fields by 0.9 not change which prior of a level is best?</summary>
+# <details><summary>2. Why does shrinking all fields by 0.9 not change which prior of a
+# level is best?</summary>
 #
-# In KL the distance is divided by the object's size, not by the prior's, and the shape terms are equal for all priors
-# of the level. So the nearest one stays the best.
+# In KL the distance is divided by the object's size and not by the prior's, and the shape
+# terms are equal for all priors of the level. The nearest one stays the best.
 # </details>
 #
-# <details><summary>3. On AI-TOD Faster R-CNN gains 10 AP with RFLA, FCOS 0.7. What does that suggest?</summary>
+# <details><summary>3. On AI-TOD Faster R-CNN gains 10 AP with RFLA, FCOS 0.7. What does
+# that suggest?</summary>
 #
-# That a good part of the gain comes from replacing anchors that are too large for the data. FCOS had none. The
-# experiment with smaller anchors, 20.9, says the same.
+# Most of the gain may come from replacing anchors that are too large for the data. FCOS
+# had none. The experiment with smaller anchors, 20.9, says the same.
 # </details>
 #
 # ## References
 #
-# - C. Xu and others, *RFLA: Gaussian Receptive Field based Label Assignment for Tiny Object Detection*, ECCV 2022,
-#   arXiv 2208.08738, sections 3.1 to 3.3. Code: Chasel-Tsui/mmdet-rfla; issues 4, 18 and 39 on smaller anchors and
-#   stage two.
-# - C. Xu and others, *Dynamic Coarse-to-Fine Learning for Oriented Tiny Object Detection*, CVPR 2023, arXiv 2304.08876,
-#   section 3. Code: Chasel-Tsui/mmrotate-dcfl d60ca27, `coarse2fine_assigner.py`.
-# - W. Luo and others, *Understanding the Effective Receptive Field in Deep Convolutional Neural Networks*, NeurIPS
-#   2016.
-# - J. Wang and others, arXiv 2110.13389 (NWD); C. Xu and others, CVPR workshops 2021 (DotD); C. Xu and others, arXiv
-#   2206.13996 (NWD-RKA, AI-TOD-v2); S. Shi and others, arXiv 2407.02394 (SimD); *Gaussian Combined Distance*, GRSL
-#   2025. Code: jwwangchn/mmdet-aitod, Chasel-Tsui/mmdet-aitod.
-# - Dome-DETR, ACM Multimedia 2025; FANet, Remote Sensing 2025: rows and reproduction in the section above.
-# - jwwangchn/cocoapi-aitod, `cocoeval.py`: AI-TOD's metric. B. Weinstein and others:
-#   `data/neon_trees/ATTRIBUTION.md`.
+# - C. Xu and others, *RFLA: Gaussian Receptive Field based Label Assignment for Tiny
+#   Object Detection*, ECCV 2022, arXiv 2208.08738, sections 3.1 to 3.3. Code:
+#   Chasel-Tsui/mmdet-rfla 198977b, `rf_generator.py`, `anchor_generator.py` and
+#   `hierarchical_assigner.py`; issues 4, 18 and 39 on smaller anchors and stage two.
+# - C. Xu and others, *Dynamic Coarse-to-Fine Learning for Oriented Tiny Object
+#   Detection*, CVPR 2023, arXiv 2304.08876, section 3. Code: Chasel-Tsui/mmrotate-dcfl
+#   d60ca27, `coarse2fine_assigner.py`.
+# - MultimediaTechLab/YOLO c4cb5f6, `yolo/utils/bounding_box_utils.py` and
+#   `yolo/config/task/train.yaml`: YOLOv9's rule.
+# - W. Luo and others, *Understanding the Effective Receptive Field in Deep Convolutional
+#   Neural Networks*, NeurIPS 2016.
+# - J. Wang and others, arXiv 2110.13389 (NWD); C. Xu and others, CVPR workshops 2021
+#   (DotD); C. Xu and others, arXiv 2206.13996 (NWD-RKA, AI-TOD-v2); S. Shi and others,
+#   arXiv 2407.02394 (SimD); Z. Guan and others, arXiv 2510.27649 (GCD). Code:
+#   jwwangchn/mmdet-aitod, Chasel-Tsui/mmdet-aitod.
+# - Dome-DETR, ACM Multimedia 2025; FANet, Remote Sensing 2025: rows and reproduction in
+#   the section above.
+# - jwwangchn/cocoapi-aitod, `cocoeval.py`: AI-TOD's metric. B. Weinstein and others, the
+#   tree crowns: `data/neon_trees/ATTRIBUTION.md`.
