@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 07 · Train a detector and measure what it finds
 #
-# Eleven digits were pasted into the photograph below, and a detector was trained to find
-# such digits. Its labels forget none of the eleven, and yet it misses two, both of them
-# small. In this chapter you follow one of these two through the whole detector, from the
-# pixels to the number that papers report, and at every station you ask the same
-# question. Was it lost here?
+# In the photograph below there are eleven digits, and a detector has learned to find such
+# digits. Its labels forget none of the eleven, and yet it misses two, both of them small.
+# In this chapter you follow one of these two through the whole detector, from the pixels
+# to the number that papers report, and at every station you ask the same question. Was it
+# lost here?
 
 # %%
 import csv
@@ -59,10 +59,11 @@ assert course.shown("max_iou, nearest tie")["digits"] == (11, 11, 9, 2, 0)
 #
 # ## What a detector is made of
 #
-# An object can only be lost where something is done to it, so we begin with a list of
-# what is done. Our detector is torchvision's RetinaNet in a size that a laptop can train.
-# Its parts are torchvision's own, with one change. Our anchors are in the middle of
-# their cells, while torchvision's own detectors keep theirs at the corners (chapter 3).
+# Because a detector can only lose an object where it does something to it, we begin with
+# a list of what it does. Our detector is torchvision's RetinaNet in a size that a laptop
+# can train. Its parts are torchvision's own, with one change. Our anchors are in the
+# middle of their cells, while torchvision's own detectors keep theirs at the corners
+# (chapter 3).
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -135,14 +136,13 @@ def followed_through_the_maps():
 followed_through_the_maps()
 
 # %% [markdown]
-# 1. The **backbone** halves the image four times and keeps a map each at strides 4, 8 and
-#    16.
-# 2. The **pyramid** adds the coarse maps to the fine ones, so that every cell, which holds
-#    32 numbers, knows its surroundings as well as its place (Lin 2017, FPN).
-# 3. The **head** is two small networks that run over each cell of each map. One asks
-#    whether there is an object, and the other how its anchor must be moved.
-# 4. The **anchors** give every cell a box to start from. They have no parameters.
-# 5. The **post-processing** turns all this into a list of boxes, without parameters too.
+# 1. The backbone halves the image four times and keeps a map each at strides 4, 8 and 16.
+# 2. Its pyramid adds the coarse maps to the fine ones, so that every cell, which holds 32
+#    numbers, knows its surroundings as well as its place (Lin 2017, FPN).
+# 3. Two small networks, the head, run over each cell of each map. One asks whether there
+#    is an object, and the other how to move the anchor.
+# 4. Anchors give every cell a box to start from. They have no parameters.
+# 5. The post-processing turns all this into a list of boxes, without parameters too.
 #
 # On the finest map our digit has a cell of its own. Whether that is enough, we can find
 # out without looking into the maps, because the board has trained the same network with
@@ -155,9 +155,9 @@ for row in ("max_iou, nearest tie", "max_iou, all ties"):
 assert shown.found == 11
 
 # %% [markdown]
-# All eleven are found, so that a network of this size can see the digit. The maps are
-# not where it was lost. We go on to the answers. The network gives one per anchor, and
-# before any training they look like this:
+# That detector finds all eleven, so a network of this size can see the digit, and it is
+# not in the maps that ours has lost it. We go on to the answers. The network gives one
+# per anchor, and before any training they look like this:
 
 # %% tags=["nbval-check-output"]
 detector.eval()
@@ -177,8 +177,8 @@ assert scores.min() > 0.003 and scores.max() < detector.score_thresh
 
 # %% [markdown]
 # The untrained network gives every anchor a score near 0.01, because its last bias starts
-# there (chapter 4). All of these scores are below the first hurdle of the post-processing,
-# and therefore no detection is left. The hurdles, in their order:
+# there (chapter 4). All of these scores are below the first hurdle of the
+# post-processing, and therefore no detection remains. Its hurdles, in their order:
 
 # %% tags=["nbval-check-output"]
 print(f"1. drop every score up to {detector.score_thresh}")
@@ -196,8 +196,8 @@ assert (detector.score_thresh, detector.nms_thresh, detector.detections_per_img)
 # None of these parts knows what a digit is. They learn it from the loss, and **the loss
 # is the one place where the assignment enters**. RetinaNet's loss for one image is
 #
-# $$L = \frac{1}{N_+} \sum_{\text{not ignored}} \text{focal}(s_i, y_i) + \frac{\lambda}{N_+}
-# \sum_{\text{positive}} (1 - \text{GIoU}_i)$$
+# $$L = \frac{1}{N_+} \sum_{\text{not ignored}} \text{focal}(s_i, y_i)
+# + \frac{\lambda}{N_+} \sum_{\text{positive}} (1 - \text{GIoU}_i)$$
 #
 # where $s_i$ is the score of anchor $i$, and its target $y_i$ is 1 for a positive and 0
 # for a negative. $N_+$ counts the positives (at least 1), and $\lambda$ is 2 in our
@@ -223,9 +223,9 @@ torch.testing.assert_close(
 assert 10 < positive.sum() < 134 and (~used).sum() < 134
 
 # %% [markdown]
-# The labels are therefore the second station. Does our digit get a positive? We ask the
-# four rules that you will meet in this chapter, and count over the 1,344 anchors (which
-# for FCOS are points).
+# Labels are therefore the second station. Does our digit get a positive? We ask the four
+# rules that you will meet in this chapter, and count over the 1,344 anchors (which for
+# FCOS are points).
 
 # %% tags=["nbval-check-output"]
 rules = {
@@ -243,17 +243,17 @@ print(f"The anchor that fits it best has IoU {best:.2f}.")
 assert list(own.values()) == [0, 1, 6, 2]
 
 # %% [markdown]
-# Without the low-quality rule the digit has no positive, and every anchor around it learns
-# that there is nothing. In our detector it was not forgotten, since one anchor serves it
-# (although with an IoU of only 0.14). Is one too few? Counts of labels cannot tell. We
-# have to look at what training makes of them.
+# Without the low-quality rule the digit has no positive, and every anchor around it
+# learns that there is nothing. In our detector it was not forgotten, since one anchor
+# serves it (although with an IoU of only 0.14). Is one too few? Counts of labels cannot
+# tell. We have to look at what training makes of them.
 #
 # ## Train
 #
 # A `Recipe` holds the whole configuration of a run. We train one detector here, with
 # torchvision's rule and all its ties, on 400 pictures and for 100 steps of 8 images. It
-# takes a quarter of a minute. The detectors of the board have the same recipe, but
-# 1,500 pictures and 750 steps.
+# takes a quarter of a minute. On the board the recipe is the same, but with 1,500
+# pictures and 750 steps.
 
 # %%
 recipe = Recipe(assigner="max_iou", steps=100)
@@ -263,9 +263,9 @@ result = train(recipe, folder, data=(train_set, test_set), progress=False)
 after_100_steps = load_detector(folder)[0]
 
 # %% [markdown]
-# A run leaves a folder with its configuration, a row of losses per step, a checkpoint from
-# which it can resume, and its result. In a terminal the same is `labelkit train`. What do
-# the losses say?
+# A run leaves a folder with its configuration, a row of losses per step, a checkpoint
+# from which it can resume, and its result. In a terminal the same is `labelkit train`.
+# What do the losses say?
 
 # %%
 with open(folder / "metrics.csv") as file:
@@ -282,11 +282,11 @@ plot.show(fig, alt=(
 assert np.mean(curves["scores"][-20:]) < 0.9 * np.mean(curves["scores"][:20])
 
 # %% [markdown]
-# Both fall, which shows that something is learned, and that is all such a plot can show.
-# You cannot compare two rules by it, because each rule sets its own exam. The losses run
-# over other positives and are divided by another number, so that a rule which leaves out
-# the difficult objects has the easier exam. A photograph that neither detector has seen
-# is the same exam for both. We count as the stage does, where a digit is found if a
+# Both fall, which shows that the network learns something, and that is all such a plot
+# can show. You cannot compare two rules by it, because each rule sets its own exam. Its
+# losses run over its own positives and have its own divisor, so that a rule which leaves
+# out the difficult objects has the easier exam. On a photograph that neither detector has
+# seen, both sit the same one. We count as the stage does, which calls a digit found if a
 # detection with a score of at least 0.25 overlaps it with an IoU of at least 0.5.
 
 # %%
@@ -299,19 +299,19 @@ for name, one in {"100 steps": after_100_steps,
           f"{len(alarms)}, highest score {detections['scores'].max():.2f}")
 
 # %% [markdown]
-# Training that is too short is therefore a station of its own. A detector that has learned
-# for 100 steps is unsure of everything, and nothing it misses may be blamed on its rule.
-# The two missed digits were missed after 750 steps, so for them we go on.
+# Training that is too short is therefore a station of its own. After 100 steps a detector
+# is unsure of everything, and you may not blame its rule for what it misses. Our two
+# digits were missed after 750 steps, so for them we go on.
 #
 # ## How many are easy?
 #
-# Chapter 4 counted the negatives per positive and left a question open. It is often said
-# that in training easy examples outnumber hard ones by 1000 to 1, which would explain why
-# focal loss is needed. (Lin and others, who quote that number, wrote it of foreground and
-# background.) Let $p_t$ be the probability that the network gives to the right
-# answer. We call an example easy if $p_t$ is above 0.9 and hard if it is below 0.5, and
-# count all anchors of the 60 test pictures that are not ignored, under the labels that
-# the network was trained with.
+# Chapter 4 counted the negatives per positive and left a question open. You may read that
+# in training easy examples outnumber hard ones by 1000 to 1, which would explain why a
+# detector needs focal loss. (Lin and others, who quote that number, wrote it of
+# foreground and background.) Let $p_t$ be the probability that the network gives to the
+# right answer. We call an example easy if $p_t$ is above 0.9 and hard if it is below 0.5.
+# Then we count the anchors of all 60 test pictures, except for ignored ones, under the
+# rule that has taught the network.
 
 # %%
 def easy_and_hard(detector):
@@ -346,16 +346,16 @@ assert 27 < (easy + easy_n) / (hard + hard_n) < 34
 assert 650 < easy_n / hard_n < 950 and hard_n < 0.05 * hard
 
 # %% [markdown]
-# The claim does not reproduce when all examples are counted. Before training it is 25 to 1,
+# If we count all examples, the claim does not reproduce. Before training it is 25 to 1,
 # which is nothing but the number of negatives per positive, because a score of 0.01 makes
 # every negative easy and every positive hard. In the run printed here the ratio then
-# falls to 7 to 1, as the network becomes less sure of the background, and after 750
-# steps it is 30 to 1. It cannot come near 1000, since with 25 negatives per positive
-# it would need 97 % of the positives to be no longer hard. In a picture with 2,000
-# negatives per positive, as chapter 4 had one, it could.
+# falls to 7 to 1, as the network becomes less sure of the background, and after 750 steps
+# it is 30 to 1. It cannot come near 1000, since with 25 negatives per positive it would
+# need 97 % of the positives to be no longer hard. In a picture with 2,000 negatives per
+# positive, as chapter 4 had one, it could.
 #
 # In the last column the claim holds. Among negatives alone there are about 790 easy ones
-# per hard one after 750 steps, which is the order of magnitude that is quoted. **What is
+# per hard one after 750 steps, which is the order of magnitude of the claim. **What is
 # hard are the positives**, more than nine of ten hard examples, so the imbalance that
 # focal loss meets here is the one of chapter 4 and not a second one.
 #
@@ -363,9 +363,9 @@ assert 650 < easy_n / hard_n < 950 and hard_n < 0.05 * hard
 #
 # Before focal loss the cure was another one. Faster R-CNN (Ren 2015) has two stages. The
 # first is what we have just trained, a dense detector that asks every anchor only whether
-# there is an object, whatever its class. Its best boxes are called **proposals**. For
-# each proposal the second stage cuts its piece out of the maps, brings it to 7 × 7 cells,
-# and answers once more, with a class and a better box. We let our detector propose:
+# there is an object, whatever its class. We call its best boxes **proposals**. For each
+# proposal the second stage cuts its piece out of the maps, brings it to 7 × 7 cells, and
+# answers once more, with a class and a better box. We let our detector propose:
 
 # %% tags=["nbval-check-output"]
 first_stage = trained("max_iou, all ties")
@@ -382,11 +382,11 @@ print(f"{reached.sum()} of {len(digits)} digits have a proposal with an IoU of 0
 assert pieces.shape == (100, 32, 7, 7) and reached.all()
 
 # %% [markdown]
-# When a stage learns, it does not look at all of its boxes. It **samples** them, so that
-# the many negatives cannot drown the few positives. For the first stage torchvision draws
-# 256 anchors per image, at most half of them positive. For the second it draws 512
-# proposals, of which at most a quarter is positive, and hence the ratio of **1 : 3**. (In
-# Girshick 2015, section 2.3, it was 64 per image.) If there are fewer positives than that,
+# When a stage learns, it does not look at all of its boxes. It samples them, so that the
+# many negatives cannot drown the few positives. For the first stage torchvision draws 256
+# anchors per image, at most half of them positive. In the second it draws 512 proposals,
+# of which at most a quarter may be positive, and hence the ratio of 1 : 3. (In Girshick
+# 2015, section 2.3, it was 64 per image.) If there are fewer positives than that,
 # negatives take their places.
 #
 # ### Exercise 07.6: the sampler
@@ -402,7 +402,7 @@ assert pieces.shape == (100, 32, 7, 7) and reached.all()
 
 # %%
 def my_sample(gt, n, share, generator):
-    """Boolean [P]: is the anchor in the sample? gt: int64 [P]; n anchors, share in 0..1."""
+    """Boolean [P]: is the anchor in the sample? gt: int64 [P]."""
     # BEGIN SOLUTION 07.6
     chosen = torch.zeros(len(gt), dtype=torch.bool)
     room = n
@@ -451,11 +451,11 @@ share = drawn[1].sum() / labels.negative.sum()
 assert round(1 / share.item()) == 26 and labels.positive.sum() == 66
 
 # %% [markdown]
-# The ratio of 16 to 48 is kept by leaving out 50 of 66 positives, and by seeing each
+# To keep the ratio of 16 to 48, the sample leaves out 50 of 66 positives and sees each
 # negative once in 26 visits to the picture. Chance decides which, and a hard negative has
 # no better chance than a piece of sky. Focal loss (Lin 2017) keeps all anchors and lets
 # the easy ones weigh little, so that each step sees every hard one. With it a detector of
-# one stage became more accurate than those of two, as the authors report, and it is
+# one stage became more accurate than those of two, as the authors report. It is also
 # simpler, because the second stage needs labels, thresholds and a sampler of its own, and
 # its work grows with the number of proposals. For these reasons dense detectors have
 # replaced two stages wherever speed and simplicity count. In the literature on tiny
@@ -463,16 +463,16 @@ assert round(1 / share.item()) == 26 and labels.positive.sum() == 66
 # first stage.
 #
 # For our question the second stage changes little. It can only look where the first has
-# proposed a box, so an object that was lost there is lost for good, and whether it is
-# proposed depends on the labels of the first.
+# proposed a box, so what the first stage has lost is lost for good, and what it proposes
+# depends on its labels.
 #
 # ## Which detections count?
 #
 # After the network the measure begins, and it could lose an object too. Every detection
-# comes with a score. A detection is a **true positive** if it overlaps an object with an
-# IoU of 0.5 or more and no detection with a higher score has taken that object before.
-# Otherwise it is a **false positive**. An object that no detection takes is a **false
-# negative**. We try this on two objects and five detections.
+# comes with a score. We call a detection a **true positive** if it overlaps an object
+# with an IoU of 0.5 or more and no detection with a higher score has taken that object
+# before. Otherwise it is a **false positive**. If no detection takes an object, that is a
+# **false negative**. We try this on two objects and five detections.
 
 # %%
 objects = torch.tensor([[20.0, 20, 60, 60], [70, 50, 110, 90]])
@@ -495,26 +495,27 @@ nobody = np.zeros(len(objects), dtype=bool)
 taken_iou, _ = match(table.numpy(), nobody, nobody, 0.5)
 toy_hits = torch.from_numpy(taken_iou > 0)
 for score, fit, hit in zip(confidence, table.amax(dim=1), toy_hits, strict=True):
-    print(f"score {score:.1f}   best IoU {fit:.2f}   {'true' if hit else 'false'} positive")
+    verdict = "true" if hit else "false"
+    print(f"score {score:.1f}   best IoU {fit:.2f}   {verdict} positive")
 
 # %%
 assert toy_hits.tolist() == [True, False, False, True, False]
 
 # %% [markdown]
-# The detection with 0.8 fits its object well and is still a false positive, because that
-# object is taken. `match` is labelkit's copy of COCO's rule (the two arrays of zeros say
-# that no object is to be ignored). If the best object of a detection is taken, the
-# detection may have the next best free one, as long as that reaches the threshold. PASCAL
-# VOC does not allow this.
+# Although the detection with 0.8 fits its object well, it is a false positive, because
+# another one has taken that object. `match` is labelkit's copy of COCO's rule (the two
+# arrays of zeros say that every object counts). If another detection has taken its best
+# object, a detection may have the next best free one, as long as that reaches the
+# threshold. PASCAL VOC does not allow this.
 #
 # ### Exercise 07.1: which detections count
 # *Difficulty 3 of 5, 15 minutes. Implement.*
 #
 # Return a boolean per detection of one image, true for a true positive. Go through the
 # detections from the highest score down. Each takes, of the objects that are still free,
-# the one with which it has the highest IoU, if that IoU is at least `threshold`. Answer in
-# the order in which the detections were given, which need not be that of their scores.
-# Some images have no objects, and some no detections.
+# the one with which it has the highest IoU, if that IoU is at least `threshold`. Answer
+# in the order of the input, which need not be that of the scores. Some images have no
+# objects, and some no detections.
 
 # %%
 def my_match(boxes, scores, gt_boxes, threshold=0.5):
@@ -542,7 +543,7 @@ course.check("07.1", my_match)
 #
 # We walk down the list of detections, in descending order of their scores, and ask two
 # things after each. How many of those seen so far are right, and how many of the objects
-# have been found?
+# have they found?
 #
 # $$\text{precision} = \frac{\text{hits so far}}{\text{detections so far}} \qquad
 # \text{recall} = \frac{\text{hits so far}}{\text{objects}}$$
@@ -559,9 +560,9 @@ for score, (precision, recall) in zip(confidence.tolist(), by_hand, strict=True)
 # ### Exercise 07.2: precision and recall
 # *Difficulty 1 of 5, 6 minutes. Implement.*
 #
-# Return both for a whole list at once. You are given `hit`, which says for every detection
-# whether it is a true positive, in descending order of the scores, and the number of
-# objects, `num_gts`, which is at least 1. The list may be empty.
+# Return both for a whole list at once. You are given `hit`, which says for every
+# detection whether it is a true positive, in descending order of the scores, and the
+# number of objects, `num_gts`, which is at least 1. The list may be empty.
 
 # %%
 def my_precision_recall(hit, num_gts):
@@ -622,9 +623,9 @@ for row, (color, dash) in zip(rules, plot.CYCLE, strict=False):
 ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
 ax.legend(fontsize=11)
 plot.show(fig, alt=(
-    "Precision against recall of four detectors on the tiles of the sky. Every curve ends "
-    "before recall 1. The one taught without the low-quality rule ends first, when it has "
-    "found a tenth of the objects."))
+    "Precision against recall of four detectors on the tiles of the sky. Every curve "
+    "ends before recall 1. The one taught without the low-quality rule ends first, when "
+    "it has found a tenth of the objects."))
 
 # %% tags=["nbval-check-output"]
 for row in rules:
@@ -634,17 +635,18 @@ for row in rules:
 assert num_gts == 201
 
 # %% [markdown]
-# You read such a curve from the left. The detections with high scores come first, and more
-# of them are right than of those that follow, so that further right the detector finds
+# You read such a curve from the left. High scores come first, and more of these
+# detections are right than of those that follow, so that further right the detector finds
 # more and errs more. **Where the curve ends, the detector has nothing left to report.**
 # To the right of its end are the objects that it does not show at any score we stored.
 #
 # ## Average precision
 #
-# One number for a curve is its mean height over all recalls. COCO adds two details to make
-# it the average precision, **AP**. The curve is a saw, and a later tooth may be higher, so
-# AP takes at recall $r$ the best precision at recall $r$ **or more**. And it looks at 101
-# points only, $r = 0, 0.01, \ldots, 1$, and counts 0 where the curve has ended.
+# One number for a curve is its mean height over all recalls. COCO adds two details to
+# make it the average precision, **AP**. The curve is a saw, and a later tooth may be
+# higher, so AP takes at recall $r$ the best precision at recall $r$ **or more**. And it
+# looks at 101 points only, $r = 0, 0.01, \ldots, 1$, and counts 0 where the curve has
+# ended.
 
 # %%
 POINTS = np.linspace(0, 1, 101).tolist()
@@ -659,8 +661,8 @@ ax.step([0, 0.5, 1], [1, 1, 0.5], color=plot.BLUE, lw=2,
 ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.32))
 ax.legend(fontsize=11, loc="upper right")
 plot.show(fig, alt=(
-    "The five detections as points of a curve, and the 101 thin lines whose mean height is "
-    "AP. The lines ignore that precision dips at recall 0.5, because it is higher there "
+    "The five detections as points of a curve, and the 101 thin lines whose mean height "
+    "is AP. The lines ignore that precision dips at recall 0.5, because it is higher there "
     "after another detection."))
 assert heights == 51 * [1] + 50 * [0.5] and round(sum(heights) / 101, 3) == 0.752
 
@@ -680,9 +682,9 @@ def ap_by_loop(precision, recall):
 assert abs(ap_by_loop(toy_precision, toy_recall) - (51 * 1 + 50 * 0.5) / 101) < 1e-9
 
 # %% [markdown]
-# At IoU 0.5 this number is called **AP50**. The following exercise takes a toy detector,
-# which was run on 10 images of 4 objects each. Its 40 detections are printed in descending
-# order of their scores, a plus for a true and a minus for a false positive. The scores
+# At IoU 0.5 the number has the name **AP50**. For the following exercise we take a toy
+# detector and 10 images with 4 objects each. We print its 40 detections in descending
+# order of their scores, a plus for a true and a minus for a false positive. Their scores
 # fall from 0.98 to 0.20 in steps of 0.02, and the bar marks where they pass 0.5.
 
 # %% tags=["nbval-check-output"]
@@ -695,14 +697,15 @@ print(f"AP50 {100 * evaluate(toy, toy_targets, 'course')['AP50']:.0f} %")
 # ### Exercise 07.5: what does AP see?
 # *Difficulty 3 of 5, 6 minutes. Predict.*
 #
-# Five changes are made to the toy detector, each to the original one. What is its AP50, in
-# percent, after each of them? You are right within 7 points.
+# We change the toy detector in five ways, each time the original one. What is its AP50,
+# in percent, after each change? You are right within 7 points.
 #
-# - "scores x 0.1": every score is multiplied by 0.1.
-# - "alarms below": every image gets 20 more false positives, with scores below all others.
+# - "scores x 0.1": we multiply every score by 0.1.
+# - "alarms below": every image gets 20 more false positives, with scores below all
+#   others.
 # - "alarms above": every image gets one more false positive, with a score of 0.99.
-# - "twice": every detection is reported twice, with the same box and score.
-# - "above 0.5": only the detections with scores above 0.5 are kept.
+# - "twice": it reports every detection twice, with the same box and score.
+# - "above 0.5": we keep only the detections with scores above 0.5.
 
 # %%
 # BEGIN GIVEN
@@ -727,8 +730,8 @@ course.predict("07.5", my_aps, what_ap_sees)
 # *Difficulty 3 of 5, 12 minutes. Implement.*
 #
 # Return AP, as a plain number, without a loop over detections or points. You are given
-# `hit` and `num_gts` as in 07.2. For the 101 points take `torch.arange(101) / 100`.
-# Without detections AP is 0.
+# `hit` and `num_gts` as in 07.2, and AP is 0 if there are no detections. For the 101
+# points take `torch.arange(101) / 100`.
 
 # %%
 def my_average_precision(hit, num_gts):
@@ -747,9 +750,9 @@ def my_average_precision(hit, num_gts):
 course.check("07.3", my_average_precision)
 
 # %% [markdown]
-# The headline **AP** of COCO is the mean of ten such numbers, at IoU 0.50, 0.55, ..., 0.95.
-# We compute it for FCOS on the two tiles and ask labelkit's evaluator, which follows
-# COCO's own code, for the same.
+# COCO's headline, written AP alone, is the mean of ten such numbers, at IoU 0.50, 0.55,
+# ..., 0.95. We compute it for FCOS on the two tiles and ask labelkit's evaluator, which
+# follows COCO's own code, for the same.
 
 # %% tags=["nbval-check-output"]
 ladder = [ap_by_loop(*curve(ranked_hits(stored("fcos"), 0.5 + 0.05 * step), num_gts))
@@ -766,20 +769,20 @@ assert abs(ladder[0] - measured["AP50"]) < 1e-9
 assert abs(np.mean(ladder) - measured["AP"]) < 1e-9
 
 # %% [markdown]
-# The numbers agree. On these small objects AP falls steeply along the ladder, because a
-# box that is a pixel off loses much of its IoU (chapter 1). Of 69 at the first step, 13
-# are left at IoU 0.75.
+# Both agree. On these small objects AP falls steeply along the ladder, because a box that
+# is a pixel off loses much of its IoU (chapter 1). It is 69 at the first step and 13 at
+# IoU 0.75.
 #
 # ## AP by object size
 #
-# A single mean over all objects hides which of them it is about. The evaluator therefore
-# repeats its work for ranges of size, where the size is the square root of the area. In a
-# range only its own objects count. The others are **ignored**, so that finding them is
-# neither a hit nor an error, and so is a detection that takes no object and has itself a
-# size outside the range. COCO calls everything under 32 px small, which on our digits is
-# all but 1 %. For aerial images AI-TOD (Wang 2020) split that class, with columns from 2
-# to 8, 8 to 16 and 16 to 32 px, and our ranges follow it. What do the four rules reach on
-# the board's 150 test pictures of digits?
+# Which objects it is about, a single mean over all of them cannot say. Therefore the
+# evaluator repeats its work for ranges of size, where the size is the square root of the
+# area. In a range only its own objects count. It ignores the others, so that finding them
+# is neither a hit nor an error, and so is a detection that takes no object and has itself
+# a size outside the range. COCO calls everything under 32 px small, which on our digits
+# is all but 1 %. For aerial images AI-TOD (Wang 2020) split that class, with columns from
+# 2 to 8, 8 to 16 and 16 to 32 px, and our ranges follow it. What do the four rules reach
+# on the board's 150 test pictures of digits?
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
@@ -805,9 +808,9 @@ ax.set_xticks(range(3), SIZES.values())
 ax.set(ylabel="AP50 in %", ylim=(0, 122))
 ax.legend(fontsize=11, ncols=2, loc="upper center")
 plot.show(fig, alt=(
-    "AP50 by the size of the digit, with a dot per seed. From 16 px up the four rules are "
-    "close together. Under 8 px three of them find more than half of what can be found, "
-    "and the rule that gives these digits no positive finds next to none."))
+    "AP50 by the size of the digit, with a dot per seed. From 16 px up the four rules "
+    "are close together. Under 8 px three of them reach more than 50, and the rule that "
+    "gives these digits no positive is near 0."))
 small_ap = {row: np.mean(at_size(row, "0-8")) for row in rules}
 assert small_ap["max_iou, no low quality"] < 2 and min(list(small_ap.values())[1:]) > 45
 scores = board["fcos"][0]["scores"]
@@ -817,14 +820,14 @@ assert scores["num_gts_medium"] / scores["num_gts"] < 0.015
 # **The network does not generalise to the objects that its rule left out.** Although it
 # has learned digits from 8 px up, and a small digit is only one that is further away,
 # AP50 under 8 px is 2 % or less without the low-quality rule. One flag is the whole
-# difference between that row and "all ties". In the first column of the table the loss is
-# diluted, since digits under 8 px are one in five.
+# difference between that row and "all ties". In the first column of the table that loss
+# is diluted, since digits under 8 px are one in five.
 #
 # ## Where was the digit lost?
 #
-# We can now take our digit to the end. For each of three rules we look up the anchors that
-# fit the digit best, take the one with the highest score, and see which box the network
-# predicts from it and whether that box passes the post-processing.
+# We can now take our digit to the end. For each of three rules we look up the anchors
+# that fit the digit best, take the one with the highest score, and see which box the
+# network predicts from it and whether that box passes the post-processing.
 
 # %%
 def at_the_digit(row):
@@ -882,19 +885,20 @@ assert ends["max_iou, all ties"][2] > 0.6 and box_iou["max_iou, all ties"] > 0.5
 
 # %% [markdown]
 # One digit has three different ends. Without a positive nothing happens at its place. The
-# score is low, and the predicted box is not even near, because nothing ever asked for one.
-# With six positives the network is sure of it, and the box fits. With one positive, which
-# is the detector of the first picture, the box fits just as well, and the post-processing
-# keeps it. **It is the score that is too low**, at 0.21 where our picture asks for 0.25.
+# score is low, and the predicted box is not even near, because nothing ever asked for
+# one. With six positives the network is sure of it, and the box fits. With one positive,
+# which is the detector of the first picture, the box fits just as well, and the
+# post-processing keeps it. **It is the score that is too low**, at 0.21 where our picture
+# asks for 0.25.
 #
-# That answers the question for this digit, and it shows that "missed" depends on where one
-# looks. AP asks for no score. It would count this detection as a hit, though a late one,
-# behind all false positives with higher scores.
+# That answers the question for this digit, and it shows that "missed" depends on where
+# one looks. AP asks for no score. It would count this detection as a hit, though a late
+# one, behind all false positives with higher scores.
 #
 # How common is each end? We sort the 201 objects on the two tiles of the sky by what the
 # stored detections say of them. "low score" means that a box fits, with an IoU of 0.5 or
-# more, but that its score is under 0.25. "box is off" means that the nearest box has an IoU
-# from 0.3 to 0.5. "no box" means that none reaches 0.3.
+# more, but that its score is under 0.25. "box is off" means that the nearest box has an
+# IoU from 0.3 to 0.5. "no box" means that none reaches 0.3.
 
 # %%
 def endings(row):
@@ -923,15 +927,15 @@ assert endings("fcos") == {"found": 150, "low score": 16, "box is off": 16, "no 
 
 # %% [markdown]
 # Of the 180 objects that the first detector misses, 171 have no box near them, so they
-# were lost at the labels, before any threshold could reject them. Under the other rules
-# that end has become rare, and most objects are lost later. Under all ties a box is off
-# for 24 of 38. These objects are not overlooked. Their boxes are a pixel or two from
-# where they should be.
+# were lost at the labels, before any threshold could reject them. With the other rules
+# that end has become rare, between 14 and 36 of the 201, and most of what they miss they
+# lose later. Under all ties there is a box near 24 of 38 missed objects, but it does not
+# fit well enough.
 #
 # ### How strict is "found"?
 #
-# We test this by asking for less and for more. The table has the share of objects that
-# any stored detection reaches, at three values of the IoU.
+# To test this we ask for less and for more, and count the share of objects that any
+# stored detection reaches, at three values of the IoU.
 
 # %% tags=["nbval-check-output"]
 sizes = size_index(torch.cat(tiles))
@@ -948,14 +952,15 @@ assert sizes.bincount().tolist() == [149, 44, 8]
 assert [round(share, 2) for share in shares] == [0.35, 0.45, 0.75]
 
 # %% [markdown]
-# Under FCOS 87 % of the objects under 8 px are reached at IoU 0.3, 80 % at 0.5 and 35 % at
-# 0.7. So the last station, the measure, loses small objects too, and it would lose them
-# with any labels. **Objects without a positive are lost by the assignment, and objects
-# whose boxes are a pixel off are lost by the measure.** Chapter 17 is about the latter.
+# FCOS reaches 87 % of the objects under 8 px at IoU 0.3, 80 % at 0.5 and 35 % at 0.7,
+# whereas from 16 px up it still reaches six of eight objects at 0.7. The last station,
+# the measure, therefore loses small objects too. **Without a positive it is the
+# assignment that loses an object, and if a box is a pixel off it is the measure.**
+# Chapter 17 is about the latter.
 #
 # ## What each rule gave them
 #
-# We return to the cause. An object without a positive is called **starved**.
+# We return to the cause. We call an object without a positive **starved**.
 #
 # ### Exercise 07.4: who got nothing
 # *Difficulty 2 of 5, 10 minutes. Implement.*
@@ -983,7 +988,7 @@ def my_starved(gt, sides):
 course.check("07.4", my_starved)
 
 # %% [markdown]
-# The board has counted the same on its training pictures. We put cause and effect side by
+# On its training pictures the board has counted the same. We put cause and effect side by
 # side, for the digits under 8 px.
 
 # %% tags=["nbval-check-output"]
@@ -1000,18 +1005,17 @@ assert max(given[row]["starved"] for row in three_rules[1:]) < 0.03
 assert given["max_iou, all ties"]["positives"] > 3 * given["fcos"]["positives"]
 
 # %% [markdown]
-# Where all are starved, nothing is found. The reverse does not hold, since among the
-# other three rules the share of starved digits is under 6 % and explains little. What
-# they differ in is the number of positives and how well these fit, and chapters 8 and 9
-# take up that thread.
+# Where a rule starves all objects of a size, its detector finds next to none of them. As
+# an explanation of the other three rows the starved share is too small, since it is 6 %
+# at most. What they differ in is the number of positives and how well these fit, and
+# chapters 8 and 9 take up that thread.
 #
 # ### How sure are we?
 #
-# A difference between two rows can be chance. The board therefore repeats each training
-# with other seeds and compares two rules seed by seed. **Bold** is a mean of at least
-# 2.5 points whose sign is the same in all three seeds. Between two identical rules, that
-# happens by chance in 1 of 100 comparisons of AP (chapter 17 says more about the columns
-# by size).
+# Since a difference between two rows can be chance, the board repeats each training with
+# other seeds and compares two rules seed by seed. Bold is a mean of at least 2.5 points
+# whose sign is the same in all three seeds. Between two identical rules, that happens by
+# chance in 1 of 100 comparisons of AP (chapter 17 says more about the columns by size).
 
 # %%
 Markdown(leaderboard.compare(board, *((row, "max_iou, no low quality")
@@ -1046,33 +1050,34 @@ def claimed(one, other, column):
 #
 # ## Where was it lost?
 #
-# Our digit was lost at its score. It arrived on a map that was fine enough, one anchor was
-# told to find it, and the network predicts a box that fits and survives the suppression,
-# but with a score of 0.21. Under other labels the same digit has another end. Without a
-# positive it is lost before the network has answered, and with six it is found. Of all
-# stations, only the labels and the length of the training were different between these
-# detectors or could have been. The parts and the pictures were the same.
+# Our digit lost its way at the score. It arrived on a map that was fine enough, one
+# anchor was told to find it, and the network predicts a box that fits and survives the
+# suppression, but with a score of 0.21. Under other labels the same digit has another
+# end. Without a positive it is lost before the network has answered, and with six it is
+# found. Between these three detectors nothing was different except for the labels, which
+# shows how far along the way a label can reach. It decides even whether a fitting box
+# gets the score that makes anyone look at it.
 #
 # For the question of a whole data set one digit is not enough, and one number is too
 # little. AP by size tells you that small objects are missing, and the four ends tell you
 # where. If there is no box near them, look at the labels. If the boxes are a pixel off,
 # look at the measure first.
 #
-# **Next.** Between one positive and six, which is the right number? Chapter 8 stops asking
-# a threshold and gives each object a fixed number of its best priors.
+# **Next.** Between one positive and six, which is the right number? Chapter 8 stops
+# asking a threshold and gives each object a fixed number of its best priors.
 #
 # ## Recap
 #
-# - A detector is a backbone, a pyramid, a head, anchors and post-processing. The
-#   assignment changes none of them. It enters through the loss.
-# - A loss curve shows that something is learned. It cannot compare rules, because each
-#   rule sets its own exam.
+# - The parts of a detector are backbone, pyramid, head, anchors and post-processing. An
+#   assignment changes none of them, since it enters through the loss alone.
+# - From a loss curve you see that a network learns, but you cannot compare rules by it,
+#   because each rule sets its own exam.
 # - Two-stage detectors sample 1 : 3 and see a few of the negatives. Dense detectors use
 #   all of them, with focal loss. On our network the hard examples are the positives.
-# - Detections are matched in the order of their scores, one per object. AP is the mean of
-#   the best precision at 101 recalls, and AP50 one of the ten thresholds of AP.
-# - Small objects are lost in two ways. Without a positive no box appears, and a box that
-#   is a pixel off does not count.
+# - Evaluators match detections in the order of their scores, one per object. AP is the
+#   mean of the best precision at 101 recalls, and AP50 one of the ten thresholds of AP.
+# - A detector loses small objects in several ways. Without a positive no box appears,
+#   with one the score can stay low, and a box that is a pixel off does not count.
 #
 # ## Recall
 #
@@ -1093,17 +1098,17 @@ def claimed(one, other, column):
 # <details><summary>3. Detector A ends with a lower loss than B, under another assignment.
 # Which is better?</summary>
 #
-# You cannot tell. The losses run over other positives and are divided by other numbers.
-# Measure both on the same test images.
+# You cannot tell. Each loss runs over other positives and has another divisor. Measure
+# both on the same test images.
 # </details>
 #
 # ## References
 #
 # - T.-Y. Lin and others, *Focal Loss for Dense Object Detection*, ICCV 2017, arXiv
-#   1708.02002, sections 3 (focal loss, imbalance) and 4.1 (the parts, the first bias), and
-#   the abstract (one stage against two).
-# - T.-Y. Lin and others, *Feature Pyramid Networks*, CVPR 2017, arXiv 1612.03144,
-#   section 3.
+#   1708.02002, sections 3 (focal loss, imbalance) and 4.1 (the parts, the first bias),
+#   and the abstract (one stage against two).
+# - T.-Y. Lin and others, *Feature Pyramid Networks*, CVPR 2017, arXiv 1612.03144, section
+#   3.
 # - R. Girshick, *Fast R-CNN*, ICCV 2015, arXiv 1504.08083, section 2.3: 64 boxes per
 #   image, a quarter of them positive.
 # - S. Ren and others, *Faster R-CNN*, NeurIPS 2015, arXiv 1506.01497, sections 3 (two
