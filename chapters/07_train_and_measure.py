@@ -368,8 +368,12 @@ assert 650 < easy_n / hard_n < 950 and hard_n < 0.05 * hard
 # answers once more, with a class and a better box. We let our detector propose:
 
 # %% tags=["nbval-check-output"]
-first_stage = trained("max_iou, all ties")
-first_stage.nms_thresh, first_stage.detections_per_img = 0.7, 100
+def proposing(detector):
+    """Keep 100 boxes, and let them overlap more than detections may."""
+    detector.nms_thresh, detector.detections_per_img = 0.7, 100
+    return detector
+
+first_stage = proposing(trained("max_iou, all ties"))
 proposals = detect(first_stage, [test_set[7]])[0]["boxes"]
 maps = through_the_network(first_stage, [image])[1]
 crop = ops.MultiScaleRoIAlign(list(maps), output_size=7, sampling_ratio=2)
@@ -662,8 +666,8 @@ ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.32))
 ax.legend(fontsize=11, loc="upper right")
 plot.show(fig, alt=(
     "The five detections as points of a curve, and the 101 thin lines whose mean height "
-    "is AP. The lines ignore that precision dips at recall 0.5, because it is higher there "
-    "after another detection."))
+    "is AP. The lines ignore that precision dips at recall 0.5, because it is higher "
+    "there after another detection."))
 assert heights == 51 * [1] + 50 * [0.5] and round(sum(heights) / 101, 3) == 0.752
 
 # %% [markdown]

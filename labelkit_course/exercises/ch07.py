@@ -1,5 +1,7 @@
 """The exercises of chapter 07: a sampler, matching detections, precision and recall, what AP sees, AP, who got nothing."""
 
+import math
+
 import torch
 
 from labelkit import IGNORED, NEGATIVE, plot
@@ -28,7 +30,7 @@ def _sample(gt, n, share, generator, *, first=False, fill=True, ignored=False, u
     chosen[some(positive, most)] = True
     chosen[some(negative, n - min(most, len(positive)) if fill else n - most)] = True
     if greedy:
-        chosen[positive[: n - int(chosen.sum()) + min(most, len(positive))]] = True
+        chosen[positive[~chosen[positive]][: n - int(chosen.sum())]] = True
     return chosen
 
 
@@ -52,7 +54,9 @@ def _mix(case, answer, positives, negatives, ignored, n, share):
     gt = _image(positives, negatives, ignored)
     got = _drawn(answer, gt, n, share)
     if got[gt == IGNORED].any():
-        raise Wrong(f"{case}. You have drawn {int(got[gt == IGNORED].sum())} ignored anchors, which may never take part.")
+        raise Wrong(
+            f"{case}. You have drawn {int(got[gt == IGNORED].sum())} ignored anchors, which may never take part."
+        )
     took = int(got[gt >= 0].sum()), int(got[gt == NEGATIVE].sum())
     most = min(positives, int(share * n))
     if took != (most, min(negatives, n - most)):
@@ -86,6 +90,10 @@ def another_share(answer):
     _mix("Half of the sample may be positive, as in a proposal network", answer, 200, 200, 0, 256, 0.5)
 
 
+def no_whole_number(answer):
+    _mix("The share of the sample is no whole number", answer, 8, 30, 0, 10, 0.25)
+
+
 def the_same_generator(answer):
     gt = _image(20, 200)
     one, other = (_drawn(answer, gt, 32, 0.25, seed=3) for _ in range(2))
@@ -104,7 +112,6 @@ def each_as_often(answer):
                 f"another {least} times. Every {name} one should have the same chance, but you seem to draw the same "
                 "ones again and again."
             )
-
 
 
 # --- 07.1 -----------------------------------------------------------------------------------------------------------
@@ -382,7 +389,12 @@ def half_found(answer):
 
 
 def late_success(answer):
-    _average("The first detection is false and the second right, so the precision further on counts", [False, True], 1, answer)
+    _average(
+        "The first detection is false and the second right, so the precision further on counts",
+        [False, True],
+        1,
+        answer,
+    )
 
 
 def up_and_down(answer):
@@ -494,6 +506,7 @@ EXERCISES = (
             no_positive,
             too_few_of_both,
             another_share,
+            no_whole_number,
             the_same_generator,
             each_as_often,
         ),
@@ -504,6 +517,7 @@ EXERCISES = (
             "positives fill up": (lambda gt, n, s, g: _sample(gt, n, s, g, greedy=True), "stops short"),
             "object 0 is no positive": (lambda gt, n, s, g: _sample(gt, n, s, g, own=True), "fewer positives than"),
             "no limit for positives": (lambda gt, n, s, g: _sample(gt, n, 1, g), "more positives than"),
+            "rounded up": (lambda gt, n, s, g: _sample(gt, n, math.ceil(s * n) / n, g), "no whole number"),
             "another source of chance": (lambda gt, n, s, g: _sample(gt, n, s, g, unused=True), "same seed"),
             "indices": (lambda gt, n, s, g: _sample(gt, n, s, g).nonzero().flatten(), "boolean"),
         },
