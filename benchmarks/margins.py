@@ -86,7 +86,7 @@ def one(run: Run, work: Path) -> None:
     from labelkit import plot
 
     path = run.path(work)
-    plot.show = lambda fig, alt: None
+    plot.show = lambda fig, alt, dpi=0: None
     vars(labelkit.training)["train"] = _Remembered(run, work, labelkit.training.train)
     ledger, outputs, began, error = recorder.Ledger(), {}, time.perf_counter(), None
     namespace = {"__name__": "__main__", recorder.NAME: ledger}

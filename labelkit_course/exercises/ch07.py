@@ -1,4 +1,4 @@
-"""The exercises of chapter 07: a sampler, matching detections, precision and recall, what AP sees, AP, who got nothing."""
+"""The exercises of chapter 07: a sampler, matching, precision and recall, AP and what it sees, starvation."""
 
 import math
 
@@ -108,9 +108,9 @@ def each_as_often(answer):
         least, most = int(count[mask].min()), int(count[mask].max())
         if abs(least - expected) > 40 or abs(most - expected) > 40:
             raise Wrong(
-                f"In {DRAWS} samples of one image, with {DRAWS} generators, one {name} anchor was drawn {most} times and "
-                f"another {least} times. Every {name} one should have the same chance, but you seem to draw the same "
-                "ones again and again."
+                f"In {DRAWS} samples of one image, with {DRAWS} generators, one {name} anchor was drawn {most} times "
+                f"and another {least} times. Every {name} one should have the same chance, but you seem to draw the "
+                "same ones again and again."
             )
 
 
@@ -350,7 +350,7 @@ def five_changes(guess):
         ),
         (
             {"above 0.5": lambda ap: ap < 40},
-            "What stays is the best part of the curve. Its precision is as high as before, up to the recall it reaches.",
+            "What stays is the best part of the curve, and its precision is as high as before, up to where it ends.",
         ),
     ]
     expect(guess, truth, within=7, clues=clues)
