@@ -109,12 +109,19 @@ def through_the_network(detector, images):
         return detector.head(list(maps.values())), maps
 
 # %%
+def framed(ax, box, role):
+    """A box that can be seen on dark and on light pictures."""
+    x, y, width, height = ops.box_convert(box, "xyxy", "xywh").tolist()
+    ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=plot.GROUND, lw=4.5))
+    plot.boxes(ax, box, role)
+
 def followed_through_the_maps():
     _, maps = through_the_network(trained("max_iou, nearest tie"), [image])
     fig, axes = plot.figure(2, rows=2, width=3.1, height=3.4)
     shades = [image.mean(dim=0), *(level[0].abs().mean(dim=0) for level in maps.values())]
     for ax, shade, stride in zip(axes, shades, (1, 4, 8, 16), strict=True):
-        plot.scene(ax, shade / shade.max(), digits[MISSED] / stride)
+        plot.scene(ax, shade / shade.max())
+        framed(ax, digits[MISSED] / stride, "gt")
         width, height = ((digits[MISSED, 2:] - digits[MISSED, :2]) / stride).tolist()
         ax.set(xticks=[], yticks=[])
         ax.set_title("image, 5 × 7 px" if stride == 1 else
@@ -441,16 +448,16 @@ for name, mask, all_of in zip(("positives", "negatives"), drawn,
 fig, axes = plot.figure(2, width=3.6, height=4.0)
 for ax, title, shown in zip(axes, ("all of them", "a sample, 1 : 3"), (
         (labels.positive[0], labels.negative[0]), drawn), strict=True):
-    plot.scene(ax, images[0].mean(dim=0), targets[0]["boxes"], title=title)
+    plot.scene(ax, (128, 128), targets[0]["boxes"], title=title)
     plot.points(ax, anchors.centers[shown[1]], "negative")
     plot.points(ax, anchors.centers[shown[0]], "positive")
     ax.set(xticks=[], yticks=[])
 plot.legend(axes[0], "positive", "negative")
 plot.legend(axes[1], "gt")
 plot.show(fig, alt=(
-    "One training image, with the anchors that a dense detector learns from and with "
-    "those of one sample. The sample keeps the balance and leaves most of the picture "
-    "out, the hard places as well as the easy ones."))
+    "The digits of one training image, with the anchors that a dense detector learns "
+    "from and with those of one sample. The sample keeps the balance and leaves most of "
+    "the picture out, the hard places as well as the easy ones."))
 assert [int(mask.sum()) for mask in drawn] == [16, 48]
 share = drawn[1].sum() / labels.negative.sum()
 assert round(1 / share.item()) == 26 and labels.positive.sum() == 66
@@ -868,15 +875,16 @@ for row, (_, box, score, kept) in ends.items():
 def three_ends():
     fig, axes = plot.figure(2, rows=2, width=3.2, height=3.7)
     grey = image.mean(dim=0)
-    plot.scene(axes[0], grey, digits[MISSED])
+    plot.scene(axes[0], grey)
+    framed(axes[0], digits[MISSED], "gt")
     axes[0].set_title("the digit", loc="left")
     axes[0].add_patch(Rectangle((22, 37), 30, 30, fill=False, ec=plot.INK, lw=1.5))
     for ax, (row, (anchor, box, score, _)) in zip(axes[1:], ends.items(), strict=True):
-        plot.scene(ax, grey, digits[MISSED])
+        plot.scene(ax, (0.4 + grey).clamp(max=1))
         ax.set(xlim=(22, 52), ylim=(67, 37))
         ax.set_title(f"{row.removeprefix('max_iou, ')}\nscore {score:.2f}", loc="left")
-        plot.boxes(ax, anchor, "prior")
-        plot.boxes(ax, box, "prediction")
+        for one, role in ((anchor, "prior"), (digits[MISSED], "gt"), (box, "prediction")):
+            framed(ax, one, role)
         (x1, y1), (x2, y2) = anchor[:2].tolist(), box[:2].tolist()
         ax.annotate("", (x2, y2), (x1, y1), zorder=9, arrowprops={
             "arrowstyle": "-|>", "color": plot.ORANGE, "lw": 2, "mutation_scale": 16})
