@@ -564,7 +564,7 @@ EXERCISES = (
         difficulty=1,
         minutes=6,
         hints=(
-            "Both need the same number: how many hits there are among the first k detections, for each k.",
+            "Both need the same number, which is how many hits there are among the first k detections, for each k.",
             "hit.cumsum(0) counts the hits so far. Divide it by k for precision. What is it divided by for recall?",
             "found = hit.cumsum(0); return found / torch.arange(1, len(hit) + 1), found / num_gts.",
         ),
@@ -608,11 +608,12 @@ EXERCISES = (
         difficulty=3,
         minutes=12,
         hints=(
-            "Three steps: the curve as in 07.2; the best precision from each place on; a look at that at 101 recalls.",
-            "The running maximum from the right: precision.flip(0).cummax(0).values.flip(0). The first place where "
-            "recall reaches each point: torch.searchsorted(recall, points).",
-            "searchsorted answers len(hit) where a point is never reached. So put one 0 behind the precisions, "
-            "torch.cat([best, torch.zeros(1)]), index that, take mean().item().",
+            "You need the curve of 07.2, then at each place the best precision from there on, and last what this is at the "
+            "101 recalls.",
+            "A running maximum from the right is precision.flip(0).cummax(0).values.flip(0). The first place where "
+            "recall reaches each of the points is torch.searchsorted(recall, points).",
+            "Where recall never reaches a point, searchsorted returns len(hit). If you put one 0 behind the precisions, as "
+            "in torch.cat([best, torch.zeros(1)]), you can index that and take mean().item().",
         ),
         tests=(perfect, half_found, late_success, up_and_down, none_right, none_at_all),
         mutants={
