@@ -608,12 +608,12 @@ EXERCISES = (
         difficulty=3,
         minutes=12,
         hints=(
-            "You need the curve of 07.2, then at each place the best precision from there on, and last what this is at the "
-            "101 recalls.",
+            "You need the curve of 07.2, then at each place the best precision from there on, and last what this is at "
+            "the 101 recalls.",
             "A running maximum from the right is precision.flip(0).cummax(0).values.flip(0). The first place where "
             "recall reaches each of the points is torch.searchsorted(recall, points).",
-            "Where recall never reaches a point, searchsorted returns len(hit). If you put one 0 behind the precisions, as "
-            "in torch.cat([best, torch.zeros(1)]), you can index that and take mean().item().",
+            "Where recall never reaches a point, searchsorted returns len(hit). Put one 0 behind the precisions, "
+            "as in torch.cat([best, torch.zeros(1)]), index that, and take mean().item().",
         ),
         tests=(perfect, half_found, late_success, up_and_down, none_right, none_at_all),
         mutants={
