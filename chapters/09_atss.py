@@ -29,7 +29,7 @@ from labelkit_course import on_stage
 
 # %%
 def small_and_large(rule, name, alt):
-    """The positives of an 8 px object and of one of 64 px; how many, and how many inside."""
+    """Draw the positives of an 8 px and of a 64 px object: how many, how many inside."""
     net = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
     four, counts = plot.SCENES["four sizes"], []
     answer = rule(net, four.target)
@@ -43,18 +43,19 @@ def small_and_large(rule, name, alt):
         plot.points(ax, own[inside], "positive")
         plot.points(ax, own[~inside], "ignored")
         ax.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
-        plot.legend(ax, positive="centre inside", ignored="centre outside")
+        outside = {} if inside.all() else {"ignored": "centre outside"}
+        plot.legend(ax, positive="centre inside", **outside)
     plot.show(fig, alt=alt)
     return counts
 
 assert small_and_large(TopK(k=9), "k = 9", (
-    "The centres of the anchors that TopK with k = 9 gives to an 8 px object and to a 64 "
-    "px object. Four of the nine are inside the small one. In the large one all nine are, "
+    "The centres of the anchors that TopK with k = 9 gives to an 8 px object and to one "
+    "of 64 px. Four of the nine are inside the small one. In the large one all nine are, "
     "and there is room for more.")) == [(9, 4), (9, 9)]
 
 # %% [markdown]
 # For the small object nine anchors are too many, because five of them would learn it
-# from what is beside it. For the large one nine is a number like any other.
+# from what is beside it. Nine is a number like any other for the large one.
 #
 # **You will be able to**
 # - build ATSS from its answers to the four questions;
@@ -125,10 +126,11 @@ for level, ax in zip((0, 2), axes, strict=True):
     plot.points(ax, pyramid.centers[pyramid.levels == level], "negative")
     plot.points(ax, pyramid.centers[here], "prediction")
     plot.boxes(ax, pyramid.boxes[here[0]], "prior")
-    plot.legend(ax, gt="object", prediction="candidate", prior="one candidate's anchor")
+    ax.set(xlim=(16, 116), ylim=(112, 12))
+    plot.legend(ax, prediction="candidate", prior="its anchor")
 plot.show(fig, alt=(
-    "A 32 px object on the finest and on the coarsest of three levels. Nine candidates "
-    "each, however many fit: on the finest level they cover only the middle of the "
+    "A 32 px object on the finest and on the coarsest of three levels, and the anchor of "
+    "one candidate. On the finest level the nine candidates cover only the middle of the "
     "object, and on the coarsest they reach beyond its sides."))
 assert len(near) == 27
 
@@ -159,8 +161,8 @@ course.check("09.1", my_nearest)
 # ## How well? By IoU
 #
 # Each candidate is compared with the object, and the number is the IoU of the anchor
-# before it is moved, as in chapter 5. What is new is that we look at the whole list of
-# an object at once. What do the lists of four very different objects look like?
+# before it is moved, as in chapter 5. The new thing is to look at the whole list of an
+# object at once. What do the lists of four very different objects look like?
 
 # %%
 def candidates(priors, boxes, k=9):
@@ -244,9 +246,9 @@ assert min(cuts.values()) == cuts["8 px"] > 0.185 and max(cuts.values()) < 0.485
 # ### A cut, not a quantile
 #
 # The post on label assignment from which this course started calls the limit of ATSS a
-# *quantile*. The word is easy to understand. If IoUs followed a bell curve, 16 % of them
-# would be above mean plus deviation, as the paper also says, and the limit would be the
-# 84 % quantile. But a quantile is a *place* in the order of a list, so it lets the same
+# *quantile*. You can see why: if IoUs followed a bell curve, 16 % of them would be above
+# mean plus deviation, as the paper also says, and the limit would be the 84 % quantile.
+# But a quantile is a *place* in the order of a list, so it lets the same
 # share of every list pass, however the values are spread. That would be TopK again, with
 # the k best of the candidates. We compare both on 725 tree crowns, as many as there are
 # boxes in the test tiles of chapter 5.
@@ -297,7 +299,7 @@ def lists_of_squares(side):
 
 # %% tags=["nbval-check-output"]
 by_side = {int(side): lists_of_squares(side) for side in sides}
-for side in (16, 23, 32, 45, 64):
+for side in (16, 23, 26, 32, 45, 64):
     _, deviation, _, two = by_side[side]
     print(f"{side} px: deviation {deviation:.2f}, positives on two levels: {two:.0%}")
 
@@ -307,18 +309,18 @@ fig, (ax,) = plot.figure(width=6.2, height=3.6)
 plot.curves(ax, sides, {"mean": mean, "deviation": deviation, "cut": cut},
             xlabel="side of the square in px", ylabel="IoU")
 for side in sides[two > 0.5].tolist():
-    ax.axvspan(side - 0.5, side + 0.5, color=plot.ORANGE, alpha=0.3)
+    ax.axvspan(side - 0.5, side + 0.5, color=plot.ORANGE, alpha=0.3, lw=0)
 plot.show(fig, alt=(
     "Mean, deviation and cut against the side of a square. In the two shaded bands two "
-    "levels have positives. If the deviation told one fitting level from two, it would "
-    "have to dip there."))
-assert abs(by_side[23][1] - by_side[32][1]) < 0.02
+    "levels have positives. From 16 px up the deviation is lowest beside a band and not "
+    "in one."))
+assert deviation[8:].argmin() == 26 - 16 and two[26 - 8] < 0.5
 
 # %% [markdown]
-# At 23 px, in the first band, the deviation is 0.15. At 32 px, where all positives are
-# on one level, it is 0.16, and such a difference tells us nothing. It is higher only at
-# 16 and 64 px, the ends of our pyramid. **Here the deviation does not tell one fitting
-# level from two.** There is a reason for it. If a share p of a list is good and the rest
+# In the first band, at 23 px, the deviation is 0.15. Two sizes at which all positives are
+# on one level have a higher and a lower one, 0.16 at 32 px and 0.14 at 26 px. It is much
+# higher only at 16 and 64 px, the ends of our pyramid. **Here the deviation does not tell
+# one fitting level from two.** There is a reason for it. If a share p of a list is good and the rest
 # is poor, the deviation grows with √(p (1 − p)), which is the same for one level of
 # three as for two of three. On a pyramid with five levels the two shares would differ
 # more, so the paper's reading may hold there.
@@ -462,7 +464,7 @@ print("positives of the four objects:", answer.positives_per_gt(4).tolist())
 
 # %% [markdown]
 # The small object keeps the four anchors whose centre is inside it, and the large one
-# keeps four as well. The two between them get six and four.
+# keeps four as well. Between them, the 16 px object gets six and the 32 px object four.
 #
 # ## The library's version
 #
@@ -496,8 +498,8 @@ for k in (3, 9, 15):
 # %% [markdown]
 # Published code differs in details, so two programs that both say ATSS may give other
 # labels. The authors and mmdet accept an IoU equal to the cut, whereas mmyolo and
-# PaddleDetection ask for more. The centre has to be 0.01 px inside in the authors' code
-# and in mmdet, and 1e-9 px in the two others. With n anchors per cell the authors' code
+# PaddleDetection ask for more. Both of the first want the centre 0.01 px inside, and both
+# of the others 1e-9 px. With n anchors per cell the authors' code
 # takes 9n candidates per level, whereas mmdet and labelkit take k.
 #
 # ### Exercise 09.6: right with one object
@@ -637,10 +639,10 @@ for data, priors, targets in (("crowns, 3 levels", pyramid, crowns),
 #
 # ### The same number for every object?
 #
-# The paper claims a kind of fairness. The statistics show, it says, that every object
-# has about 0.2 kL positives on L levels, whatever its scale, shape and place, whereas
-# RetinaNet and FCOS give large objects more (Zhang 2020, section 4.1). For us 0.2 kL is
-# 5.4. We print the positives per crown under all three:
+# Under the heading of fairness the paper reports a statistic: with L levels, every object
+# has about 0.2 kL positives, whatever its scale, shape and place, whereas RetinaNet and
+# FCOS give large objects more (Zhang 2020, section 4.1). For us 0.2 kL is 5.4. We print
+# the positives per crown under all three:
 
 # %%
 side = area(torch.cat([tile["boxes"] for tile in crowns])).sqrt()
@@ -662,8 +664,8 @@ for name, rule, priors in (
     print(f"{name:28}" + "".join(f"{mean:16.1f}" for mean in per_crown(rule, priors)))
 
 # %% [markdown]
-# For FCOS the claim holds, since a crown from 16 px up has eleven times as many
-# positives as one under 8 px. ATSS is much more even, and from 8 px up it is near the
+# For FCOS and for the threshold alone the claim holds. Under FCOS a crown from 16 px up has
+# eleven times as many positives as one under 8 px. ATSS is much more even, and from 8 px up it is near the
 # promised 5.4. Under 8 px it gives a crown 2.4, less than half of what the next size
 # gets. The candidates are there, and the cut lets them pass, but there are no more
 # centres inside. COCO's objects are larger in comparison with the strides, so the paper
@@ -710,7 +712,7 @@ course.predict("09.7", my_shares, squares_of_six_pixels)
 
 # %%
 def my_diagnosis(ious, cut, inside, wins):
-    """"cut", "centre", "conflict" or "positive". ious: float [n], cut: float; bool [n]."""
+    """A word for one object's candidates. ious: float [n]; inside, wins: bool [n]."""
     # BEGIN SOLUTION 09.4
     left = ious >= cut
     for name, keep in (("cut", left), ("centre", inside), ("conflict", wins)):
@@ -735,11 +737,11 @@ course.check("09.4", my_diagnosis)
 twins = torch.tensor([[40.0, 40, 60, 60], [40.0, 40, 60, 60]])
 print("the same box twice:",
       ATSS()(pyramid, {"boxes": twins}).positives_per_gt(2).tolist(), "positives")
-same = (torch.arange(1000) / 1000).expand(27, 1000)
-above = same.amax(dim=0) < same.mean(dim=0) + same.std(dim=0)
-print("equal IoUs, 32 bits, cut above all:", bool(above.any()))
-print("equal IoUs, 64 bits and 1e-12 of room:",
-      bool((same[0].double() < same.double().mean(0) + same.double().std(0) - 1e-12).any()))
+for bits, room in ((torch.float32, 0.0), (torch.float64, 1e-12)):
+    same = (torch.arange(1000) / 1000).to(bits).expand(27, 1000)
+    above = same[0] < same.mean(dim=0) + same.std(dim=0) - room
+    print(f"27 equal IoUs, {bits}, room of {room}: "
+          f"a cut above all of them happens: {bool(above.any())}")
 
 # %% [markdown]
 # Therefore labelkit computes mean and deviation in 64 bits, leaves room of 1e-12, and
@@ -754,8 +756,10 @@ print("equal IoUs, 64 bits and 1e-12 of room:",
 
 # %%
 KS = (3, 5, 7, 9, 11, 15, 19)
-steps = {k: torch.cat([left_after_each_step(pyramid, tile["boxes"], k) for tile in crowns])
-         for k in KS}
+steps = {}
+for k in KS:
+    left = [left_after_each_step(pyramid, tile["boxes"], k) for tile in crowns]
+    steps[k] = torch.cat(left)
 
 # %% tags=["nbval-check-output"]
 print("  k   positives per crown, by size    crowns without one, by size")
@@ -777,7 +781,8 @@ for ax, (name, table) in zip(axes, by_rule.items(), strict=True):
         ax.legend_.remove()
 plot.show(fig, alt=(
     "Positives per crown against k. Under TopK every size of crown follows k. Under ATSS "
-    "the smallest crowns stay where they are, and the larger ones rise slowly."))
+    "the smallest crowns stay where they are, and the larger ones rise less than half as "
+    "fast as under TopK."))
 assert all(2.3 < by_rule["ATSS"][k][0] < 2.4 for k in KS[2:])
 
 # %% [markdown]
@@ -818,7 +823,8 @@ for row, (name, ap) in enumerate(published.items()):
     labels = row in (3, 6, 7)
     ax.barh(row, ap - 30, 0.7, left=30, color=plot.SKY if labels else plot.FAINT,
             hatch="///" if labels else None, ec=plot.INK, lw=0.8)
-    ax.text(ap + 0.15, row, f"{ap}", va="center", fontsize=11)
+    ax.text(ap + 0.15, row, f"{ap}", va="center", fontsize=11, zorder=4,
+            bbox={"fc": plot.GROUND, "ec": "none", "pad": 1})
 ax.set_yticks(range(len(published)), list(published))
 ax.invert_yaxis()
 ax.axvline(37.8, color=plot.VERMILLION, ls="--", lw=1.5)
@@ -826,8 +832,8 @@ ax.text(37.85, -0.62, "FCOS", color=plot.VERMILLION, fontsize=11)
 ax.set(xlabel="AP on COCO (the axis starts at 30)", xlim=(30, 40.4))
 plot.show(fig, alt=(
     "RetinaNet on its way to FCOS (dashed line), as published. Hatched bars change the "
-    "labels, plain ones do not. Five steps lead from 32.5 to 37.0, and the last 0.8 comes "
-    "from the labels alone."))
+    "labels, plain ones do not. Five steps lead from 32.5 to 37.0, and the last 0.8 AP "
+    "comes from the labels alone."))
 
 # %% [markdown]
 # Group normalisation is a layer in the heads of the network, GIoU loss compares boxes

@@ -487,11 +487,11 @@ EXERCISES = (
         mutants={
             "farthest": (
                 lambda p, c, k: _distances(p, c).argsort(descending=True, stable=True)[:k],
-                "The nearest of twelve",
+                "the nearest one",
             ),
             "sum of the offsets": (
                 lambda p, c, k: (p - c).sum(dim=1).abs().argsort(stable=True)[:k],
-                "The nearest of twelve",
+                "the nearest one",
             ),
             "city blocks": (lambda p, c, k: (p - c).abs().sum(dim=1).argsort(stable=True)[:k], "straight line"),
             "the larger offset": (
@@ -584,7 +584,7 @@ EXERCISES = (
             "a quantile": (_wrong_atss(cut=lambda v, _: v.quantile(0.84)), "at mean + deviation"),
             "zeros left out": (_wrong_atss(cut=lambda v, _: _cut(v[v > 0], _)), "IoU 0 count"),
             "one cut for all": (_wrong_atss(cut=lambda _, everybody: _cut(everybody, _)), "a cut of its own"),
-            "no centre test": (_wrong_atss(inside=-1e9), "centre lies outside"),
+            "no centre test": (_wrong_atss(inside=-1e9), "centre is outside"),
             "the edge is inside": (_wrong_atss(inside=-1e-9), "is not inside"),
             "a sliver is inside": (_wrong_atss(inside=1e-9), "0.005 px"),
             "the last object overwrites": (_wrong_atss(compete="nobody"), "the higher IoU wins"),
@@ -673,7 +673,7 @@ EXERCISES = (
         mutants={
             "above instead of at least": (
                 lambda v, t, i, w: _steps(("cut", v > t), ("centre", (v > t) & i), ("conflict", (v > t) & i & w)),
-                "exactly at the cut",
+                "exactly the IoU",
             ),
             "each step on its own": (
                 lambda v, t, i, w: _steps(("cut", v >= t), ("centre", i), ("conflict", w)),
@@ -681,7 +681,7 @@ EXERCISES = (
             ),
             "the last step forgets the second": (
                 lambda v, t, i, w: _steps(("cut", v >= t), ("centre", (v >= t) & i), ("conflict", (v >= t) & w)),
-                "another one is won",
+                "another one would",
             ),
             "all instead of any": (
                 lambda v, t, i, w: (
@@ -693,11 +693,11 @@ EXERCISES = (
                     if not w.all()
                     else "positive"
                 ),
-                "exactly at the cut",
+                "exactly the IoU",
             ),
             "conflict before centre": (
                 lambda v, t, i, w: _steps(("cut", v >= t), ("conflict", (v >= t) & w), ("centre", (v >= t) & i & w)),
-                "another one is won",
+                "another one would",
             ),
         },
     ),
