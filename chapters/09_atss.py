@@ -320,10 +320,10 @@ assert deviation[8:].argmin() == 26 - 16 and two[26 - 8] < 0.5
 # In the first band, at 23 px, the deviation is 0.15. Two sizes at which all positives are
 # on one level have a higher and a lower one, 0.16 at 32 px and 0.14 at 26 px. It is much
 # higher only at 16 and 64 px, the ends of our pyramid. **Here the deviation does not tell
-# one fitting level from two.** There is a reason for it. If a share p of a list is good and the rest
-# is poor, the deviation grows with √(p (1 − p)), which is the same for one level of
-# three as for two of three. On a pyramid with five levels the two shares would differ
-# more, so the paper's reading may hold there.
+# one fitting level from two.** There is a reason for it. If a share p of a list is good
+# and the rest is poor, the deviation grows with √(p (1 − p)), which is the same for one
+# level of three as for two of three. On a pyramid with five levels the two shares would
+# differ more, so the paper's reading may hold there.
 #
 # The cut works nevertheless, since it is compared with the candidates themselves, and
 # in most lists one level stands out.
@@ -664,12 +664,12 @@ for name, rule, priors in (
     print(f"{name:28}" + "".join(f"{mean:16.1f}" for mean in per_crown(rule, priors)))
 
 # %% [markdown]
-# For FCOS and for the threshold alone the claim holds. Under FCOS a crown from 16 px up has
-# eleven times as many positives as one under 8 px. ATSS is much more even, and from 8 px up it is near the
-# promised 5.4. Under 8 px it gives a crown 2.4, less than half of what the next size
-# gets. The candidates are there, and the cut lets them pass, but there are no more
-# centres inside. COCO's objects are larger in comparison with the strides, so the paper
-# may have had few such objects, which we cannot test here.
+# For FCOS and for the threshold alone the claim holds. Under FCOS a crown from 16 px up
+# has eleven times as many positives as one under 8 px. ATSS is much more even, and from
+# 8 px up it is near the promised 5.4. Under 8 px it gives a crown 2.4, less than half of
+# what the next size gets. The candidates are there, and the cut lets them pass, but
+# there are no more centres inside. COCO's objects are larger in comparison with the
+# strides, so the paper may have had few such objects, which we cannot test here.
 #
 # ### Exercise 09.7: does it adapt at 6 px?
 # *Difficulty 2 of 5, 4 minutes. Predict.*

@@ -556,9 +556,9 @@ EXERCISES = (
         ),
         tests=(
             one_object,
-            zeros_count,
             k_on_each_level,
             candidates_by_centre,
+            zeros_count,
             unbiased,
             a_centre_outside,
             a_centre_on_the_edge,
@@ -623,13 +623,13 @@ EXERCISES = (
             "along the rows": (lambda t, c: t.gather(1, c), "index"),
             "by the candidates' number": (
                 lambda t, c: t.flatten()[c * len(c) + torch.arange(t.shape[1])],
-                "One object",
+                "out of bounds",
             ),
             "each column for all": (lambda t, c: t[c, 0], "Two objects"),
             "the last object is forgotten": (_all_but_the_last, "Two objects"),
             "fails without objects": (
                 lambda t, c: torch.stack([t[c[:, g], g] for g in range(t.shape[1])], dim=1),
-                "no object",
+                "non-empty TensorList",
             ),
         },
     ),
