@@ -92,11 +92,10 @@ for name, rule in {"threshold 0.5": MaxIoU(allow_low_quality_matches=False),
           f"inside {inside.tolist()}")
 
 # %% [markdown]
-# The threshold leaves the smallest object without a positive. With k = 3 every object
-# has positives inside it, but the three large ones get fewer than they could use, and
-# with k = 9 the two small ones have to take anchors from outside. On which property of
-# an object should k depend, then? Its size matters, but so do its shape and its place
-# between the cells.
+# Under the threshold the smallest object has no positive. With k = 3 every object has
+# positives inside it, but the three large ones could have more, and with k = 9 the
+# smallest has to take five anchors from outside. On which property of an object should k
+# depend, then? Its size matters, but so do its shape and its place between the cells.
 #
 # All three show in the IoUs of the anchors around the object. The idea of **Adaptive
 # Training Sample Selection** (ATSS; Zhang 2020, section 4.1) is to look at these numbers
@@ -194,7 +193,7 @@ plot.show(fig, alt=(
     "the cut moves up to them, and where all are low it stays low."))
 
 # %% [markdown]
-# The lists differ in where they are and in how far they spread. For the 32 px object one
+# They differ in where they are and in how far they spread. For the 32 px object one
 # level reaches far higher than the others. At 23 px, a size between two levels, two of
 # them share the top. Nothing fits the 8 px object or the long thin one well, and all of
 # their values are low.
@@ -325,8 +324,8 @@ assert deviation[8:].argmin() == 26 - 16 and two[26 - 8] < 0.5
 # level of three as for two of three. On a pyramid with five levels the two shares would
 # differ more, so the paper's reading may hold there.
 #
-# The cut works nevertheless, since it is compared with the candidates themselves, and
-# in most lists one level stands out.
+# Nevertheless the cut works, since it is compared with the candidates themselves, and in
+# most lists one level stands out.
 #
 # ### The centre has to be inside
 #
@@ -463,7 +462,7 @@ answer = course.assigner("atss", k=9)(pyramid, four.target)
 print("positives of the four objects:", answer.positives_per_gt(4).tolist())
 
 # %% [markdown]
-# The small object keeps the four anchors whose centre is inside it, and the large one
+# Now the small object keeps the four anchors whose centre is inside it, and the large one
 # keeps four as well. Between them, the 16 px object gets six and the 32 px object four.
 #
 # ## The library's version
@@ -634,8 +633,8 @@ for data, priors, targets in (("crowns, 3 levels", pyramid, crowns),
 # On three levels the cut never takes an object's last candidate, and no conflict does.
 # What is left is the centre, which costs 2 crowns and 12 digits their positives. All of
 # them are under 8 px, because a digit of 3 × 6 px can be between two columns of cells
-# that are 4 px apart. On two levels the cut is above all candidates of 89 of the 130 small
-# crowns, and these are the heaps of one half.
+# that are 4 px apart. On two levels the cut is above all candidates of 89 of the 130
+# small crowns, and these are the heaps of one half.
 #
 # ### The same number for every object?
 #
@@ -838,8 +837,9 @@ plot.show(fig, alt=(
 
 # %% [markdown]
 # Group normalisation is a layer in the heads of the network. GIoU loss compares boxes
-# (chapter 1), and centre-ness is the third output of FCOS (chapter 6). A factor per level
-# is learned in training and multiplies the distances that the network predicts. After five steps RetinaNet has come from 32.5 to 37.0, and FCOS is at 37.8. Two
+# (chapter 1), and centre-ness is the third output of FCOS (chapter 6). A factor per
+# level is learned in training and multiplies the distances that the network predicts.
+# After five steps RetinaNet has come from 32.5 to 37.0, and FCOS is at 37.8. Two
 # differences are left, and the authors try all four combinations:
 #
 # | AP on COCO (Zhang 2020, table 2) | boxes from an anchor | boxes from a point |
@@ -852,8 +852,9 @@ plot.show(fig, alt=(
 # reaches 39.3, and FCOS 39.2.
 #
 # There is one number per configuration and no second seed, so a step of 0.2 may be
-# chance. But three things you can check yourself. First, the columns of the table: both encodings lead from any anchor to any box and back, so neither can
-# express a box that the other cannot.
+# chance. But three things you can check yourself. First, the columns of the table: both
+# encodings lead from any anchor to any box and back, so neither can express a box that
+# the other cannot.
 
 # %%
 boxes = torch.cat([tile["boxes"] for tile in crowns])
