@@ -67,7 +67,7 @@ assert small_and_large(TopK(k=9), "k = 9", (
 #   steps your own measurements confirm.
 #
 # **You need** chapters 5 (thresholds), 6 (FCOS) and 8 (TopK), 35 minutes to read and 51
-# to solve the exercises, and about a minute of CPU.
+# to solve the exercises, and half a minute of CPU.
 #
 # ## No number fits all four
 #
