@@ -219,7 +219,7 @@ def mean_and_deviation(values):
     m = sum(values) / n
     return m, (sum((v - m) ** 2 for v in values) / (n - 1)) ** 0.5
 
-# %%
+# %% tags=["hide-input"]
 m, s = mean_and_deviation([0.1, 0.1, 0.1, 0.5])
 assert abs(m - 0.2) < 1e-9 and abs(s - 0.2) < 1e-9
 
@@ -363,11 +363,14 @@ plot.legend(axes[0], gt="crown", prediction="candidate")
 plot.scene(axes[1], tiles[30][0], boxes, title="what becomes of them")
 plot.points(axes[1], pyramid.centers[reached & ~answer.positive], "ignored")
 plot.points(axes[1], pyramid.centers[answer.positive], "positive")
-plot.legend(axes[1], positive="positive", ignored="reached a cut, outside")
+plot.legend(axes[1], positive="positive", ignored="outside")
+for ax in axes:
+    ax.set(xlim=(0, 68), ylim=(128, 60))
 plot.show(fig, alt=(
-    "An aerial tile with its crowns. The candidates (left) reach far beyond them. Most "
-    "of those that reach a cut are inside their crown and become positive (right), and "
-    "the rest are beside it."))
+    "A part of the tile. The candidates of its crowns (left) reach far beyond them. Of "
+    "those that reach a cut (right), only two have their centre outside their crown, and "
+    "the others become positive."))
+assert enough.unique().numel() - int(answer.positive.sum()) == 2
 
 # %% [markdown]
 # ### Exercise 09.5: twice the input
@@ -565,7 +568,7 @@ assert differ > 0.9 and none[0] == 1
 # $(b - a)/\sqrt 2$, but the larger is only $(b - a)/2$ above the mean, so the cut is
 # above both. With n it is exactly $b$, and rounding decides.
 
-# %%
+# %% tags=["hide-input"]
 torch.manual_seed(0)
 pairs = torch.rand(2, 10_000, dtype=torch.float64)
 assert (pairs.amax(dim=0) < pairs.mean(dim=0) + pairs.std(dim=0)).all()
@@ -823,8 +826,8 @@ for row, (name, ap) in enumerate(published.items()):
     labels = row in (3, 6, 7)
     ax.barh(row, ap - 30, 0.7, left=30, color=plot.SKY if labels else plot.FAINT,
             hatch="///" if labels else None, ec=plot.INK, lw=0.8)
-    ax.text(ap + 0.15, row, f"{ap}", va="center", fontsize=11, zorder=4,
-            bbox={"fc": plot.GROUND, "ec": "none", "pad": 1})
+    ax.text(ap - 0.15, row, f"{ap}", va="center", ha="right", fontsize=11, zorder=4,
+            bbox={"fc": plot.GROUND, "ec": "none", "pad": 2})
 ax.set_yticks(range(len(published)), list(published))
 ax.invert_yaxis()
 ax.axvline(37.8, color=plot.VERMILLION, ls="--", lw=1.5)
@@ -856,15 +859,14 @@ plot.show(fig, alt=(
 # encodings lead from any anchor to any box and back, so neither can express a box that
 # the other cannot.
 
-# %%
+# %% tags=["nbval-check-output"]
 boxes = torch.cat([tile["boxes"] for tile in crowns])
 start = pyramid.boxes[torch.arange(len(boxes)) % len(pyramid)]
 from_box = decode_deltas(encode_deltas(boxes, start), start)
 from_point = decode_ltrb(encode_ltrb(boxes, centers(start)), centers(start))
-
-# %%
-torch.testing.assert_close(from_box, boxes, atol=1e-3, rtol=0)
-torch.testing.assert_close(from_point, boxes, atol=1e-3, rtol=0)
+for name, back in {"from an anchor": from_box, "from a point": from_point}.items():
+    exact = ((back - boxes).abs() < 1e-3).all(dim=1).sum()
+    print(f"{name}: {exact} of {len(boxes)} crowns come back to 0.001 px")
 
 # %% [markdown]
 # Second, one of the five steps that the paper calls irrelevant changes the labels too.

@@ -407,11 +407,11 @@ def six_pixels(guess):
         (lambda got: max(got.values()) > 90, "A 6 px square contains a point of stride 8 at some of its places."),
         (
             lambda got: abs(got["ATSS"] - got["FCOS"]) > 8,
-            "The cut decides which candidates pass, but the centre test of ATSS asks the same of an object as FCOS.",
+            "The cut adapts to the object, but it cannot bring a centre inside. Which test of FCOS is like that of ATSS?",
         ),
         (
             lambda got: abs(got["FCOS"] - 25) <= 6,
-            "Along one axis a square of 6 px misses every eighth pixel at a quarter of the places. There are two axes.",
+            "Along one axis a 6 px square misses all points at a quarter of its places. A point is inside along two axes.",
         ),
         (lambda got: abs(got["FCOS"] - 56) <= 6, "You may have counted the squares that do contain a point."),
     )
@@ -645,7 +645,7 @@ EXERCISES = (
             "nobody": ({"ATSS": 0, "FCOS": 44}, "What if there is none"),
             "no point is missed": ({"ATSS": 44, "FCOS": 0}, "none is inside the object"),
             "everybody": ({"ATSS": 100, "FCOS": 100}, "at some of its places"),
-            "ATSS adapts": ({"ATSS": 20, "FCOS": 44}, "the centre test of ATSS"),
+            "ATSS adapts": ({"ATSS": 20, "FCOS": 44}, "cannot bring a centre inside"),
             "one axis": ({"ATSS": 25, "FCOS": 25}, "two axes"),
             "those with a point": ({"ATSS": 56, "FCOS": 56}, "that do contain"),
             "fractions": ({"ATSS": 0.44, "FCOS": 0.44}, "percentages"),
