@@ -407,11 +407,11 @@ def six_pixels(guess):
         (lambda got: max(got.values()) > 90, "A 6 px square contains a point of stride 8 at some of its places."),
         (
             lambda got: abs(got["ATSS"] - got["FCOS"]) > 8,
-            "The cut adapts to the object, but it cannot bring a centre inside. Which test of FCOS is like that of ATSS?",
+            "The cut adapts to the object, but it cannot bring a centre inside. Which test have both rules?",
         ),
         (
             lambda got: abs(got["FCOS"] - 25) <= 6,
-            "Along one axis a 6 px square misses all points at a quarter of its places. A point is inside along two axes.",
+            "Along one axis a square misses all points at a quarter of its places. A point is inside along both.",
         ),
         (lambda got: abs(got["FCOS"] - 56) <= 6, "You may have counted the squares that do contain a point."),
     )
@@ -646,7 +646,7 @@ EXERCISES = (
             "no point is missed": ({"ATSS": 44, "FCOS": 0}, "none is inside the object"),
             "everybody": ({"ATSS": 100, "FCOS": 100}, "at some of its places"),
             "ATSS adapts": ({"ATSS": 20, "FCOS": 44}, "cannot bring a centre inside"),
-            "one axis": ({"ATSS": 25, "FCOS": 25}, "two axes"),
+            "one axis": ({"ATSS": 25, "FCOS": 25}, "along both"),
             "those with a point": ({"ATSS": 56, "FCOS": 56}, "that do contain"),
             "fractions": ({"ATSS": 0.44, "FCOS": 0.44}, "percentages"),
         },
