@@ -245,12 +245,12 @@ assert min(cuts.values()) == cuts["8 px"] > 0.185 and max(cuts.values()) < 0.485
 # ### A cut, not a quantile
 #
 # The post on label assignment from which this course started calls the limit of ATSS a
-# *quantile*. You can see why: if IoUs followed a bell curve, 16 % of them would be above
-# mean plus deviation, as the paper also says, and the limit would be the 84 % quantile.
-# But a quantile is a *place* in the order of a list, so it lets the same
-# share of every list pass, however the values are spread. That would be TopK again, with
-# the k best of the candidates. We compare both on the 725 tree crowns that chapter 5 has
-# introduced:
+# *quantile*. You can see why: if IoUs followed a bell curve, 16 % of them would be
+# above mean plus deviation, as the paper also says, and the limit would be the 84 %
+# quantile. But a quantile is a *place* in the order of a list, so it lets the same
+# share of every list pass, however the values are spread. That would be TopK again,
+# with the k best of the candidates. We compare both on the 725 tree crowns that chapter
+# 5 has introduced:
 
 # %%
 tiles = datasets.neon_trees("test", fold=None)
@@ -500,9 +500,9 @@ for k in (3, 9, 15):
 # %% [markdown]
 # Published code differs in details, so two programs that both say ATSS may give other
 # labels. The authors and mmdet accept an IoU equal to the cut, whereas mmyolo and
-# PaddleDetection ask for more. Both of the first want the centre 0.01 px inside, and both
-# of the others 1e-9 px. With n anchors per cell the authors' code
-# takes 9n candidates per level, whereas mmdet and labelkit take k.
+# PaddleDetection ask for more. Both of the first want the centre 0.01 px inside, and
+# both of the others 1e-9 px. With n anchors per cell the authors' code takes 9n
+# candidates per level, whereas mmdet and labelkit take k.
 #
 # ### Exercise 09.6: right with one object
 # *Difficulty 3 of 5, 8 minutes. Find the bug.*
@@ -598,7 +598,8 @@ for good in (3, 4, 5, 6):
 # ATSS has no low-quality rule that would rescue an object. Three of its steps can take
 # the last candidate away. The cut may be above all of them, no centre may be inside, or
 # each anchor may go to another object. For every object we count the candidates that are
-# left after each step:
+# left after each step. The table says how many objects lost their last one where, and how
+# many candidates per object reach the cut and become positive:
 
 # %%
 def left_after_each_step(priors, boxes, k=9):
@@ -619,7 +620,7 @@ def lost_at(left):
 digits = [{"boxes": torch.as_tensor(target["boxes"]).as_subclass(torch.Tensor)}
           for target in datasets.digits("test", n=100).targets]
 SIZES = ("under 8 px", "8 to 16 px", "16 px and more")
-print("                         objects   cut  centre  conflict   positives per object")
+print("without one, lost at    objects   cut  centre  conflict   reached  positive")
 for data, priors, targets in (("crowns, 3 levels", pyramid, crowns),
                               ("digits, 3 levels", pyramid, digits),
                               ("crowns, 2 levels", two_levels, crowns)):
@@ -629,15 +630,24 @@ for data, priors, targets in (("crowns, 3 levels", pyramid, crowns),
     print(data)
     for s, name in enumerate(SIZES):
         cut, centre, conflict = lost_at(left[size == s])
+        reached, _, won = left[size == s].float().mean(dim=0)
         print(f"    {name:18}{(size == s).sum():9}{cut:6}{centre:8}{conflict:10}"
-              f"{left[size == s, 2].float().mean():13.1f}")
+              f"{reached:10.1f}{won:10.1f}")
+
+# %% tags=["hide-input"]
+small = [box for tile in crowns for box in tile["boxes"] if area(box) < 8**2]
+lists = torch.stack([candidates(two_levels, box[None]).value for box in small]).double()
+above_all = (lists < lists.mean(1, True) + lists.std(1, keepdim=True) - 1e-12).all(dim=1)
+different = [len((1e6 * row).round().unique()) for row in lists[above_all]]
+assert len(small) == 130 and len(different) == 89 and different.count(2) == 64
 
 # %% [markdown]
 # On three levels the cut never takes an object's last candidate, and no conflict does.
 # What is left is the centre, which costs 2 crowns and 12 digits their positives. All of
 # them are under 8 px, because a digit of 3 × 6 px can be between two columns of cells
 # that are 4 px apart. On two levels the cut is above all candidates of 89 of the 130
-# small crowns, and these are the heaps of one half.
+# small crowns. For 64 of these the 18 candidates have only two different IoUs, one per
+# level, which makes two heaps of one half.
 #
 # ### The same number for every object?
 #
@@ -669,9 +679,9 @@ for name, rule, priors in (
 # For FCOS and for the threshold alone the claim holds. Under FCOS a crown from 16 px up
 # has eleven times as many positives as one under 8 px. ATSS is much more even, and from
 # 8 px up it is near the promised 5.4. Under 8 px it gives a crown 2.4, less than half of
-# what the next size gets. The candidates are there, and the cut lets them pass, but
-# there are no more centres inside. COCO's objects are larger in comparison with the
-# strides, so the paper may have had few such objects, which we cannot test here.
+# what the next size gets. Of its candidates 8.0 reach the cut, more than for a larger
+# crown, but few of their centres are inside. COCO's objects are larger in comparison with
+# the strides, so the paper may have had few such objects, which we cannot test here.
 #
 # ### Exercise 09.7: does it adapt at 6 px?
 # *Difficulty 2 of 5, 4 minutes. Predict.*
@@ -792,19 +802,24 @@ assert all(2.3 < by_rule["ATSS"][k][0] < 2.4 for k in KS[2:])
 # centre test limits it and there are no more cells inside. For crowns from 16 px up k
 # still counts, and their positives more than double from k = 7 to k = 19.
 #
-# With k = 3, 24 crowns of 16 px and more get no positive, and this is not a matter of
-# statistics. Which step loses them, and how large are they?
+# With k = 3, 24 crowns of 16 px and more get no positive. Is that the unstable statistics
+# of few candidates? We ask which step loses them, how large they are, and what their
+# lists look like:
 
 # %% tags=["nbval-check-output"]
 lone = (size == 2) & (steps[3][:, 2] == 0)
 print("lost at the cut, the centre, a conflict:", lost_at(steps[3][lone]))
 print(f"they are {side[lone].min():.0f} to {side[lone].max():.0f} px large")
+lists = [candidates(pyramid, box[None], k=3).value.sort(descending=True).values
+         for box in torch.cat([tile["boxes"] for tile in crowns])[lone]]
+print("mean of their lists:", [round(v, 2) for v in torch.stack(lists).mean(0).tolist()])
 
 # %% [markdown]
-# All 24 are between the sizes of two levels. Six of their nine candidates fit about
-# equally well, which makes a heap of two thirds, and such a heap cannot pass. With k = 9
-# the candidates of a level differ more, so the nearest ones stand out. In TopK a large k
-# harms the small objects, whereas in ATSS a small k harms the large ones.
+# There is a system in it. All 24 are between the sizes of two levels. Six of their nine
+# candidates fit much better than the other three, and about equally well. They are a
+# heap of two thirds, and such a heap cannot pass. With k = 9 the candidates of a level
+# differ more, so the nearest ones stand out. In TopK a large k harms the small objects,
+# whereas in ATSS a small k harms the large ones.
 #
 # ## RetinaNet and FCOS, step by step
 #
@@ -855,7 +870,7 @@ plot.show(fig, alt=(
 # reaches 39.3, and FCOS 39.2.
 #
 # There is one number per configuration and no second seed, so a step of 0.2 may be
-# chance. But three things you can check yourself. First, the columns of the table: both
+# chance. But much of it you can check yourself. First, the columns of the table: both
 # encodings lead from any anchor to any box and back, so neither can express a box that
 # the other cannot.
 
@@ -998,8 +1013,8 @@ assert ahead.min() > 0 and 5.9 < ahead.mean() < 6.1
 # labels gain 7.9 AP. We cannot tell them apart from all ties, and to the nearest tie they
 # lose 4.0. Since the paper's RetinaNet makes the best anchor of every object positive
 # (section 3.3), its rival is one of the last two, so **we do not find that FCOS's labels
-# are better**. The paper has large objects and centre-ness, while we have small ones and
-# no centre-ness, and either could reconcile the results. No row of the board tests that.
+# are better**. The paper's objects are larger, and its detectors have centre-ness, which
+# ours has not, and either could reconcile the results. No row of the board tests that.
 #
 # For ATSS the paper is confirmed more clearly. Over FCOS's labels it gains 3.8 AP, where
 # the paper has 1.5, and over all ties 3.3, where the paper has 2.3. TopK with the same k
@@ -1007,7 +1022,8 @@ assert ahead.min() > 0 and 5.9 < ahead.mean() < 6.1
 # ATSS apart. Under 8 px TopK with k = 3 is ahead by 4.2 AP50, which fits the few
 # positives that the centre test leaves there, although such a column is less sure than AP
 # (chapter 17). Without NMS, too, TopK with k = 3 is ahead in every seed, by 6.0 AP on
-# average, since an object with fewer positives has fewer duplicates to suppress.
+# average, as one expects of a rule that gives most digits fewer positives, and so fewer
+# duplicates to suppress.
 #
 # One of the five steps is on the board too. With the labels of ATSS, GIoU loss in place
 # of a loss on the encoded numbers (smooth L1) gains 7.0 AP. If the labels made the
