@@ -5,9 +5,7 @@ import pytest
 from labelkit_course import chapter, times
 from labelkit_course.hiding import code_cells, draws
 
-# Chapters that the second edition has not reached yet (issue 12).
-TO_COME = {"09"}
-PATHS = [path for path in chapter.sources() if path.name[:2] not in TO_COME]
+PATHS = chapter.sources()
 LONGEST_LINE = 90
 
 
