@@ -834,7 +834,8 @@ def counted(answer, priors, boxes):
     return numbers / len(boxes)
 
 on_digits = HAMBox(k=5, decoded_thresh=0.5)(anchors, targets, said)
-by_sky, (tiles, objects) = stored("hambox", "sky"), zip(*Recipe(data="sky").val_set())
+by_sky, sky = stored("hambox", "sky"), Recipe(data="sky").val_set()
+tiles, objects = zip(*sky, strict=True)
 on_sky, net = assigned(by_sky, tiles, objects), by_sky.anchor_generator.priors
 weighed = {"digits": counted(on_digits, anchors, truths),
            "sky": counted(on_sky, net, [target["boxes"] for target in objects])}

@@ -59,9 +59,8 @@ plot.show(fig, alt=(
 # - build a rescue for objects that others outbid, and say what it cannot give;
 # - follow an object through DCFL's three filters, and mend a fault of its published code.
 #
-# **You need** chapters 3 (pyramid), 6 (points), 8 (TopK), 14 (task alignment) and 17
-# (metrics, RKA), 45 minutes to read and 49 to solve the exercises, and half a minute of
-# CPU.
+# **You need** chapters 3 (pyramid), 6 (points), 8 (TopK) and 17 (metrics, RKA), 45
+# minutes to read and 49 to solve the exercises, and half a minute of CPU.
 #
 # ## How often is no point inside?
 #
@@ -1192,7 +1191,7 @@ assert gains["dcfl"][0].startswith("**-4.3")
 # |---|---|---|
 # | kind | hard labels, static, by prior | hard labels, dynamic |
 # | cost | two rankings | one ranking, then 16 pairs per object |
-# | fails when | more objects than cells; large objects get three points as well | no prior is near the middle of a small object |
+# | fails when | more objects than cells; large objects get three points, too | no prior near a small object's middle |
 # | report | k, β, whose table of fields, rescue or not | k, q and the gate; static or moving priors; whose reading |
 
 # %%
