@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from labelkit.audit import words
 from labelkit.boxes import area
 
 SIDES = (0.0, 8.0, 16.0, 32.0, 96.0, math.inf)  # px at the input: where the sizes are cut
@@ -180,14 +181,10 @@ class Audit:
             }
 
     def __str__(self) -> str:
-        from labelkit.audit.words import report
-
-        return report(self)
+        return words.report(self.to_json())
 
     def _repr_markdown_(self) -> str:
-        from labelkit.audit.words import markdown
-
-        return markdown(self)
+        return words.markdown(self.to_json())
 
 
 def _mean(values: Tensor) -> float:

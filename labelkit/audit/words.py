@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from labelkit.audit.result import Audit
-
 # From here on a cause is none. Below, an object in 20, in 5, in 50 is lost to it: more than a detector's own misses.
 ENOUGH_CEILING, ENOUGH_REACHED, FEW_STARVED = 0.95, 0.8, 0.02
 
 Numbers = dict[str, Any]
 
 
-def report(audit: Audit) -> str:
-    """For a terminal, 100 columns at most where names allow it."""
-    numbers = audit.to_json()
+def report(numbers: Numbers) -> str:
+    """For a terminal. numbers: what `Audit.to_json` gives."""
     if not numbers["objects"]:
-        return f"{audit.images} pictures, no object: there is nothing to audit."
+        return f"{numbers['images']} pictures, no object: there is nothing to audit."
     lines = [_heading(numbers), "", *causes(numbers), "", *_table(numbers)]
     if numbers["what_if"]:
         lines += ["", *_changes(numbers)]
     return "\n".join([*lines, "", verdict(numbers)])
 
 
-def markdown(audit: Audit) -> str:
+def markdown(numbers: Numbers) -> str:
     """The same for a notebook."""
-    numbers = audit.to_json()
     if not numbers["objects"]:
-        return report(audit)
+        return report(numbers)
     parts = [_heading(numbers), *causes(numbers), "\n".join(_marked_down(size_rows(numbers)))]
     if numbers["what_if"]:
         parts.append("\n".join(_marked_down(change_rows(numbers))))

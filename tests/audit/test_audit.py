@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from labelkit import detectors
 from labelkit.assigners import RFLA, SimOTA, TopK
 from labelkit.audit import Front, audit
-from labelkit.audit.words import causes, report, verdict
+from labelkit.audit.words import causes, verdict
 from labelkit.datasets import deep_field
 
 SIZES = [(75, 100), (60, 60), (120, 90), (75, 100)]
@@ -232,7 +232,7 @@ def test_the_verdict_names_the_first_cause_that_holds(changes, said):
 
 def test_the_words_are_the_numbers(whole):
     _, _, found, slow, _ = whole
-    numbers, text = found.to_json(), report(found)
+    numbers, text = found.to_json(), str(found)
     starved = sum(row[3] == 0 for row in slow)
     assert f"max_iou gives no positive to {starved} of {len(slow)} objects" in causes(numbers)[2]
     assert all(part in text for part in causes(numbers)) and verdict(numbers) in text and "What would change it" in text
