@@ -62,8 +62,11 @@ plot.show(fig, alt=(
 #
 # The labels are all that differs between the next two detectors. They have the same
 # network with the same first weights, and have seen the same pictures of the sky for the
-# same 500 steps. Each row of panels shows one of the rules on a picture that was kept out
-# of the training, in which most objects are galaxies of a few pixels.
+# same 500 steps. The upper row shows RetinaNet's rule, which labelkit calls `MaxIoU` or
+# `max_iou`, here without its rescue of objects that nothing fits, and the lower row
+# FCOS's. The picture was kept out of the training, and most of its objects are galaxies
+# of a few pixels. A detection counts if its score is at least 0.25, and it finds an
+# object if their IoU is at least 0.5.
 
 # %%
 course.stage("max_iou, no low quality", "fcos", pictures=("sky",))
@@ -191,6 +194,7 @@ course.check("04.5", their_targets)
 # positives turn into *negatives*, which is the opposite label.
 
 # %%
+# a net of anchors over a tile: in each cell one square, of 16, 32 or 64 px by the level
 net = Priors.anchors((128, 128), strides=(4, 8, 16), sizes=((16,), (32,), (64,)))
 tiles = [(image, {"boxes": torch.as_tensor(target["boxes"]), "labels": target["labels"]})
          for image, target in datasets.neon_trees("test", fold=None)]
@@ -234,11 +238,11 @@ plot.show(fig, alt=(
     "negative."))
 
 # %% [markdown]
-# With one threshold, a pixel turns every seventh positive into its opposite. If a band
-# of ignored priors separates the two, not one of them crosses it. **We ignore a prior
+# With one threshold, a pixel turns every seventh positive into its opposite. If a band of
+# ignored priors separates the two, not one of them crosses it. **We ignore a prior
 # because we do not know what it should learn.** Ignoring has a price as well, since what
-# is ignored is not learned. In chapter 5 we count the objects which that leaves without
-# a positive.
+# is ignored is not learned, and an object whose best prior is ignored has no positive. In
+# chapter 5 we count the objects without one.
 #
 # ### A region that was never labelled
 #
@@ -288,9 +292,9 @@ axes[1].set_title("flagged")
 plot.legend(axes[0], gt="box as drawn", good="crown, not drawn")
 plot.legend(axes[1], "ignored", gt="box as drawn")
 plot.show(fig, alt=(
-    "The upper right quarter of a tile, with crowns that were not drawn. If the quarter "
-    "is left out, every prior on them is taught background. If its box is flagged, the "
-    "same priors are ignored."))
+    "The upper right quarter of a tile, with crowns that were not drawn. Marked are the "
+    "priors that would be positive for one of them. If the quarter is left out, they are "
+    "taught background. If its box is flagged, they are ignored."))
 
 # %% tags=["nbval-check-output"]
 wrong, as_object, hidden = dict.fromkeys(("left out", "an object", "flagged"), 0), 0, 0
@@ -369,8 +373,8 @@ def reveal():
         ax.set(xlim=(42, 82), ylim=(84, 44))
     plot.legend(axes[0], positive="of the first", prediction="of the second")
     plot.show(fig, alt=(
-        "The anchors of the two objects, left for identical boxes, right after the move. "
-        "A prior has one owner, so one pixel decides whether the second object exists."))
+        "The anchors of the two objects, left for identical boxes, right after the move, "
+        "with the positives of each in the titles."))
 
 course.predict("04.6", positives, reveal)
 
@@ -442,7 +446,7 @@ for name, sign in (("IoU", -1), ("outside", 1), ("contested", 1)):
 # %% [markdown]
 # All three get worse with every step, on 725 crowns in 40 tiles. With $k = 27$, four
 # positives in ten are outside the crown they should report, and one in five is wanted by
-# more than one.
+# more than one crown.
 #
 # ### Are they expensive, too?
 #
@@ -466,10 +470,10 @@ for k in (1, 9, 27):
 assert 100 * table[27]["positives"] / len(trees) < step / 10_000
 
 # %% [markdown]
-# Measured in operations, the sentence is wrong for this network, since even 27
-# positives per object cost less than one ten-thousandth of a training step. What they
-# waste is something else. Of all the boxes from which the network learns, 40 % belong
-# to priors outside their object. If the detector learns them all, it reports each
+# Measured in operations, the sentence is wrong for this network, since even 27 positives
+# per object cost less than one ten-thousandth of a training step. What they waste is
+# something else. With $k = 27$, of all the boxes from which the network learns, 40 %
+# belong to priors outside their object. If the detector learns them all, it reports each
 # object many times, and suppression has 77,000 pairs to compare per tile instead of
 # 155. The sentence may still hold where a positive costs more, as in two-stage
 # detectors, which run a second network once per proposal. We have not measured one.
@@ -486,7 +490,7 @@ for _, target in trees:
     gaps.append(best - next_best)
 gaps = torch.cat(gaps)
 tied, close = (gaps == 0).float().mean().item(), (gaps < 0.05).float().mean().item()
-print(f"second best exactly as good: {tied:.0%}; worse by under 0.05: {close:.0%}")
+print(f"second best exactly as good: {tied:.0%}, at most 0.05 worse: {close:.0%}")
 assert tied > 0.4 and close > 0.6
 
 # %%
@@ -509,10 +513,10 @@ plot.show(fig, alt=(
 assert len(twins) == 6 and torch.equal(twins[0], net.boxes[fit.argmax()])
 
 # %% [markdown]
-# Four crowns in ten have a second prior with exactly the same IoU, because an anchor
-# that contains the whole object has the same IoU wherever it is. With $k = 1$ one of the
-# two is told *object* and the other *background*, although both see nearly the same
-# pixels, and the network can satisfy only one of them.
+# Four crowns in ten have a second prior with exactly the same IoU, mostly because anchors
+# of one size that contain the whole object have the same IoU wherever they are. With
+# $k = 1$ one of the two is told *object* and the other *background*, although both see
+# nearly the same pixels, and the network can satisfy only one of them.
 #
 # For that reason no number is the best as such. A rule has to find, object by object,
 # the priors that *see enough of it*, and no others. How to find them is what the methods
@@ -728,17 +732,18 @@ for name, gamma, alpha in (("cross entropy", 0, 0.5), ("focal loss", 2, 0.25)):
 assert start["focal loss", 0.5] > 100 > 2 > start["focal loss", 0.01]
 
 # %% [markdown]
-# Focal loss alone helps little in the first step, as no example is easy yet at
-# $p = 0.5$. With the bias, the first loss falls from 267 to 1.1. For $\pi = 0.01$ the
-# bias is $-\ln 99 = -4.6$, a number that you find in the code of many detectors.
+# Both losses carry their weight α, and the 0.5 of cross entropy makes it half as large as
+# it is without. Focal loss alone helps little in the first step, as no example is easy
+# yet at $p = 0.5$. With the bias, the first loss falls from 267 to 1.1. For $\pi = 0.01$
+# the bias is $-\ln 99 = -4.6$, a number that you find in the code of many detectors.
 #
 # ### An image without objects
 #
 # On a tile without a crown, every rule of labelkit calls all priors background. The notes
 # on small objects from which this course also grew call all of them *ignored*, and write
-# −1 for it, which is our code for background. Each reading has its price. To see that of
-# ignoring, suppose that the network reports a crown with score 0.9 where there is only
-# grass.
+# −1 for it, which in `gt` is our code for background. Each reading has its price. To see
+# that of ignoring, suppose that the network reports a crown with score 0.9 where there is
+# only grass.
 
 # %% tags=["nbval-check-output"]
 empty = [number for number, (_, target) in enumerate(tiles) if not len(target["boxes"])]
@@ -770,9 +775,10 @@ for score, logit in ((0.5, torch.tensor(0.0)), (0.01, bias)):
 
 # %% [markdown]
 # Without the bias, a tile with no crown would weigh 34 times as much as the typical tile
-# with crowns. With the bias it weighs less than a thousandth of it. No loss can repair
-# the second price. If a tile has crowns which were not drawn, background teaches the
-# opposite of what is there, so do not train on a picture that was never annotated.
+# with crowns. With the bias it weighs less than a thousandth of it. Background has a
+# second price, which no loss can repair. If a tile has crowns which were not drawn,
+# background teaches the opposite of what is there, so do not train on a picture that was
+# never annotated.
 #
 # ## A map of methods
 #
@@ -866,13 +872,14 @@ for index, role in enumerate(("positive", "ignored")):
     mine = (best >= 0.5) & (owner == index)
     plot.points(axes[3], demo.centers[mine], role)
 plot.show(fig, alt=(
-    "RetinaNet's rule on two objects, one question per panel. All anchors may match; "
+    "RetinaNet's rule on the two objects of the first picture, here with 256 anchors of "
+    "64 px, 8 px apart, and one question per panel. All anchors may match; "
     "their IoU says how well, and is higher where the dot is larger; those at 0.5 or "
     "more are chosen; each goes to the object which it fits best, filled or hollow."))
 
 # %% [markdown]
-# In code, the rule of the picture is four lines. It is RetinaNet's, without the fallback
-# for objects that got no positive, and labelkit's answer is the same for every prior of
+# In code, the rule of the picture is four lines. It is RetinaNet's, without the rule that
+# gives every object its best prior, and labelkit's answer is the same for every prior of
 # every tile.
 
 # %%
@@ -918,7 +925,9 @@ course.check("04.4", my_winners)
 # %% [markdown]
 # To see what goes wrong if the order decides, we let the last writer win, on all tiles.
 # We reverse the list of boxes, which changes nothing in the picture. The rule is TopK
-# with $k = 9$, because it makes contested priors, as the table above says.
+# with $k = 9$, because it makes contested priors, as the table above says. (That it has
+# 6,191 positives and not 6,196 is because ties for the ninth place are cut in another
+# order.)
 
 # %% tags=["nbval-check-output"]
 def last_writer_wins(gt_boxes, k=9):
@@ -956,12 +965,12 @@ assert changed > 100
 # whether the rule was in use. FCOS may also ask for points near the centre.
 #
 # You can read the first picture off these rows. FCOS measures nothing, so that every
-# point inside an object is as good as any other, and there are 95. MaxIoU measures, and
-# one threshold decides for all objects. A post on label assignment from 2020, from
-# which this course took its other half, raises three problems with one such threshold.
-# An anchor below it may end in a better box than one above it; anchors of IoU 0.9 and
-# 0.55 are both called 1; and some objects have many good anchors where others have
-# none. Chapter 8 shows each of the three on our data, and asks which of them TopK
+# point inside an object whose level fits is as good as any other, and there are 95.
+# MaxIoU measures, and one threshold decides for all objects. A post on label assignment
+# from 2020, from which this course took its other half, raises three problems with one
+# such threshold. An anchor below it may end in a better box than one above it; anchors of
+# IoU 0.9 and 0.55 are both called 1; and some objects have many good anchors where others
+# have none. Chapter 8 shows each of the three on our data, and asks which of them TopK
 # solves.
 #
 # ### Exercise 04.7: a rule in six sentences

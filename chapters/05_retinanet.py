@@ -96,7 +96,7 @@ for role, part in parts.items():
 ax.set(xlabel="shift in px", ylabel="IoU", xlim=(-66, 66), ylim=(-0.03, 1.05))
 for threshold in (0.4, 0.5):
     ax.axhline(threshold, color=plot.GREY, lw=1)
-ax.xaxis.set_label_coords(0.93, -0.08)
+ax.xaxis.set_label_coords(0.93, -0.13)
 plot.legend(ax, "positive", "ignored", "negative")
 plot.show(fig, alt=(
     "IoU of a sliding anchor against its shift. The anchor may miss by 21 px, a third of "
@@ -106,9 +106,9 @@ assert steps[value >= 0.5].max() == 21 and steps[value >= 0.4].max() == 27
 
 # %% [markdown]
 # With a single cut, one pixel on the slope would decide between "object" and
-# "background", although the image under the anchor is the same but for that pixel. Two
-# anchors that look alike would be taught opposite answers. Ignoring a band between the
-# cuts keeps the answers apart.
+# "background", and on the crowns of chapter 4 such a pixel turned every seventh positive
+# into a negative. Ignoring a band between the cuts keeps the answers apart, and with it
+# none turned.
 #
 # If there are several objects, the anchor takes the one it overlaps most. With $m_a$
 # for that best IoU, the rule reads:
@@ -255,6 +255,7 @@ fig, axes = plot.figure(2, width=4.2, height=3.6)
 plot.curves(axes[0], swept, {"": many}, xlabel="threshold", ylabel="positives per digit")
 plot.curves(axes[1], swept, dict(zip(SIZES, 100 * shares, strict=True)),
             xlabel="threshold", ylabel="% of digits without a positive")
+axes[1].legend(loc="upper left", bbox_to_anchor=(0.1, 0.93))
 for ax in axes:
     ax.axvline(0.5, color=plot.GREY, lw=1, ls=":")
 plot.show(fig, alt=(
@@ -264,16 +265,16 @@ plot.show(fig, alt=(
 assert (shares[0][2:] == 1).all() and many == sorted(many, reverse=True)
 
 # %% [markdown]
-# Between 0.4 and 0.6 the positives per digit fall from 3.70 to 0.58, so that each step
-# of a tenth takes more than half of what was left. RetinaNet's number is in the middle
-# of that slope, and nothing in the rule tells you where on it you are. At 0.5 only 6 %
-# of the digits from 16 px up have no positive, but from 8 to 16 px it is 46 %. Under 8
-# px every digit goes without, even at 0.4, and a threshold of 0.2, low enough to reach
-# some of them, gives a digit 16.55 positives on average. Because a threshold asks the
-# same of every object, whatever its size, it is called a **static rule**.
+# Between 0.4 and 0.6 the positives per digit fall from 3.70 to 0.58, so that each step of
+# a tenth takes more than half of what was left. RetinaNet's number is in the middle of
+# that slope, and nothing in the rule tells you where on it you are. At 0.5 only 6 % of
+# the digits from 16 px up have no positive, but from 8 to 16 px it is 46 %. Under 8 px
+# every digit goes without, even at 0.4, and a threshold of 0.2, low enough to reach some
+# of them, gives a digit 16.55 positives on average. A threshold asks the same of every
+# object, whatever its size.
 #
-# What the choice costs in average precision we cannot say, because on our board every
-# rule that cuts IoU at a fixed number uses 0.5 and 0.4.
+# What the choice costs in average precision we cannot say, because on our board (chapter
+# 7) every rule that cuts IoU at a fixed number uses 0.5 and 0.4.
 #
 # ## What the network is asked
 #
@@ -477,9 +478,9 @@ assert sides[lucky < 0.5].max() == sides[unlucky < 0.5].max() == 11
 # with nine anchors per cell, of three sizes and three shapes. The cliff stays, since
 # none of the nine has a smaller area than the 16 px square.
 #
-# If an object was always labelled as background, can a detector still find it? On the
-# stage you see what the network of chapter 7 finds after it was trained with these two
-# thresholds.
+# If an object was always labelled as background, can a detector still find it? The upper
+# row of chapter 4's tile of the sky, which we show again, answers it for a network that
+# was trained with these two thresholds.
 
 # %%
 course.stage("max_iou, no low quality", pictures=("sky",))
@@ -633,6 +634,7 @@ assert thresholds_only(grid32, nested).positives_per_gt(2).tolist() == [4, 0]
 quality = torch.tensor([[0.15, 0.45, 0.20, 0.60], [0.30, 0.65, 0.05, 0.10],
                         [0.05, 0.40, 0.25, 0.40]])
 
+# a similarity that reads the matrix: the x1 of each numbered box is its row or column
 def looked_up(prior, gt):
     return quality[gt[..., 0].long(), prior[..., 0].long()]
 
@@ -762,11 +764,11 @@ course.check("05.6", their_max_iou)
 # %% [markdown]
 # ## The library's version
 #
-# `MaxIoU` gives the same labels without the table. From the geometry of the grid it
-# finds the pairs that can reach a threshold or be the best of their object. It takes a
-# batch, runs on the GPU, and refuses broken boxes. Does it agree with torchvision? We
-# ask on 60 random scenes of 8 objects in which no anchor is tied between two objects,
-# and then on every tile of the crowns, where both keep all tied anchors.
+# `MaxIoU` gives the same labels without the table. From the geometry of the grid it finds
+# the pairs that can reach a threshold or be the best of their object. It takes a batch,
+# runs on the GPU, and refuses broken boxes. Does it agree with torchvision? We ask on 60
+# random scenes of 8 objects in which no object has two best anchors, and then on every
+# tile of the crowns, where both keep all tied anchors.
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(5)
@@ -888,9 +890,9 @@ assert mean_iou[0] < 0.2 < 0.55 < mean_iou[2]
 
 # %% [markdown]
 # A crown under 8 px has 4.5 positives, more than a crown of any other size, but their
-# mean IoU is 0.15, whereas those of a crown from 16 px up overlap it with 0.59. Chapter
-# 4 warned that more is not better. Does the detector notice? We show it the tile from
-# before, under all ties and under the nearest.
+# mean IoU is 0.15, whereas those of a crown from 16 px up overlap it with 0.59. Chapter 4
+# warned that more is not better. Does the detector notice? We show it the tile from
+# before, under all ties and under the nearest, both with the owner "argmax".
 
 # %%
 course.stage("max_iou, all ties", "max_iou, nearest tie", pictures=("sky",))
@@ -900,12 +902,12 @@ assert course.shown("max_iou, all ties")["sky"] == (108, 103, 88, 20, 195)
 assert course.shown("max_iou, nearest tie")["sky"] == (108, 80, 59, 49, 42)
 
 # %% [markdown]
-# Most of the small objects are back. Where the thresholds alone found 10 of the 108,
-# the detector taught with all ties finds 88 and the one taught with the nearest 59. But
-# the larger number has its price, since with all ties the detector also reports 195
-# boxes that find no object, and with the nearest 42. Positives that hardly overlap their
-# object would lead you to expect that, although one picture and one seed prove neither
-# the cause nor which of the two is better. The board measures the latter.
+# Most of the small objects are back. Where the thresholds alone found 10 of the 108, the
+# detector taught with all ties finds 88 and the one taught with the nearest 59. But the
+# larger number has its price, since with all ties the detector also raises 195 false
+# alarms, and with the nearest 42. Positives that hardly overlap their object would lead
+# you to expect that, although one picture and one seed prove neither the cause nor which
+# of the two is better. The board measures the latter.
 #
 # ### Exercise 05.7: buy it with the threshold?
 # *Difficulty 3 of 5, 8 minutes. Choose.*
@@ -1040,7 +1042,7 @@ assert (negative[empty] == len(pyramid)).all()
 #
 # | | |
 # |---|---|
-# | kind | hard labels, static, by prior |
+# | kind | hard labels, static, compares the prior |
 # | cost | dense: anchors × objects; here: pairs that reach 0.4, best of each object |
 # | fails when | no anchor is small enough; a larger neighbour owns what is claimed |
 # | report | both thresholds; the low-quality rule, its ties and its owner |
@@ -1050,13 +1052,13 @@ assert (negative[empty] == len(pyramid)).all()
 # A threshold forgets the objects that no anchor fits. If the smallest anchor is 16 px
 # wide, these are all squares of up to 11 px, and with each tenth that the threshold
 # rises, more of the larger ones whose shape or place is unlucky. What the labels forget
-# the detector forgets too, as the tile of the sky has shown. The low-quality rule
-# brings most of these objects back, but it does so by accepting anchors that mostly
-# show something else, and the detector pays in false alarms. Which small objects it
-# still forgets depends on two details that papers leave out. Under the owner "argmax"
-# they are the ones beside a larger neighbour, 6 % or 32 % of our crowns under 8 px,
-# depending on the ties. If you read "fixed IoU" in a paper, ask for the ties and the
-# owner.
+# the detector forgets too, as the tile of the sky has shown. The low-quality rule brings
+# most of these objects back, but it does so by accepting anchors that mostly show
+# something else, and on our tile its detectors raised 42 and 195 false alarms, not 3.
+# Which small objects it still forgets depends on two details that papers leave out. Under
+# the owner "argmax" they are the ones beside a larger neighbour, from 6 % to 32 % of our
+# crowns under 8 px, depending on the ties. If you read "fixed IoU" in a paper, ask for
+# the ties and the owner.
 #
 # **Next.** In this chapter the sizes, shapes and places of the anchors decided which
 # objects get positives. Chapter 6 removes the anchors and starts from points that are

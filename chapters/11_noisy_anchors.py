@@ -85,13 +85,13 @@ opening_picture()
 # **You need** chapters 4 (focal loss), 8 (TopK) and 10 (HAMBox), 35 minutes to read and
 # 31 to solve the exercises, and a few seconds of CPU, since nothing is trained here.
 #
-# ## Is such a pair rare?
+# ## Are such anchors rare?
 #
 # Behind the picture is a network that has learned for 750 steps from the labels of TopK
-# with k = 9 (chapter 8), and whose weights are stored with the course. For 50 test
-# images with 638 digits we have asked it for a box and a score at every anchor. TopK
-# gives all its positives the label 1, so we look at the boxes that the network predicts
-# from them.
+# with k = 9 (chapter 8), and whose weights are stored with the course. For 50 test images
+# with 638 digits we have asked it for a box and a score at every anchor (`said`). TopK's
+# answer is `top`. It gives all its positives the label 1, so we look at the boxes that
+# the network predicts from them.
 
 # %%
 def own_iou(boxes, answer):
@@ -107,11 +107,11 @@ for bar in (0.5, 0.3):
 assert len(after) == 5713 and 0.15 < (after < 0.5).float().mean() < 0.18
 
 # %% [markdown]
-# It is not rare. After 750 steps one positive in six predicts a box with an IoU below
-# 0.5, which AP50 counts as a miss. Perhaps its cell sees the background beside the
+# They are not rare. After 750 steps one positive in six predicts a box with an IoU below
+# 0.5, which AP50 does not count as a hit. Perhaps its cell sees the background beside the
 # digit, or a neighbour. Whatever the reason, the classifier is told to report an object
-# there, as surely as at any other positive. HAMBox (chapter 10) does not help, because
-# an anchor that it has matched by overlap keeps label and weight 1.
+# there, as surely as at any other positive. HAMBox (chapter 10) does not help, because an
+# anchor that it has matched by overlap keeps label and weight 1.
 #
 # ### What the anchor's IoU can tell
 #
@@ -141,11 +141,11 @@ assert near.sum() == 1456 and low < 0.35 and middle > 0.7 and high > 0.85
 # %% [markdown]
 # Most boxes have moved up, so regression helps. But of two anchors with an IoU between
 # 0.3 and 0.4, one may end at 0.3 and the other at 0.9. Once a network has learned, the
-# IoU of the anchor tells little about its box, and all rules up to chapter 9 go by that
-# IoU. "Learning from Noisy Anchors" (Li 2020, section 3) calls such a label **noise**,
-# since the anchor is a positive by its place and does not behave like one. Its answer
-# is to ask the network what it predicts from the anchor, and to let the label say how
-# much of a positive that is.
+# IoU of the anchor tells little about its box, and all rules with anchors up to chapter 9
+# go by that IoU. "Learning from Noisy Anchors" (Li 2020, section 3) calls such a label
+# **noise**, since the anchor is a positive by its place and does not behave like one. Its
+# answer is to ask the network what it predicts from the anchor, and to let the label say
+# how much of a positive that is.
 #
 # ## Which anchors are positive?
 #
@@ -196,22 +196,23 @@ sizes = [len(target["boxes"]) for target in targets]
 none = [int((torch.cat(answer.positives_per_gt(sizes)) == 0).sum())
         for answer in (top, untaught)]
 print(f"of {sum(sizes)} digits, {none[0]} and {none[1]} have no positive")
-assert (int(shared.sum()), other, none) == (5583, 50, [0, 0])   # 97 % of 5,712
+assert (int(shared.sum()), other, none) == (5583, 50, [0, 0])   # 97 % are alone in it
 
 # %% [markdown]
 # On these images no digit goes without, and 97 % of the positives are the same, for the
-# same digit. TopK with k = 9 is therefore a fair rival for the rest of the chapter,
-# since it has the same positives with label 1. `at_start` is our model of the untrained
-# network, where every box is its anchor and every score is the 0.01 with which chapter
-# 4 lets a network begin.
+# same digit. TopK with k = 9 is therefore a fair rival for the rest of the chapter, since
+# it has nearly the same positives, all with label 1. `at_start` is our model of the
+# untrained network, where every box is its anchor and every score is the 0.01 with which
+# chapter 4 lets a network begin.
 #
 # ### Exercise 11.1: the n best, each to its own
 # *Difficulty 2 of 5, 10 minutes. Implement.*
 #
 # Return the owner of every anchor, for one image. Each object lists its n anchors of
 # highest IoU, the lower index first among equal IoUs, but none with IoU 0. A listed
-# anchor belongs to the object that it overlaps most, and to the lower index among
-# equals. All other anchors are negative.
+# anchor belongs to the object with which its IoU is highest, and to the lower index among
+# equals. You are given `priors`, with the anchors `priors.boxes`, and there may be no
+# objects. All other anchors are negative.
 
 # %%
 def my_positives(priors, gt_boxes, n=9):
@@ -293,7 +294,7 @@ assert 0.27 < paper_start.score_target[paper_start.positive].mean() < 0.28
 #
 # ### The weight
 #
-# In the paper a clean anchor also counts for more in the loss. It multiplies the
+# In the paper a clean anchor also counts for more in the loss. The paper multiplies the
 # classification loss and the box loss of a positive by a weight that is made of a steep
 # function, while a negative has the weight 1.
 
@@ -331,10 +332,10 @@ for name, (loc, cls) in cases.items():
 #
 # ## What the authors' code computes
 #
-# These are not the formulas behind the published results. In the authors' code there
-# are others, which a comment there calls more stable. First, loc and cls are each
-# divided by their mean over the positives of the image, so that both count alike even
-# while all scores are tiny:
+# These are not the formulas behind the published results. In the authors' code there are
+# others, which a comment there calls more stable. First, loc and cls are each divided by
+# their mean over the positives of the image, so that the score has a say even while all
+# scores are tiny:
 #
 # $$s = \alpha \frac{\text{loc}}{\text{mean loc}} + (1 - \alpha) \frac{\text{cls}}
 # {\text{mean cls}}$$
@@ -540,11 +541,13 @@ def labels_and_scores():
     lines = {"focal, 0.5 (code)": code_loss, "focal, 0.25": focal_loss,
              "quality focal": quality_focal_loss}
     lines = {name: [asked(loss, t) for t in steps] for name, loss in lines.items()}
+    few, many = (lines["focal, 0.5 (code)"][i] for i in (4, 36))
     fig, (ax,) = plot.figure(width=5.6, height=4.4)
     plot.curves(ax, steps, lines, xlabel="label", ylabel="score of least loss")
     plot.show(fig, alt=(
         "The score of least loss against the label. Under the blended focal loss labels "
-        "from 0.1 to 0.9 ask for scores between 0.3 and 0.7, and for less with 0.25. "
+        f"from 0.1 to 0.9 ask for scores between {few:.1f} and {many:.1f}, and for less "
+        "with 0.25. "
         "The quality focal loss of chapter 12 asks for the label itself."))
 
 course.predict("11.5", my_scores, labels_and_scores)
@@ -565,9 +568,10 @@ for name, loss in losses.items():
 # %% [markdown]
 # The factors $(1 - p)^2$ and $p^2$ pull the score towards the middle, so that the label
 # 0.75 asks for 0.60. With $\alpha_f$ = 0.25 it asks for 0.50, since the negative half
-# counts three times as much. That may be a reason for the code's 0.5, although the
-# paper does not argue so. torchvision's function blends inside the factor and bends the
-# other way, to 0.92. Only the quality focal loss asks for the label itself.
+# counts three times as much. That may be a reason for the code's 0.5, although the paper
+# does not argue so. torchvision's function has one factor for both halves, the square of
+# t (1 − p) + (1 − t) p, and bends the other way, to 0.92. Only the quality focal loss
+# asks for the label itself.
 #
 # The blended loss keeps the order of the labels, and order is all that non-maximum
 # suppression needs. It does not keep their scale. If you want scores that *are* the
@@ -798,13 +802,13 @@ for picture, left, reached in (("sky", 6, 2), ("star", 4, 1)):
     assert one.shown.false_alarms > other.shown.false_alarms
 
 # %% [markdown]
-# Under noisy anchors six of the 108 objects have no positive, and four of 93 beside the
-# star. All of them are under 6 px. All the anchors that they list belong to neighbours
-# which these overlap more, so the two boxes of our drawing are no rare case where
-# objects are small and close together. Both networks find two of the six all the same.
-# On the whole the two find about as many objects, and the one with soft labels has more
-# false alarms in each of the three pictures. These are one training each, from which no
-# order follows.
+# Under noisy anchors six of the 108 objects have no positive, and four of 93 on the tile
+# with the bright star. All of them are under 6 px. All the anchors that they list belong
+# to neighbours which these overlap more, so the two boxes of our drawing are no rare case
+# where objects are small and close together. Both networks find two of the six all the
+# same. On the whole the two find about as many objects, and the one with soft labels has
+# more false alarms in each of the three pictures. These are one training each, from which
+# no order follows.
 #
 # On the board you find longer runs of the same detector on the digits, 750 steps from
 # three seeds, where the row "noisy_anchors" is the code's variant with n = 9. AP and
@@ -844,9 +848,10 @@ assert [round(100 * (soft - hard), 1) for soft, hard in by_seed] == [0.6, 2.3, -
 #
 # ### Does the score follow the box?
 #
-# From a soft label you would expect that the score says how good a box is. We take all
-# boxes that overlap a digit with IoU 0.3 or more and correlate the ranks of their score
-# and their IoU. If a better box always scored higher, the value would be 1.
+# From a soft label you would expect that the score says how good a box is. We take both
+# networks of the board's first seed, and of each all boxes that overlap a digit with IoU
+# 0.3 or more and correlate the ranks of their score and their IoU. If a better box always
+# scored higher, the value would be 1.
 
 # %%
 best = {row: torch.stack([iou(boxes[:, None], target["boxes"]).amax(dim=1)
@@ -912,17 +917,17 @@ for least in (0.5, 0.8):
 
 # %% [markdown]
 # More than four in ten of the boxes that would count as a hit come from anchors that
-# noisy anchors calls background. HAMBox calls none of them so, because it compensates
-# or ignores them. But it does nothing about the opening picture. The two repair
-# **opposite errors**:
+# noisy anchors calls background. HAMBox calls none of them so, because it compensates or
+# ignores those that it has not matched. But it does nothing about the opening picture.
+# The two repair **opposite errors**:
 #
-# | the predicted box is | and the anchor's IoU is high | and the anchor's IoU is low |
+# | the predicted box is | and the rule chose the anchor by its IoU | and it did not |
 # |---|---|---|
 # | good | positive under both | **HAMBox** compensates or ignores; noisy anchors says negative |
 # | bad | **noisy anchors** lowers the label; HAMBox says 1 | negative under both |
 #
-# Nothing forbids to do both, with HAMBox's choice and the code's label on it. We have
-# not trained that. In chapter 14 one number does both.
+# Nothing forbids doing both, with HAMBox's choice and the code's label on it. We have not
+# trained that. In chapter 14 one number does both.
 #
 # ## Two ways to group the methods
 #
@@ -981,11 +986,11 @@ assert [name for name, (_, chooses) in group.items() if not chooses] == [
 # rule of the other two makes a beginning which the network then corrects. HAMBox
 # corrects *which* anchors are positive, and noisy anchors correct *how much*.
 #
-# Rules of the third group are only as good as the network. At the start, with each box
-# at its anchor, HAMBox compensates none, and the code's labels repeat the order of the
-# anchors' IoU. Both have to be slow to trust, the one by a threshold and the other by
-# the mean of the image. On the map of chapter 4 noisy anchors is the first mark whose
-# labels are soft.
+# Rules of the third group are only as good as the network. At the start, with each box at
+# its anchor, HAMBox compensates none, and the code's labels repeat the order of the
+# anchors' IoU. HAMBox waits with its threshold until a box is good. The code does not
+# wait, since its stretch reaches 1 from the first step. On the map of chapter 4 noisy
+# anchors is the first mark whose labels are soft.
 
 # %%
 plot.show(course.method_map(up_to=11), alt=(

@@ -83,8 +83,9 @@ assert mean_of("fcos, from stride 8", "AP50_0-8") == 18.3
 assert mean_of("fcos", "AP50_0-8") == 56.0
 
 # %% [markdown]
-# The difference counts in every column, and it is largest under 8 px, where AP50 falls
-# from 56.0 to 18.3. A third is left, which is more than almost none. The notes come
+# The difference counts in every column, even from 16 px up, where no digit is without a
+# point, but each has only about a quarter of them. It is largest under 8 px, where AP50
+# falls from 56.0 to 18.3. A third is left, which is more than almost none. The notes come
 # closer to AI-TOD, a benchmark of aerial photographs, on which FCOS from stride 8 has an
 # AP of 2.3 on objects of up to 8 px, and of 6.0 when it starts at stride 4 (README of
 # RFLA's code, Xu 2022, commit 198977b). In direction the three data sets agree: one
@@ -156,8 +157,8 @@ for ax, stride, title in zip(axes, (1, 8), ("the photograph", "averages of 8 x 8
     plot.boxes(ax, target["boxes"][area(target["boxes"]) < 64], "gt")
 plot.show(fig, alt=(
     "A tile with its small crowns framed, and the same tile averaged over the cells of "
-    "stride 8. Each small crown has become one or two cells whose colour is mostly that "
-    "of the ground around it."))
+    "stride 8. Each small crown is spread over two or four cells, whose colour is mostly "
+    "that of the ground around it."))
 
 # %% [markdown]
 # At stride 8, 38 % of the cell at the centre of a small crown is that crown, and the rest
@@ -196,8 +197,8 @@ for side, cost in ((8.0, 0.38), (128.0, 0.03)):
 # %% [markdown]
 # That detector would miss more than half of the small crowns. COCO's AP averages over
 # thresholds up to 0.95, at which we may shift a 6 px crown by less than a tenth of a
-# pixel, although chapter 1 found that one pixel more or less is a matter of taste for
-# those who draw the boxes.
+# pixel in both directions, although chapter 1 found that one pixel more or less is a
+# matter of taste for those who draw the boxes.
 #
 # ### Difficulty 3: their share in the data
 #
@@ -214,11 +215,12 @@ assert size_index(crowns, "coco").bincount().tolist() == [724, 1]
 # For COCO all our crowns but one are "small", because its class reaches up to 32 × 32
 # px. An AP of that class cannot tell a 6 px object from a 30 px one. AI-TOD, whose
 # objects measure 12.8 px on average (Wang 2020), splits the class at 8 and 16 px, and
-# SODA-D (Cheng 2023) draws its lines at 12, 20 and 32 px.
+# SODA-D (Cheng 2023) draws its lines at 12, 20 and 32 px, between extremely (eS),
+# relatively (rS) and generally small (gS) and normal.
 #
-# Note that COCO's code includes *both ends* of a class, and therefore counts an object
-# with an area of exactly 64 px² as very tiny and as tiny. Boxes drawn by hand rarely meet
-# a limit exactly, but areas in whole pixels do, and here it happens to one digit:
+# Note that COCO's code includes *both ends* of a class. With AI-TOD's limits it therefore
+# counts an object of exactly 64 px² as very tiny and as tiny. Boxes drawn by hand rarely
+# meet a limit exactly, but areas in whole pixels do, and here it happens to one digit:
 
 # %% tags=["nbval-check-output"]
 digits = datasets.digits("train", 200)
@@ -289,7 +291,7 @@ plot.boxes(ax, boxes[~has_one], "gt")
 plot.legend(ax, good="has a positive anchor", gt="has none")
 plot.show(fig, alt=(
     "A tile under RetinaNet's thresholds. The crowns with a positive anchor (dashed) are "
-    "the large ones. Most others (solid) have none, although you can see them as well."))
+    "the large ones. The others (solid) have none, although you can see most of them."))
 
 # %% tags=["nbval-check-output"]
 without = by_size(positives_of(fixed, anchors) == 0)
@@ -378,9 +380,9 @@ assert not (lost & (sides >= 16)).any()
 # They are, and no crown from 16 px up loses its last anchor this way. Small objects
 # stand closer together than the anchors are wide.
 #
-# Crowds act after the network too. Chapter 2 found that suppression keeps several
-# detections of one small object, since boxes that are off by a pixel or two overlap too
-# little for it to see that they are duplicates. We give each crown five:
+# The detections of one small object can crowd it too. Chapter 2 found that suppression
+# keeps several detections of one small object, since boxes that are off by a pixel or two
+# overlap too little for it to see that they are duplicates. We give each crown five:
 
 # %% tags=["nbval-check-output"]
 duplicates = []
@@ -432,9 +434,8 @@ def room_mates():
             ax.vlines(lines, 0, 128, color=plot.INK, lw=0.5)
     plot.legend(axes[0], good="alone in its cell", gt="has a room-mate")
     plot.show(fig, alt=(
-        "The crowns of one tile on the cells of stride 8 and 16. A cell of stride 8 is "
-        "hardly larger than a small crown, so most are alone. In a cell of stride 16 "
-        "there is room for several, and a cell has only one set of outputs."))
+        "The crowns of one tile on the cells of stride 8 and 16. Each cell has only one "
+        "set of outputs."))
 
 course.predict("16.5", my_shares, room_mates)
 
@@ -445,10 +446,11 @@ course.predict("16.5", my_shares, room_mates)
 #
 # ### Difficulty 6: drowned gradients
 #
-# What moves the weights is a sum over all positives, so objects with many of them own
-# most of the sum. How much of the first gradient do the small crowns have? An untrained
-# detector predicts a score of 0.01 everywhere (chapter 4) and boxes close to its anchors.
-# We take exactly these values:
+# What moves the weights at first is a sum over all positives, so objects with many of
+# them own most of the sum. How much of the first gradient do the small crowns have? An
+# untrained detector predicts a score of 0.01 everywhere (chapter 4) and boxes close to
+# its anchors. We take this score, and for the boxes the anchors themselves. FCOS has no
+# anchors, so we let it choose by their centres and give it the same boxes:
 
 # %%
 start = torch.tensor(per_tile).cumsum(0) - torch.tensor(per_tile)
@@ -515,16 +517,17 @@ course.check("16.2", my_share_of_positives)
 # %% [markdown]
 # ## Five reasons, and what the counts say
 #
-# We return to FCOS, since chapter 6 promised to test the five reasons that are given for
-# its small objects. We state each one of the notes' reasons in a form that counts can
-# contradict:
+# We return to FCOS, since chapter 6 promised to test the five reasons that are given why
+# it misses small objects. We state each one of the notes' reasons in a form that counts
+# can contradict:
 #
 # 1. *Grid.* Small objects fall between the points, so many of them have no positive.
 # 2. *Range.* The first level serves 32 to 64 px, so that smaller objects are excluded.
 # 3. *Cell.* Neighbours melt into one cell, so that one takes the other's points.
 # 4. *Closeness.* Their boxes are too close to regress. Points side by side have to
 #    report different objects, more often than for large ones.
-# 5. *Centre-ness.* The weight of the box loss lowers their share of that loss.
+# 5. *Centre-ness.* The weight of the box loss lowers their share of that loss (here of
+#    its weights, as if the loss of every positive were the same).
 #
 # For the first four we take FCOS as in its paper, with points from stride 8 and without
 # centre sampling. In the fifth we look at both choices, and at stride 4 too:
@@ -578,8 +581,8 @@ for first_stride, radius in ((8, None), (8, 1.5), (4, None), (4, 1.5)):
 # centre sampling"`. The first and third are true if they hold for at least a tenth of the
 # small crowns, and the second if the first level has no positive for any crown under 32
 # px. The fourth is true if the share is at least 10 points higher for small crowns than
-# for those from 16 px up. For the fifth, a weight lowers a share if it takes at least a
-# tenth of it from stride 4.
+# for those from 16 px up. The fifth is judged from stride 4, and there the weight lowers
+# the share if it takes at least a tenth of it.
 
 # %%
 # BEGIN GIVEN
@@ -720,8 +723,8 @@ assert tolerance["under 8 px"] / 8 < 0.15
 
 # %% [markdown]
 # The box of a small crown has to be right to a seventh of the spacing of the cells that
-# compute it, and that of a crown from 16 px up to half of it. Whether a network can do
-# that is not in the labels, so our counts cannot say it.
+# compute it, and the box of a crown from 16 px up only to half of the spacing. Whether a
+# network can do that is not in the labels, so our counts cannot say it.
 #
 # ### Does centre-ness lower their share?
 #
@@ -731,7 +734,7 @@ assert tolerance["under 8 px"] / 8 < 0.15
 # centre-ness is 0.34, 0.33 and 0.33 from small to large, so the weight leaves the small
 # crowns' share of the loss at 3.4 %. The sizes agree because centre-ness is measured in
 # parts of the box. For a point at a random place inside a box, whatever its size, the
-# mean is a fixed number:
+# mean is a fixed number ($u$ is the distance to the nearer side, in parts of the box):
 #
 # $$\left( 2 \int_0^{1/2} \sqrt{\frac{u}{1 - u}} \, du \right)^2 =
 # \left( \frac{\pi}{2} - 1 \right)^2 = 0.326.$$
@@ -770,7 +773,8 @@ assert score["under 8 px"] < 0.65 < 0.75 < score["16 px and more"]
 
 # %% [markdown]
 # In the ranking, perfect detections of small crowns are therefore behind those of large
-# ones, and a score threshold meets them first. We put the five beside one another:
+# ones, and a threshold on the score removes them first. We put the five beside one
+# another:
 #
 # | what is said | what we measured | holds? |
 # |---|---|---|
@@ -778,7 +782,7 @@ assert score["under 8 px"] < 0.65 < 0.75 < score["16 px and more"]
 # | P3 serves 32 to 64 px only | the lowest range starts at 0, and all positives are on P3 | no |
 # | neighbours melt into one cell | on P3, 1 small crown of 130 loses a point | no |
 # | boxes are too close to regress | 81 % of points beside another crown's, 38 % for large ones | yes, in the labels |
-# | centre-ness lowers their share of the loss | 3.4 % either way; with radius 1.5, 4.7 for 6.1 % | if sampled |
+# | centre-ness lowers their share of the loss | 3.4 % either way; 6.1 to 4.7 % with radius 1.5 | if sampled |
 #
 # The last row is for points from stride 4, and the others for stride 8.
 
@@ -811,7 +815,7 @@ assert all(3.9 < many / few < 4.1 for many, few in zip(
 # crown, because at stride 8 it reaches 12 px from the centre.
 #
 # We met a cheaper remedy in chapter 14. If a side of a box is shorter than a floor,
-# Ultralytics' code takes it for that long, in the inside test alone. labelkit's FCOS can
+# Ultralytics' code treats it as that long, in the inside test alone. labelkit's FCOS can
 # do the same, and calls the floor `min_side`.
 #
 # ### Exercise 16.6: how much larger shall we pretend?
@@ -895,10 +899,11 @@ def positives_against_side():
 positives_against_side()
 
 # %% [markdown]
-# The lower threshold alone helps objects between 9.5 and 11 px. At 20 px it more than
-# triples the count, so those that had most gain most. The forced prior gives one to every
-# object, and the compensation brings objects from 5.1 px up to six. Below that even 0.1
-# is too much to ask.
+# The lower threshold alone gives objects between 9.5 and 11 px their first positives. At
+# 20 px, where the 32 px anchors have come in, it more than triples the count, so those
+# that had most gain most. The forced prior gives one to every object, and the
+# compensation brings objects from 5.1 px up to six. Below that even 0.1 is too much to
+# ask.
 #
 # We write stage one down for a table of IoUs, with one row per prior and one column per
 # object:
@@ -999,8 +1004,8 @@ assert by_size(counts["0.35, none forced"] == 0)["under 8 px"] == 1
 
 # %% [markdown]
 # The lower threshold leaves every small crown without a positive, and raises the count of
-# those from 16 px up from 3.7 to 11.8. With compensation no crown is left out, and a
-# small one has 4.4 positives on average.
+# those from 16 px up from 3.7 to 11.8. With the best prior forced ($n = 1$) no crown is
+# left out, and compensation raises the small ones from 1.0 positive to 4.4 on average.
 #
 # ### Which N?
 #
@@ -1057,8 +1062,8 @@ def where_the_extra_priors_go():
     ax.legend(fontsize=plot.TYPE)
     plot.show(fig, alt=(
         "Priors per crown that stage two adds. If each crown is filled up, small ones "
-        "gain most and large ones nothing. If the image is filled up, as in the port, "
-        "the small ones gain nothing and the large ones most."))
+        "gain most and large ones next to nothing. If the image is filled up, as in the "
+        "port, the small ones gain nothing and the large ones most."))
     port, own = added["best of the image (port)"], added["each crown up to 6"]
     assert port["under 8 px"] < 0.1 < port["16 px and more"] and own["under 8 px"] > 3
 
@@ -1160,15 +1165,19 @@ assert no_nms == [16.7, 24.0]
 # Against the thresholds alone, S³FD gains 8.5 AP. Under 8 px it gains 58.4 AP50, since
 # there was nothing before, and from 16 px up it gains nothing that counts. Compared with
 # the low-quality rule and all ties, its AP differs by nothing that counts, but under 8 px
-# it is 5.0 behind. That rule gives a small digit 6.2 positives, and S³FD 5.2.
+# it is 5.0 behind, and from 16 px up 3.3 ahead. That rule gives a small digit 6.2
+# positives, and S³FD 5.2. FCOS from stride 4 is 5.0 behind S³FD under 8 px, and cannot
+# be told apart from it elsewhere.
 #
-# Even so, the number of positives does not decide. With ties to the nearest centre a
-# small digit has one positive. Under 8 px that rule and S³FD cannot be told apart, and
-# over all sizes it is 3.4 AP ahead. S³FD lowers the threshold for every object, and gives
-# a digit from 16 px up 11.6 positives instead of 3.4. Many positives ask for duplicates
-# (chapter 15), and without suppression S³FD's AP is 16.7 where that of the nearest tie is
-# 24.0. Note that AP50 by size scatters more than AP does (chapter 17), so 5 points in a
-# single size are weaker evidence than 5 points in AP.
+# Yet the number of positives does not decide. With ties to the nearest centre a small
+# digit has one positive. Under 8 px that rule and S³FD cannot be told apart, and over all
+# sizes it is 3.4 AP ahead. S³FD lowers the threshold for every object, and gives a digit
+# from 16 px up 11.6 positives instead of 3.4. Many positives ask for duplicates, as in
+# chapter 15, and without suppression S³FD's AP is 16.7 where that of the nearest tie is
+# 24.0. With suppression, its AP50 is behind by 1.4, which does not count, so most of the
+# 3.4 AP is lost at stricter thresholds, where the precision of the boxes decides. Note
+# that AP50 by size scatters more than AP does (chapter 17), so 5 points in a single size
+# are weaker evidence than 5 points in AP.
 #
 # ## What assignment cannot do
 #
@@ -1264,14 +1273,17 @@ plot.show(course.method_map(up_to=16), alt=(
 # The labels do the rest. RetinaNet's thresholds teach every small crown as background,
 # and FCOS from stride 8 leaves 42 % of them between its points. Of the four other reasons
 # that are given for FCOS, two do not survive a count, and one holds with centre sampling
-# only. These losses a rule can make good. Points from stride 4 reach 98 % of the small
-# crowns, and a compensation that asks each object what it has reaches all of them. What
-# the detector learns from that depends on more than the number of positives. As far as
-# three seeds can tell, one positive near the centre is as good under 8 px as the five of
-# S³FD, which are poor, and among which IoU cannot tell the best.
+# only. That boxes are too close to regress shows in the labels, but whether it harms the
+# detector, a count cannot say. A rule can make good the missing positives. Points
+# from stride 4 reach 98 % of the small crowns, and a forced best prior reaches all of
+# them. S³FD's compensation then raises their share of the positives to 10 %, which is
+# still less than their 18 % of the crowns. What the detector learns from that depends on
+# more than the number of positives. As far as three seeds can tell, one positive near the
+# centre is as good under 8 px as the five of S³FD, which are poor, and among which IoU
+# cannot tell the best.
 #
-# **Next.** Three of the six difficulties come from IoU itself, which is strict for small
-# boxes, 0 without contact, and constant inside an anchor. Chapter 17 replaces it.
+# **Next.** Difficulties 2, 4 and 6 come from IoU itself, which is strict for small boxes
+# and constant inside an anchor. Chapter 17 replaces it.
 #
 # ## Recap
 #
@@ -1281,10 +1293,12 @@ plot.show(course.method_map(up_to=16), alt=(
 # - A $w \times w$ object inside an $a \times a$ anchor has IoU $(w/a)^2$, wherever it is.
 # - A grid of stride $s$ misses $1 - \min(1, w/s)\min(1, h/s)$ of all boxes. At
 #   whole-pixel places, put $w - 1$ and $h - 1$.
-# - Of five reasons given for FCOS, the grid holds, the range and the shared cell do not,
-#   and centre-ness lowers the share of small objects only with centre sampling.
-# - S³FD's threshold of 0.35 helps from 9.5 px up, and its compensation above 0.1 from 5.1
-#   px up. A port compensates the image instead of each object.
+# - Of five reasons given for FCOS, the grid holds, closeness holds in the labels, the
+#   range and the shared cell do not hold, and centre-ness lowers the share of small
+#   objects only with centre sampling.
+# - With 16 px anchors, S³FD's threshold of 0.35 helps from 9.5 px up, its compensation
+#   above 0.1 from 5.1 px up, and below that the forced prior alone. A port compensates
+#   the image instead of each object.
 #
 # ## Recall
 #

@@ -46,10 +46,9 @@ plot.show(fig, alt=(
     "place can see, one for each level of our small network."))
 
 # %% [markdown]
-# Around a crown that is larger than the square, a feature cannot see the whole of it.
-# In a square that is much larger, the crown competes with everything else in sight.
-# That suggests the rule to match objects with features that see about as much as they
-# need.
+# If a crown is larger than the square, the feature cannot see the whole of it. If the
+# square is much larger, the crown competes with everything else in sight. That suggests
+# the rule to match objects with features that see about as much as they need.
 #
 # **You will be able to**
 # - compute the theoretical receptive field of a layer, and measure the effective one by
@@ -126,7 +125,7 @@ ax.set(xlim=(-9, 11), xticks=range(-8, 9, 4), xlabel="pixels of the image")
 plot.show(fig, alt=(
     "What one feature can see after each of three layers. The second layer adds twice as "
     "much as the first, and the third twice as much as the second, because the strides "
-    "before them have moved its inputs apart."))
+    "before them have moved their inputs apart."))
 assert grown == [1, 3, 7, 15] and grown[1:] == fields_after(LAYERS)
 
 # %% [markdown]
@@ -161,20 +160,20 @@ assert round(267 / 12.8) == 21
 # strides always double.
 #
 # These five numbers are also those of the authors (Chasel-Tsui/mmdet-rfla, commit
-# 198977b), but if you search their code you may find another. Two classes there are
-# named `RFGenerator`. In `rf_generator.py` is the one that runs, which computes 35 px
-# for P2. (Its earlier versions had a typed table, at first with 34.) At the end of
-# `anchor_generator.py` is a second one, whose typed table says 45 for P2. It never
-# runs, because it is enclosed in triple quotes, and a count from the layers as above
-# settles which of the two to believe.
+# 198977b), but if you search their code you may find another. Two classes there are named
+# `RFGenerator`. In `rf_generator.py` is the one that runs, which computes 35 px for P2.
+# (Earlier it was a table typed by hand, at first with 34.) At the end of
+# `anchor_generator.py` is a second one, whose typed table says 45 for P2. It never runs,
+# because it is enclosed in triple quotes, and a count from the layers as above settles
+# which of the two to believe.
 #
 # ## Where does it look?
 #
-# A pixel in the middle of the field reaches the feature on many paths through the
-# layers, one in the corner on a single path. What a feature looks at should therefore
-# be concentrated in the middle, nearly as a Gaussian (Luo 2016). To measure it, we ask
-# for the gradient of one feature with respect to every pixel, on images of noise and
-# with random weights, and take the mean over 12 networks:
+# A pixel in the middle of the field reaches the feature on many paths through the layers,
+# one in the corner on a single path. What it really looks at, its **effective receptive
+# field**, should therefore be concentrated in the middle, nearly as a Gaussian (Luo
+# 2016). To measure it, we ask for the gradient of one feature with respect to every
+# pixel, on images of noise and with random weights, and take the mean over 12 networks:
 
 # %%
 def stage_outputs(network, x):
@@ -240,8 +239,9 @@ for ax, level in zip(axes, (0, 2), strict=True):
 plot.legend(axes[0], gt="theory", prediction="half of it")
 plot.show(fig, alt=(
     "Influence of the pixels on one feature of the finest and of the coarsest level, "
-    "without normalisation. It is strong in the middle and dark well before the edge of "
-    "the theoretical field, and most of it is in the square of half the side."))
+    "without normalisation. The brighter a pixel, the more influence it has. About two "
+    "thirds of it on the finest level, and three quarters on the coarsest, are in the "
+    "square of half the side."))
 
 # %% tags=["nbval-check-output"]
 def columns(measured):
@@ -267,10 +267,11 @@ assert all(0.6 < spread(m) / (f / 4) < 0.9 for m, f in zip(bare, FIELDS, strict=
 
 # %% [markdown]
 # Now the width agrees with the arithmetic to the pixel. Inside, the influence is
-# concentrated, with a standard deviation of 3.1 px for the field of 15 px. RFLA assumes
-# a quarter of the field, 3.75 px, and ours is four fifths of that on the finest level
-# and two thirds on the coarsest. For this network with random weights the assumption is
-# fair, if a little generous. Training changes it (Luo 2016, section 4).
+# concentrated, with a standard deviation of 3.1 px for the field of 15 px. RFLA assumes a
+# quarter of the field, 3.75 px, and ours is four fifths of that on the finest level and
+# two thirds on the coarsest. For this network with random weights the assumption is too
+# wide, by a fifth on the finest level and by a half on the coarsest. Training changes it
+# (Luo 2016, section 4).
 #
 # All fields are centred on the same pixel, although the cells of the three levels are
 # not. In row 16 of stride 4, for example, a feature belongs to the pixels 64 to 67,
@@ -310,7 +311,7 @@ ax.axvspan(57, 72, color=plot.SKY, alpha=0.25, lw=0)
 plot.show(fig, alt=(
     "Influence of each column on a feature of the finest level, on a logarithmic scale. "
     "The convolutions alone stay inside the 15 px of the theory (shaded). The pyramid "
-    "adds tails of 50 px to each side, and normalisation a floor under the whole image."))
+    "adds a long tail on each side, and normalisation a floor under the whole image."))
 
 # %% [markdown]
 # On the pyramid, pixels in a square of 103 px can change the feature, and half of the
@@ -381,7 +382,8 @@ axes[0].set_ylabel("side of the prior", fontsize=11)
 plot.show(fig, alt=(
     "RFD and IoU of a square prior and a square object of side 1, for every size and "
     "distance of the prior. RFD forgives a prior that is too small more than one that is "
-    "too large, while IoU treats both alike. Far away RFD has a slope and IoU is 0."))
+    "too large, while IoU at the same centre treats both alike. Far away RFD has a slope "
+    "and IoU is 0."))
 
 # %% tags=["nbval-check-output"]
 twenty = torch.tensor([54.0, 54, 74, 74])
@@ -438,11 +440,11 @@ torch.testing.assert_close(rfd(5 * e, 5 * g), rfd(e, g))  # the same at every sc
 # priors. It needs no ranges for the levels as FCOS does, because an object finds its
 # best priors on the level whose size is next to its own.
 #
-# Some objects may have lost their priors to others, and small objects should have more
-# of them. For this the authors add a second stage. All fields are shrunk to $\beta =
+# Some objects may have lost their priors to others, and the authors want small objects to
+# have more positives. For this they add a second stage. All fields are shrunk to $\beta =
 # 0.9$ of their side, and each object takes the one best of the shrunk priors. What is
 # positive from stage one stays what it is. (Of the priors that no object takes, those
-# whose highest RFD is 0.8 or more are ignored.)
+# whose highest RFD is 0.8 or more are ignored. The exercise leaves this out.)
 #
 # ### Exercise 18.3: HLA
 # *Difficulty 4 of 5, 15 minutes.*
@@ -480,7 +482,7 @@ course.check("18.3", my_hla)
 # labelkit's `RFLA` finds the same labels from the few pairs near each object, as a slow
 # definition of the two stages confirms on twelve tiles:
 
-# %%
+# %% tags=["hide-input"]
 def slow_stage(boxes, gt_boxes, k):
     owner, bid = [NEGATIVE] * len(boxes), [0.0] * len(boxes)
     for g, column in enumerate(rfd(boxes[:, None], gt_boxes).T.tolist()):
@@ -663,8 +665,9 @@ for ax, name in zip(axes, ("both stages", "rescue"), strict=True):
     ax.set_title(name, fontsize=13)
 plot.legend(axes[0], "positive", gt="object", ignored="has no positive")
 plot.show(fig, alt=(
-    "A crowd of 144 objects of 3 px. After both stages, those drawn in orange have no "
-    "positive. With the rescue every object has one, but many of the added positives are "
+    "A crowd of 144 objects of 3 px. After both stages, those with a dashed border "
+    "have no positive. With the rescue every object has one, but many of the added "
+    "positives are "
     "outside the crowd, around its border."))
 
 # %% tags=["nbval-check-output"]
@@ -684,12 +687,13 @@ assert torch.equal(empty["stage one"], empty["both stages"])
 assert (offset.amax(dim=1) > 1.5).sum() == 39
 
 # %% [markdown]
-# After both stages 44 objects have no positive, the same 44 as after the first. For its
-# 144 objects the crowd contains 81 cells of the finest level, and no ranking makes
-# cells. With the rescue every object has a positive, at a price. Although the objects
-# are only 3 px wide, the rescued priors are 8 px away on average, and 39 of the 44 are
-# outside the object that they serve, so the network has to find an object from a place
-# where it is not. With a finer stride there would be cells enough.
+# After both stages 44 objects have no positive, the same 44 as after the first. The other
+# 100 have one each, from the 81 cells of the finest level in the crowd and 19 just
+# outside its upper and its left side, and no ranking makes any more cells. With the
+# rescue every object has a positive, at a price. Although the objects are only 3 px wide,
+# the rescued priors are 8 px away on average, and 39 of the 44 are outside the object
+# that they serve, so the network has to find an object from a place where it is not. With
+# a finer stride there would be cells enough.
 #
 # This rescue is ours and not the paper's, and labelkit has it off by default.
 #
@@ -720,7 +724,8 @@ course.check("18.4", my_rescue)
 
 # %% [markdown]
 # Rescues exist outside of labelkit too. You find one in a rewrite of YOLOv9, whose rule
-# is task alignment otherwise (chapter 14). Does it keep its promise?
+# is task alignment otherwise (chapter 14). The next exercise asks whether an object can
+# still end without a positive there.
 #
 # ### Exercise 18.7: YOLOv9's rule in words
 # *Difficulty 2 of 5, 6 minutes. Place.*
@@ -799,31 +804,34 @@ assert [round(shares[1], 2) for shares in starved.values()] == [0.37, 0.62]
 assert all(sum(none) == 0 for (rule, _), (_, none) in table.items() if rule[0] != "f")
 
 # %% [markdown]
-# Under the fixed rule the smaller priors help the smallest crowns, of which 51 % have
-# no positive instead of all of them. Yet from 8 to 16 px it is 62 % instead of 37 %,
-# because the fields are further apart in size than the anchors, and the threshold
-# leaves out whatever falls between two of them. Under a ranking no crown is left
-# without a positive, whichever priors it ranks, and RKA and HLA give nearly the same
-# numbers. Nor does a ranking look at size, as the last column shows. With 16 px or more
-# a crown gets three positives like one of 5 px.
+# Under the fixed rule the smaller priors help the smallest crowns, of which 51 % have no
+# positive instead of all of them. Yet from 8 to 16 px it is 62 % instead of 37 %, because
+# the fields are further apart in size than the anchors, and the threshold leaves out
+# whatever falls between two of them. Under a ranking no crown is left without a positive,
+# whichever priors it ranks, and RKA and HLA give nearly the same numbers. Nor does a
+# ranking look at size, as the third column shows. With 16 px or more a crown gets three
+# positives like one of 5 px.
 #
 # ## Three filters: DCFL
 #
 # RFLA never asks the network what it predicts. One year later its authors added that
 # question in **DCFL**, dynamic coarse-to-fine learning (Xu 2023, arXiv 2304.08876,
 # section 3), which chooses the positives of an object by three filters, each finer than
-# the last.
+# the last. (The authors' priors move first, ours stay.)
 #
-# - *Coarse* takes the 16 priors whose Gaussian is most similar to the object's, by
-#   GJSD, which unlike RFD does not care which of the two boxes comes first. If two
-#   objects want a prior, it goes to the one it resembles more.
+# - *Coarse* takes the 16 priors whose Gaussian is most similar to the object's, by the
+#   generalised Jensen–Shannon divergence (GJSD), which unlike RFD does not care which of
+#   the two boxes comes first. If two objects want a prior, it goes to the one it
+#   resembles more.
 # - *Medium* keeps the 12 of these that the network predicts best, by the IoU of the
 #   predicted box plus the score for the object's class.
-# - *Fine* keeps those near the middle, measured by a Gaussian about the object and a
-#   second one about the mean place of its twelve.
+# - *Fine* keeps those near the middle. The object's Gaussian, 1 at its centre, counts
+#   0.7, and the same Gaussian about the mean place of its twelve counts 0.3. Their sum
+#   must reach $e^{-0.6}$, and the 0.6 is called the gate.
 #
 # We follow two objects through the filters. Every prior predicts a box of 14 px beside
-# its own centre, and its two scores grow to the right and downwards:
+# its own centre, and its scores for the two classes grow to the right and downwards. A
+# large `q` or `gate` switches the medium or the fine filter off:
 
 # %%
 square = Priors.anchors((64, 64), (8, 16, 32), ((32,), (64,), (128,)), offset=0)
@@ -889,8 +897,7 @@ def through_the_filters():
         ax.set_title(name, fontsize=13)
     plot.legend(axes[0], positive="of the left object", ignored="of the right one")
     plot.show(fig, alt=(
-        "The priors of two near-twins after the first filter and after the last. Both "
-        "want nearly the same sixteen, so each prior goes to the nearer twin."))
+        "The priors of two near-twins after the first filter and after the last."))
     for name, counts in funnel(twins).items():
         print(f"{name:6} {counts[0]:2} and {counts[1]:2}")
 
@@ -939,7 +946,8 @@ course.check("18.5", their_medium)
 
 # %% [markdown]
 # How does the whole published rule treat the twins of exercise 18.6? Its first filter
-# differs from labelkit's too, since the later object takes over what both have chosen.
+# differs from labelkit's too, since the later object takes over what both have chosen,
+# and its second adds the highest score of any class.
 
 # %% tags=["nbval-check-output"]
 def published_medium(target, k=16, q=12):
@@ -1092,12 +1100,12 @@ assert not any("**" in told("dcfl", "fcos", key) for key in leaderboard.COLUMNS)
 # %% [markdown]
 # Under 8 px RFLA cannot be told apart from TopK by IoU and RKA by NWD, which rank
 # anchors. It is 9.9 points above the fixed rule with ties to the nearest centre and 5.0
-# above the one with all ties. In AP it cannot be told apart from the two rankings
-# either, but from 16 px up it is behind them by 3.6 and 4.4. We do not know why. One
-# suspect is our small network, whose coarsest field makes a prior of 43.5 px where the
-# anchor has 64 px.
+# above the one with all ties. In AP it cannot be told apart from the two rankings either.
+# From 16 px up it is behind them by 3.6 and 4.4, which is not far above 2.5, so that we
+# call it a hint. One suspect is our small network, whose coarsest field makes a prior of
+# 43.5 px where the anchor has 64 px.
 #
-# DCFL does what the stage has shown. Its AP50 under 8 px is 15.7 below RFLA's, and no
+# DCFL does here what it did on the tile. Its AP50 under 8 px is 15.7 below RFLA's, and no
 # column tells it apart from FCOS, with whose inside test its last filter nearly agrees.
 # From 8 px up RFLA and DCFL cannot be told apart.
 #
@@ -1149,8 +1157,8 @@ assert not any("**" in told("dcfl", "fcos", key) for key in leaderboard.COLUMNS)
 #
 # We have reproduced none of these rows, which would take AI-TOD and a GPU for days, and
 # have checked only what the rules do. With the same evaluation, AP and AI-TOD's sizes,
-# our digits give the rows below (three seeds). Our detector has no second stage, and
-# its anchors begin at 16 px:
+# our digits give the rows below (three seeds, in the order of AP over all sizes). Our
+# detector has no second stage, and its anchors begin at 16 px:
 
 # %%
 TINY = ["max_iou, no low quality", "max_iou, all ties", "max_iou, nearest tie",
@@ -1175,7 +1183,7 @@ assert gains["dcfl"][0].startswith("**-4.3")
 # ties go to the nearest centre. On the very tiny objects each of them gains, by 5.4 to
 # 6.5 AP. On the tiny ones none gains. On 16 to 32 px three of them lose, by 2.9 (TopK) to
 # 6.8 (RFLA). Since a ranking gives each object its k best, it helps the objects that had
-# almost nothing, and only them. DCFL has 4.3 less than the fixed rule even on the very
+# almost nothing, and only them. DCFL has over 4 less than the fixed rule even on the very
 # tiny ones.
 #
 # ## The cards
@@ -1192,7 +1200,7 @@ assert gains["dcfl"][0].startswith("**-4.3")
 # | kind | hard labels, static, by prior | hard labels, dynamic |
 # | cost | two rankings | one ranking, then 16 pairs per object |
 # | fails when | more objects than cells; large objects get three points, too | no prior near a small object's middle |
-# | report | k, β, whose table of fields, rescue or not | k, q and the gate; static or moving priors; whose reading |
+# | report | k, β, whose table of fields, rescue or not | k, q and the gate; static or moving priors; paper or code |
 
 # %%
 plot.show(course.method_map(up_to=18), alt=(
@@ -1216,10 +1224,10 @@ plot.show(course.method_map(up_to=18), alt=(
 # none that lacked one.
 #
 # On the board RFLA finds the smallest digits no better than the rankings of anchors do,
-# and those from 16 px up less well. DCFL asks the network too, but it ends with a test of
-# the place, and with the objects that fail this test it loses what the ranking had won.
-# The squares can decide, then, and so can anchors that somebody chose. For the smallest
-# objects it matters that a rule ranks, and that no later step takes the places away.
+# and those from 16 px up perhaps less well. DCFL asks the network too, but it ends with a
+# test of the place, and with the objects that fail, it loses what the ranking won. The
+# squares can decide, then, and so can anchors that somebody chose. For the smallest
+# objects it matters that a rule ranks, and that no later step takes the positives away.
 #
 # Three limits belong to this. Our network is small, and its fields of 15, 39 and 87 px
 # are not those of a ResNet. Its detector has no second stage. And our DCFL leaves the
@@ -1237,14 +1245,14 @@ plot.show(course.method_map(up_to=18), alt=(
 #   stride. The levels P2 to P6 of ResNet-50 see 35, 91, 267, 427 and 555 px.
 # - What a feature looks at is concentrated, with a standard deviation of a fifth to a
 #   sixth of the theoretical side as far as convolutions go. Group normalisation and the
-#   pyramid see further, and RFLA's table counts neither.
+#   pyramid let a feature see further, and RFLA's table counts neither.
 # - RFD is KL turned into a similarity. It is scale invariant, not symmetric, and kinder
 #   to priors that are too small.
 # - Stage two adds a prior only where the best level changes, in narrow bands of size,
 #   and does not rescue a crowd. A real rescue does, but it cannot make cells.
 # - DCFL goes from 16 similar priors to the 12 that are predicted best and on to a few
-#   central ones. Its last step is an inside test, and costs the smallest objects their
-#   positives.
+#   central ones. Its last step is nearly an inside test, and costs the smallest objects
+#   their positives.
 #
 # ## Recall
 #

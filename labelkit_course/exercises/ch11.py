@@ -342,7 +342,7 @@ def they_disagree(answer):
                        for rank, of in (("blend", blend), ("product", product)))  # fmt: skip
     if ahead < 0:
         raise Wrong(f"The blend prefers b ({values}), and it should prefer a.")
-    if behind < 0:
+    if behind < -1e-6:
         raise Wrong(f"Blend and product both prefer a ({values}), so they do not disagree.")
     for name, gap in (("blend", ahead), ("product", behind)):
         if gap < MARGIN - 1e-9:
@@ -493,6 +493,7 @@ EXERCISES = (
         mutants={
             "better in both": ({"a": (0.9, 0.9), "b": (0.5, 0.5)}, "both prefer a"),
             "the same twice": ({"a": (0.7, 0.7), "b": (0.7, 0.7)}, "margin"),
+            "level under the product": ({"a": (0.9, 0.1), "b": (0.3, 0.3)}, "product separates"),
             "reversed": ({"a": (0.6, 0.6), "b": (0.9, 0.1)}, "blend prefers b"),
             "too large": ({"a": (1.2, 0.1), "b": (0.6, 0.6)}, "outside 0 to 1"),
             "in percent": ({"a": (0.9, 0.1), "b": (0.6, 60)}, "outside 0 to 1"),
