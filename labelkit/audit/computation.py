@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from labelkit.assigners import ASSIGNERS, ATSS, RFLA, RKA
 from labelkit.assigners.explanation import Explanation
+from labelkit.assigners.ground_truths import FLAGS
 from labelkit.audit.front import Front
-from labelkit.audit.result import REACHED, Audit, Objects, median, number
+from labelkit.audit.result import REACHED, Audit, Objects, mean, median, number
 from labelkit.boxes import area
 from labelkit.network_input import Size
 from labelkit.search.best import best_prior
@@ -60,7 +61,7 @@ def audit(
     """
     front = detector if isinstance(detector, Front) else Front(detector)
     targets: Sequence[Target] = getattr(dataset, "targets", dataset)
-    named = dict(rules) if rules else {_name(front.own_rule()): front.own_rule()}
+    named = dict(rules) if rules else {_name(rule): rule for rule in [front.own_rule()]}
     for name, rule in named.items():
         _check_rule(name, rule)
     parts, counts, priors = [], [], []
@@ -97,7 +98,7 @@ def look(front: Front, target: Target, index: int, rules: Mapping[str, Any]) -> 
     seen, priors = front.see(_picture_size(target, index))
     boxes = seen.at_input(plain)
     ignored = torch.zeros(len(boxes), dtype=torch.bool)
-    for flag in ("iscrowd", "ignore"):
+    for flag in FLAGS:
         if flag in target:
             ignored |= torch.as_tensor(target[flag]).bool()
     own = (~ignored).nonzero().squeeze(1)
@@ -145,13 +146,13 @@ def _changes(front: Front, targets: Sequence[Target], named: Mapping[str, Any]) 
         changed = front.changed(enlarge=enlarge, smaller=smaller, finer=finer)
         seen = [look(changed, target, index, rules) for index, target in enumerate(some)]
         found = Objects.joined([part for part, _ in seen], list(rules))
-        reached = (found.best_iou >= REACHED).double().mean().item() if front.has_anchors else math.nan
+        reached = mean(found.best_iou >= REACHED) if front.has_anchors else math.nan
         yield {
             "change": _change_in_words(changed),
             "anchors": int(torch.tensor([priors for _, priors in seen]).median()),
             "reachable_50": number(reached),
             "median_best_iou": number(median(found.best_iou)),
-            "starved": {name: number((found.positives[name] == 0).double().mean().item()) for name in rules},
+            "starved": {name: number(mean(found.positives[name] == 0)) for name in rules},
             "images": len(some),
         }
 

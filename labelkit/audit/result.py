@@ -116,12 +116,12 @@ class Audit:
 
     def starved(self, rule: str) -> float:
         """The share of the objects that the rule gave no positive."""
-        return _mean(self.objects.positives[rule] == 0)
+        return mean(self.objects.positives[rule] == 0)
 
     @property
     def reachable(self) -> float:
         """The share of the objects that some anchor overlaps by 0.5 or more."""
-        return _mean(self.objects.best_iou >= REACHED) if self.has_anchors else math.nan
+        return mean(self.objects.best_iou >= REACHED) if self.has_anchors else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """All numbers but the rows; shares in 0..1, sizes at the network's input, None for what is not defined."""
@@ -153,9 +153,9 @@ class Audit:
         positives, taken = self.objects.positives[rule][among], self.objects.taken_by[rule][among]
         starved = positives == 0
         return {
-            "starved": number(_mean(starved)),
-            "positives_per_object": number(_mean(positives)),
-            "starved_by_a_neighbour": number(_mean(starved & (taken >= 0))),
+            "starved": number(mean(starved)),
+            "positives_per_object": number(mean(positives)),
+            "starved_by_a_neighbour": number(mean(starved & (taken >= 0))),
             "neighbour_times_larger": number(median(self.objects.times_larger[rule][among])),
         }
 
@@ -172,7 +172,7 @@ class Audit:
                 "to": number(high),
                 "objects": int(here.sum()),
                 "best_iou": number(median(best)),
-                "reachable_50": number(_mean(best >= REACHED)) if self.has_anchors else None,
+                "reachable_50": number(mean(best >= REACHED)) if self.has_anchors else None,
                 "rules": {
                     name: {key: numbers[key] for key in ("starved", "positives_per_object")}
                     for name in self.rules
@@ -187,7 +187,7 @@ class Audit:
         return words.markdown(self.to_json())
 
 
-def _mean(values: Tensor) -> float:
+def mean(values: Tensor) -> float:
     return float(values.double().mean()) if len(values) else math.nan
 
 
