@@ -20,7 +20,7 @@ from labelkit.datasets import BoxDataset, DetectionDataset
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.training import load_detector, runs, train
 from labelkit.training.devices import trainer_device
-from labelkit.training.measuring import Detections, detect, score
+from labelkit.training.measuring import Detections, detect, detect_without_nms, score
 from labelkit.training.recipe import Recipe
 from labelkit.training.weights import load_weights
 from labelkit_course import paths
@@ -79,15 +79,6 @@ def train_cell(cell: Cell, work: Path, progress: bool = True, device: str = "aut
         load_weights(detector, whole(halved(detector)))  # what is shown is what the kept weights say
         entry["detections"] = stage_detections(detector, cell.data)
     return entry, detector
-
-
-def detect_without_nms(detector: Any, dataset: BoxDataset) -> Detections:
-    """The detections with the highest scores, however much they overlap; as many as otherwise."""
-    threshold, detector.nms_thresh = detector.nms_thresh, 1.0
-    try:
-        return detect(detector, dataset)
-    finally:
-        detector.nms_thresh = threshold
 
 
 def stage_pictures(data: str) -> DetectionDataset:

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 
 import labelkit
 from labelkit.cli.audit import audit
+from labelkit.cli.compare import compare
 from labelkit.cli.convert import convert
 from labelkit.cli.evaluate import evaluate
 from labelkit.cli.output import survive_any_console
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command(cls=Command)(train)
 app.command()(evaluate)
 app.command()(audit)
+app.command()(compare)
 app.command()(convert)
 app.command()(version)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from labelkit.lazy import attach
 
 if TYPE_CHECKING:
+    from labelkit.training.compare import Comparison, compare
     from labelkit.training.folder import load_detector, read_recipe
     from labelkit.training.loop import Training, resume, train
     from labelkit.training.recipe import Recipe
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
     from labelkit.training.weights import load_weights
 
 __all__ = [
+    "Comparison",
     "Recipe",
     "Training",
     "build_assigner",
     "build_similarity",
+    "compare",
     "load_detector",
     "load_weights",
     "read_recipe",
@@ -26,10 +29,12 @@ __all__ = [
 __getattr__ = attach(
     __name__,
     {
+        "Comparison": "labelkit.training.compare",
         "Recipe": "labelkit.training.recipe",
         "Training": "labelkit.training.loop",
         "build_assigner": "labelkit.training.rules",
         "build_similarity": "labelkit.training.rules",
+        "compare": "labelkit.training.compare",
         "load_detector": "labelkit.training.folder",
         "load_weights": "labelkit.training.weights",
         "read_recipe": "labelkit.training.folder",

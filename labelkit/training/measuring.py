@@ -33,6 +33,15 @@ def detect(detector: nn.Module, dataset: BoxDataset, batch_size: int = 8) -> Det
     return found
 
 
+def detect_without_nms(detector: Any, dataset: BoxDataset, batch_size: int = 8) -> Detections:
+    """The detections with the highest scores, however much they overlap; as many as otherwise."""
+    threshold, detector.nms_thresh = detector.nms_thresh, 1.0
+    try:
+        return detect(detector, dataset, batch_size)
+    finally:
+        detector.nms_thresh = threshold
+
+
 @torch.no_grad()
 def positives_by_size(
     detector: AssignedRetinaNet | AssignedFCOS,

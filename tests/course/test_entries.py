@@ -122,8 +122,8 @@ def test_without_nms_detections_may_overlap_and_nms_comes_back(a_step, tmp_path)
         table = torch.cat([box_iou(d["boxes"], d["boxes"]).fill_diagonal_(0).flatten() for d in detections])
         return table.max().item()
 
-    assert most_alike(entries.detect_without_nms(detector, dataset)) > detector.nms_thresh == 0.5
-    assert most_alike(entries.detect(detector, dataset)) <= 0.5
+    assert most_alike(measuring.detect_without_nms(detector, dataset)) > detector.nms_thresh == 0.5
+    assert most_alike(measuring.detect(detector, dataset)) <= 0.5
 
 
 def on_stage():

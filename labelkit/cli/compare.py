@@ -1,0 +1,127 @@
+"""`labelkit compare`: rules side by side on one's own data, over several seeds."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labelkit.cli.arguments import parse_arguments
+from labelkit.cli.output import AsJson, Quiet, percent, plain_errors, print_json, say, speaks
+from labelkit.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from labelkit.training.compare import Comparison
+
+Option = typer.Option
+
+
+def compare(
+    data: Annotated[str, typer.Argument(help="What train --data takes: a folder, or digits, trees:K, sky.")],
+    assigner: Annotated[
+        list[str], Option(help='A rule, with its arguments behind it: atss, "topk k=3"; once for each rule.')
+    ],
+    seeds: Annotated[int, Option(help="Seeds 0, 1, ... of every rule; below 3 nothing is claimed.")] = 3,
+    baseline: Annotated[str | None, Option(help="The rule that the others are compared with; the first.")] = None,
+    preset: Annotated[str, Option(help="Sizes and limits of the measuring: coco, aitod, soda_d or course.")] = "coco",
+    out: Annotated[Path | None, Option(help="Folder of the comparison; runs/compare-DATA by default.")] = None,
+    val: Annotated[str | None, Option(help="Folder to measure on, if not DATA/val.")] = Recipe.val,
+    detector: Annotated[str, Option(help="retinanet or fcos.")] = Recipe.detector,
+    backbone: Annotated[str, Option(help="small or resnet50_fpn.")] = Recipe.backbone,
+    weights: Annotated[str | None, Option(help="imagenet or coco (for resnet50_fpn), or a file.")] = Recipe.weights,
+    loss: Annotated[str | None, Option(help="focal, qfl, vfl, mal or ia_bce, for all rules.")] = Recipe.loss,
+    min_size: Annotated[int | None, Option(help="Shorter side that images are resized to.")] = Recipe.min_size,
+    anchor_scale: Annotated[float, Option(help="Side of the small retinanet's anchors, in strides.")] = (
+        Recipe.anchor_scale
+    ),
+    detections: Annotated[int | None, Option(help="Most detections of an image.")] = Recipe.detections,
+    flip: Annotated[bool, Option("--flip", help="Mirror half of the training images.")] = Recipe.flip,
+    images: Annotated[int, Option(help="How many images are generated, of digits and trees.")] = Recipe.images,
+    steps: Annotated[int, Option(help="Batches of each training.")] = Recipe.steps,
+    batch_size: Annotated[int, Option(help="Images in a batch.")] = Recipe.batch_size,
+    lr: Annotated[float, Option(help="Highest learning rate.")] = Recipe.lr,
+    workers: Annotated[int, Option(help="Processes that read images.")] = Recipe.workers,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train several rules on the same data with several seeds, and say which differences can be told from chance."""
+    with plain_errors():
+        base = Recipe(
+            data=data, val=val, detector=detector, backbone=backbone, weights=weights, loss=loss, min_size=min_size,
+            anchor_scale=anchor_scale, detections=detections, flip=flip, images=images, steps=steps,
+            batch_size=batch_size, lr=lr, workers=workers,
+        )  # fmt: skip
+        rules = recipes(assigner, base)
+        folder = out or Path("runs") / f"compare-{_name(data)}"
+        comparison = _filled(rules, folder, seeds, preset, baseline, device, not (quiet or as_json))
+        comparison.write(folder)
+        if as_json:
+            print_json({"folder": str(folder)} | comparison.as_dict())
+        elif not quiet:
+            _print(comparison)
+            say(f"{folder} holds the table, the picture and every run.")
+
+
+def recipes(rules: Sequence[str], base: Recipe) -> dict[str, Recipe]:
+    """["atss", "topk k=3"] as recipes by their names."""
+    from dataclasses import replace
+
+    found: dict[str, Recipe] = {}
+    for words in rules:
+        name, *pairs = shlex.split(words) or [""]
+        label = " ".join([name, *pairs])
+        if label in found:
+            raise ValueError(f"--assigner must name every rule once, got {label!r} twice")
+        found[label] = replace(base, assigner=name, assigner_args=parse_arguments(pairs, "--assigner"))
+    return found
+
+
+def _filled(
+    rules: dict[str, Recipe],
+    folder: Path,
+    seeds: int,
+    preset: str,
+    baseline: str | None,
+    device: str,
+    talks: bool,
+) -> "Comparison":
+    """All entries, a line for each as it comes; Ctrl-C says how to go on."""
+    from labelkit.training.compare import Comparison, fill, known
+    from labelkit.training.devices import trainer_device
+
+    first = known(baseline, rules)
+    entries: dict[str, dict[int, dict]] = {name: {} for name in rules}
+    whole = seeds * len(rules)
+    try:
+        for number, (name, seed, entry) in enumerate(
+            fill(rules, folder, seeds, preset=preset, progress=talks, **trainer_device(device)), start=1
+        ):
+            entries[name][seed] = entry
+            if talks:
+                ap, without = entry["scores"]["AP"], entry["scores_no_nms"]["AP"]
+                say(f"[{number}/{whole}] {name}, seed {seed}: AP {percent(ap)}, without NMS {percent(without)}")
+    except KeyboardInterrupt:
+        say(f"Stopped. The same command goes on; {folder} holds what is trained.")
+        raise typer.Exit(130) from None
+    return Comparison(entries, first)
+
+
+def _print(comparison: "Comparison") -> None:
+    """The rows as a table of the terminal, and what they mean."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not speaks():
+        return
+    head, lines = comparison.rows()
+    chart = Table(*head)
+    for line in lines:
+        chart.add_row(*(f"[bold]{cell.strip('*')}[/bold]*" if cell.startswith("**") else cell for cell in line))
+    Console().print(chart)
+    Console().print(comparison.words().replace("In bold:", "In bold, with a star:"))
+
+
+def _name(data: str) -> str:
+    return data.replace(":", "-") if Recipe(data=data).of_course else Path(data).resolve().name

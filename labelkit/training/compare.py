@@ -1,0 +1,216 @@
+"""Rules compared on one's own data: each trained with several seeds, measured with NMS and without, side by side."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from labelkit.evaluation import PRESETS, Preset, evaluate
+from labelkit.training import paired, runs
+from labelkit.training.ceiling import raise_limits
+from labelkit.training.folder import check_goes_on, load_detector
+from labelkit.training.loop import train
+from labelkit.training.measuring import course_rules, defined, detect, detect_without_nms
+from labelkit.training.recipe import Recipe
+
+ENTRY = "compared.json"  # in the folder of each run
+TABLE, PICTURE = "comparison.md", "comparison.png"
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the runs say: an entry for every rule and seed, and which differences to `baseline` may be claimed.
+
+    An entry holds `recipe`, `preset`, `scores` and `scores_no_nms` (`labelkit.evaluate`'s numbers under the preset,
+    None where undefined), `positives` (`labelkit.evaluation.starvation_by_size` of the training images) and `seconds`.
+    """
+
+    entries: dict[str, dict[int, Entry]]
+    baseline: str
+
+    @property
+    def preset(self) -> str:
+        """The name of the preset that all runs were measured by."""
+        return next(iter(next(iter(self.entries.values())).values()))["preset"]
+
+    @property
+    def limit(self) -> float:
+        """The least mean difference of AP that is claimed, see `labelkit.training.paired.own_limit`."""
+        return paired.own_limit(self.entries, self.baseline)
+
+    def columns(self) -> dict[str, str]:
+        """The scores that the table shows, with their titles: AP, AP50 and AP of each size that the data have."""
+        sizes = {f"AP_{size}": f"AP {size}" for size in PRESETS[self.preset].areas}
+        every = {"AP": "AP", "AP50": "AP50"} | sizes
+        return {key: title for key, title in every.items() if any(paired.column(e, key) for e in self.entries.values())}
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """The table's head and its lines, best AP first; a difference that may be claimed stands between asterisks."""
+        columns, limit, base = self.columns(), self.limit, self.entries[self.baseline]
+        head = ["rule", "seeds", *columns.values(), paired.WITHOUT_NMS, f"AP against {self.baseline}"]
+        head += ["without a positive", "seconds"]
+        lines = []
+        for name in paired.best_first(self.entries):
+            entries = self.entries[name]
+            line = [name, str(len(entries)), *(paired.mean_sd(paired.column(entries, key)) for key in columns)]
+            line.append(paired.mean_sd(paired.column(entries, "AP", "scores_no_nms")))
+            line.append("" if name == self.baseline else paired.difference(entries, base, limit))
+            line.append(f"{100 * _mean([_starved(entry) for entry in entries.values()]):.1f} %")
+            line.append(f"{_mean([entry['seconds']['training'] for entry in entries.values()]):.0f}")
+            lines.append(line)
+        return head, lines
+
+    def table(self) -> str:
+        """The rows as Markdown, with the sentence that says what is claimed."""
+        return paired.markdown(*self.rows()) + f"\n\n{self.words()}\n"
+
+    def words(self) -> str:
+        """What the table's marks mean, and what may be claimed."""
+        seeds = min(len(entries) for entries in self.entries.values())
+        scale = "AP in percent, mean ± deviation over seeds; differences are paired by seed."
+        if seeds < paired.LEAST_SEEDS:
+            return (
+                f"{scale} With {seeds} seed{'s' * (seeds > 1)} no difference can be told from chance: take 3 or more."
+            )
+        if len(self.entries) < 2:
+            return f"{scale} There is one rule, and nothing to compare it with."
+        return (
+            f"{scale} In bold: one sign in all seeds and {100 * self.limit:.1f} AP or more, which identical rules reach"
+            " in about 1 of 100 comparisons, judged by the scatter of these runs. Nothing else is claimed."
+        )
+
+    def draw(self, path: str | os.PathLike) -> None:
+        """AP with and without NMS, and by size: a dot a seed, a line at the mean."""
+        paired.draw(self.entries, {k: v for k, v in self.columns().items() if k != "AP50"}, Path(path))
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """The table and the picture, as files."""
+        text = self.table()
+        runs.write_whole(Path(folder) / TABLE, lambda file: file.write(text.encode()))
+        self.draw(Path(folder) / PICTURE)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: every rule's entries by seed, its differences to the baseline, and the limit of a claim."""
+        base = self.entries[self.baseline]
+        rules = {}
+        for name, entries in self.entries.items():
+            found = paired.differences(entries, base)
+            claimed = name != self.baseline and paired.claimable(found, self.limit)
+            rules[name] = {"seeds": entries, "differences": found, "claimed": claimed}
+        return {"baseline": self.baseline, "preset": self.preset, "limit": self.limit, "rules": rules}
+
+    def _repr_markdown_(self) -> str:
+        return self.table()
+
+
+def compare(
+    rules: Mapping[str, Recipe],
+    folder: str | os.PathLike,
+    seeds: int = 3,
+    *,
+    preset: str = "coco",
+    baseline: str | None = None,
+    progress: bool = True,
+    **trainer_options: Any,
+) -> Comparison:
+    """Train every rule with seeds 0, 1, ... and compare; what stands in `folder` already is read, not trained again.
+
+    Args:
+        rules: by name, a whole `Recipe` each, so that a row may differ in its loss or its detector as well as in its
+            assigner. Their seeds are replaced.
+        preset: sizes and limits of the measuring, see `labelkit.evaluate`.
+        baseline: the rule that the others are compared with; the first by default.
+        trainer_options: Lightning's, see `labelkit.training.train`.
+
+    Raises:
+        ValueError: no rules; two whose folders have one name; an unknown preset or baseline; or `folder` holds a run
+            of a rule with another recipe, or measured by another preset.
+    """
+    entries: dict[str, dict[int, Entry]] = {name: {} for name in rules}
+    first = known(baseline, rules)
+    for name, seed, entry in fill(rules, folder, seeds, preset=preset, progress=progress, **trainer_options):
+        entries[name][seed] = entry
+    return Comparison(entries, first)
+
+
+def fill(
+    rules: Mapping[str, Recipe],
+    folder: str | os.PathLike,
+    seeds: int = 3,
+    *,
+    preset: str = "coco",
+    progress: bool = True,
+    **trainer_options: Any,
+) -> Iterator[tuple[str, int, Entry]]:
+    """The entries of `compare` one by one, seed by seed, so that a stopped comparison is whole for the first seeds."""
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    known(None, rules)
+    folders = _folders(rules, Path(folder))
+    for recipe in rules.values():
+        recipe.rules()  # what is wrong with the last rule is said before the first is trained
+    for seed in range(seeds):
+        for name, recipe in rules.items():
+            place = folders[name] / f"seed{seed}"
+            options = trainer_options | {"progress": progress}
+            yield name, seed, _entry(replace(recipe, seed=seed), place, preset, options)
+
+
+def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any]) -> Entry:
+    """A run's entry: read, or trained, measured and written."""
+    check_goes_on(folder, recipe, resume=True)
+    path = folder / ENTRY
+    if path.is_file():
+        entry = runs.read_json(path)
+        if entry["preset"] != preset:
+            raise ValueError(f"{folder} was measured by preset {entry['preset']}, not {preset}: choose another folder")
+        return entry
+    result = train(recipe, folder, resume=True, **options)
+    detector, _ = load_detector(folder)
+    images = recipe.val_set()
+    raise_limits(detector, recipe.detections, PRESETS[preset].ap_max_dets, images.targets)
+    rules: Preset = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
+    measured = {"scores": detect, "scores_no_nms": detect_without_nms}
+    scores = {key: defined(evaluate(found(detector, images), images.targets, rules)) for key, found in measured.items()}
+    recipe_there = runs.read_json(folder / runs.CONFIG)
+    entry = recipe_there | {"preset": preset} | scores | {key: result[key] for key in ("positives", "seconds")}
+    runs.write_json(path, entry)
+    return entry
+
+
+def _folders(rules: Mapping[str, Recipe], folder: Path) -> dict[str, Path]:
+    """A place for every rule, by its name made safe for any file system."""
+    places: dict[Path, str] = {}
+    for name in rules:
+        place = folder / re.sub(r"[^\w.=-]+", "_", name)
+        if place in places:
+            raise ValueError(f"rules {places[place]!r} and {name!r} would share the folder {place}: rename one")
+        places[place] = name
+    return {name: place for place, name in places.items()}
+
+
+def known(baseline: str | None, rules: Mapping[str, Recipe]) -> str:
+    """The rule that the others are compared with: the first, or the one named."""
+    if not rules:
+        raise ValueError("rules must name at least one rule, got none")
+    name = next(iter(rules)) if baseline is None else baseline
+    if name not in rules:
+        raise ValueError(f"baseline must be one of {', '.join(rules)}, got {baseline!r}")
+    return name
+
+
+def _starved(entry: Entry) -> float:
+    """The share of all objects, whatever their size, that got no positive."""
+    sizes = entry["positives"].values()
+    objects = sum(size["gts"] for size in sizes)
+    return sum(size["gts"] * size["starved"] for size in sizes) / objects if objects else 0.0
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,72 @@
+"""`labelkit compare`: one command for several rules, resumable, with a table, a picture and JSON."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from labelkit.cli.app import app
+from labelkit.cli.compare import recipes
+from labelkit.training.recipe import Recipe
+from tests.squares import squares
+
+TINY = ["--steps", "2", "--batch-size", "2", "--device", "cpu", "--seeds", "1"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mine")
+    squares(4).to_coco(root / "train")
+    squares(2, seed=1).to_coco(root / "val")
+    return root
+
+
+def test_rules_with_their_arguments_become_recipes():
+    base = Recipe(steps=3)
+    found = recipes(["atss", "rka  similarity=dotd k=2", "hungarian weights=[2,0,2]"], base)
+    assert list(found) == ["atss", "rka similarity=dotd k=2", "hungarian weights=[2,0,2]"]
+    assert found["rka similarity=dotd k=2"] == Recipe(
+        steps=3, assigner="rka", assigner_args={"similarity": "dotd", "k": 2}
+    )
+    assert found["hungarian weights=[2,0,2]"].assigner_args == {"weights": [2, 0, 2]}
+    with pytest.raises(ValueError, match="'atss' twice"):
+        recipes(["atss", "atss "], base)
+    with pytest.raises(ValueError, match="--assigner must be NAME=VALUE, got 'k'"):
+        recipes(["topk k"], base)
+
+
+def test_one_command_trains_compares_and_goes_on(folder, tmp_path):
+    words = ["compare", folder, "--assigner", "max_iou", "--assigner", "topk k=2", *TINY, "--out", tmp_path / "out"]
+    first = call(*words)
+    assert first.exit_code == 0, first.output
+    assert "[2/2] topk k=2, seed 0: AP" in first.output and "3 or more" in first.output
+    assert (tmp_path / "out" / "comparison.md").is_file() and (tmp_path / "out" / "comparison.png").is_file()
+    again = call(*words, "--json")
+    told = json.loads(again.stdout)
+    assert set(told["rules"]) == {"max_iou", "topk k=2"} and told["baseline"] == "max_iou" and told["limit"] is None
+    assert told["rules"]["topk k=2"]["seeds"]["0"]["recipe"]["assigner_args"]["k"] == 2
+    assert call(*words, "--quiet").output == ""
+
+
+def test_what_is_wrong_is_one_line(folder, tmp_path):
+    for words, told in (
+        (["--assigner", "nothing"], "nothing"),
+        (["--assigner", "atss", "--baseline", "topk"], "baseline must be one of atss, got 'topk'"),
+        (["--assigner", "atss k=0"], "k"),
+    ):
+        result = call("compare", folder, *words, *TINY, "--out", tmp_path / "none")
+        assert result.exit_code == 1 and result.output.startswith("Error: ") and told in result.output
+        assert len(result.output.splitlines()) == 1 and not (tmp_path / "none").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(folder, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labelkit.training.compare.train", stopped)
+    result = call("compare", folder, "--assigner", "atss", *TINY, "--out", tmp_path / "out")
+    assert result.exit_code == 130 and "The same command goes on" in result.output
