@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from labelkit.assigners import ASSIGNERS, FCOS, MaxIoU
 from labelkit.similarity import iou
-from labelkit.training import runs
+from labelkit.training import measuring, runs
 from labelkit_course import board, entries, rows
 from tests.squares import squares
 
