@@ -103,6 +103,7 @@ def draw(board: Board, columns: Mapping[str, str], path: Path) -> None:
                 ax.plot(values, [row] * len(values), "o", color=plot.BLUE, ms=4, alpha=0.7)
                 ax.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], "-", color=plot.VERMILLION, lw=2)
         ax.set_yticks(range(len(order)), order if ax is axes[0] else [""] * len(order))
+        ax.set_ylim(-0.7, len(order) - 0.3)
         ax.set_title(title)
         ax.grid(color=plot.FAINT, lw=0.6)
     rows = "; ".join(f"{name}: {mean_sd(column(board[name], 'AP'))}" for name in reversed(order))
