@@ -33,20 +33,20 @@ positives, taken = first.objects.positives["max_iou"], first.objects.taken_by["m
 starved = positives == 0
 
 fig, (ax,) = plot.figure(width=6.4, height=5.6)
-plot.scene(ax, sky.images[0], title=f"{int(starved.sum())} of {len(galaxies)} have none")
+plot.scene(ax, sky.images[0], title=f"{int(starved.sum())} galaxies go without")
 plot.boxes(ax, galaxies[~starved], "good")
 plot.boxes(ax, galaxies[starved], "gt")
 for index in starved.nonzero().squeeze(1).tolist():
     here, there = centers(galaxies[[index, int(taken[index])]]).tolist()
-    if 440 < here[0] < 550 and 340 < here[1] < 440:
-        ax.annotate("", there, here, annotation_clip=False, arrowprops={
-            "arrowstyle": "->", "color": "w", "lw": 1.6, "clip_on": True})
-ax.set(xlim=(440, 550), ylim=(440, 340))
+    if all(440 < x < 550 and 345 < y < 455 for x, y in (here, there)):
+        ax.annotate("", there, here,
+                    arrowprops={"arrowstyle": "->", "color": "w", "lw": 1.6})
+ax.set(xlim=(440, 550), ylim=(455, 345))
 plot.legend(ax, good="has a positive anchor", gt="has none")
 plot.show(fig, alt=(
-    "110 x 100 px of the deep field under torchvision's RetinaNet as it comes. An arrow "
-    "leads from each galaxy without a positive anchor to the neighbour that took the "
-    "anchor it had chosen."))
+    "110 x 110 px of the deep field under torchvision's RetinaNet as it comes. An arrow "
+    "leads from a galaxy without a positive anchor to the neighbour that took the anchor "
+    "it had chosen, where that is in the picture."))
 
 # %% [markdown]
 # **You will be able to**
