@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 19 · Audit your own data
 #
-# You train a detector with somebody's default settings on your own pictures, and it finds
-# next to nothing. Perhaps the labels starve your objects, as in the chapters before.
-# Perhaps they do not, and another loss or another rule would cost you a week for nothing.
-# In the next picture it is easy to suspect the rule, since it leaves 507 of 2,023 galaxies
-# without a positive anchor. How can you tell, before you train, whether the assignment is
-# to blame?
+# You train a detector with somebody's default settings on your own pictures, and it
+# finds next to nothing. Perhaps the labels starve your objects, as in the chapters
+# before. Perhaps they do not, and another loss or another rule would cost you a week
+# for nothing. In the next picture it is easy to suspect the rule, since it leaves 507
+# of 2,023 galaxies without a positive anchor. How can you tell, before you train,
+# whether the assignment is to blame?
 
 # %%
 import statistics
@@ -73,8 +73,8 @@ first
 # %% [markdown]
 # It names three causes, and the order is the point. An object that the *output* has no
 # room for is lost whatever the anchors are. An object that no *anchor* overlaps is lost
-# whatever the rule does with the anchors. Only then does the *rule* have a say. What the
-# picture shows is the third cause, and it is the smallest. We take them one by one.
+# whatever the rule does with the anchors. Only then does the *rule* have a say. What
+# the picture shows is the third cause, and it is the smallest. We take them one by one.
 #
 # ## 1. The output
 #
@@ -85,27 +85,28 @@ first
 # %% tags=["nbval-check-output"]
 said = first.to_json()
 output = said["output"]
-print(f"{output['most_objects']} objects in the picture, {output['detections_per_image']} "
-      f"detections: at most {output['recall_ceiling']:.1%} can be found, and COCO's "
+print(f"{output['most_objects']} objects in the picture, and "
+      f"{output['detections_per_image']} detections: at most "
+      f"{output['recall_ceiling']:.1%} can be found, and COCO's "
       f"metric sees at most {output['recall_ceiling_coco']:.1%}")
 assert round(output["recall_ceiling"], 3) == 0.148
 
 # %% [markdown]
 # This detector cannot find more than 15 % of the galaxies, however well it learns. The
-# mend is an argument, `detections_per_img=2500`, and a metric that counts as many. In the
-# trackers of detection libraries you find this cause again and again as "the model finds
-# only 100 objects", on crowds of people, cells or shelves (detectron2, issue 1481; detecto,
-# issue 88).
+# mend is an argument, `detections_per_img=2500`, and a metric that counts as many. In
+# the trackers of detection libraries you find this cause again and again as "the model
+# finds only 100 objects", on crowds of people, cells or shelves (detectron2, issue
+# 1481; detecto, issue 88).
 #
 # ### Exercise 19.1: the ceiling
 # *Difficulty 1 of 5, 4 minutes. Implement.*
 #
-# You are given how many objects each picture holds, and how many detections a picture may
-# have. Return the highest recall over all objects that is still possible.
+# You are given how many objects each picture holds, and how many detections a picture
+# may have. Return the highest recall over all objects that is still possible.
 
 # %%
 def my_ceiling(counts, limit):
-    """The share of all objects that can be reported; counts: a list, objects a picture."""
+    """The share of all objects that can be reported; counts: of each picture, a list."""
     # BEGIN SOLUTION 19.1
     total = sum(counts)
     return sum(min(count, limit) for count in counts) / total if total else 1.0
@@ -117,8 +118,8 @@ course.check("19.1", my_ceiling)
 # %% [markdown]
 # ## 2. The anchors
 #
-# For each object there is a best anchor. Its IoU is a bound for every rule that hands out
-# anchors by IoU, and it tells how far the box head will have to move. We ask for it
+# For each object there is a best anchor. Its IoU is a bound for every rule that hands
+# out anchors by IoU, and it tells how far the box head will have to move. We ask for it
 # at the *input of the network*, that is, after the detector has resized the picture:
 
 # %% tags=["nbval-check-output"]
@@ -130,15 +131,16 @@ assert said["sizes"][0]["best_iou"] < 0.025 and said["sizes"][0]["reachable_50"]
 
 # %% [markdown]
 # Four of five galaxies are under 8 px wide, and for half of them the best of 139,284
-# anchors has an IoU below 0.025. RetinaNet's smallest anchor has sides of about 32 px, and
-# a box of 5 px inside it covers $5^2 / 32^2 = 2.4$ % of it. A rule can only choose among
-# such anchors. It may give each galaxy a positive, and it would be a positive that agrees
-# with the galaxy by two hundredths.
+# anchors has an IoU below 0.025. RetinaNet's smallest anchor has sides of about 32 px,
+# and a box of 5 px inside it covers $5^2 / 32^2 = 2.4$ % of it. A rule can only choose
+# among such anchors. It may give each galaxy a positive, and it would be a positive
+# that agrees with the galaxy by two hundredths.
 #
 # ### Three traps of doing it by hand
 #
-# You could write such an audit in ten lines, as people in the trackers do, and there are
-# three places where it goes wrong. Here are two shortcuts, and the detector's own anchors:
+# You could write such an audit in ten lines, as people in the trackers do, and there
+# are three places where it goes wrong. Here are two shortcuts, and the detector's own
+# anchors:
 
 # %% tags=["nbval-check-output"]
 seen = NetworkInput.of(defaults, (872, 1000))
@@ -158,22 +160,23 @@ assert round(none.float().mean().item(), 3) == 0.251
 # %% [markdown]
 # - **Original pixels.** The detector shrinks this picture from 872 to 800 px of height.
 #   What you count on the original is another detector's problem.
-# - **Padding.** It then pads to multiples of 32 px, 800 × 928 here, and its feature maps
-#   are rounded up. The 900 anchors more stand at the right border.
+# - **Padding.** It then pads to multiples of 32 px, 800 × 928 here, and its feature
+#   maps are rounded up. The 900 anchors more stand at the right border.
 # - **Rounding.** torchvision rounds the corners of its anchors to whole pixels. Many
-#   anchors then have exactly the same IoU with a galaxy, all of them are positive (chapter
-#   5), and 25 % of the galaxies go without where exact anchors leave 37 %.
+#   anchors then have exactly the same IoU with a galaxy, all of them are positive
+#   (chapter 5), and 25 % of the galaxies go without where exact anchors leave 37 %.
 #
-# `Priors.from_detector(model, image_size)` asks the model itself, without a forward pass.
+# `Priors.from_detector(model, image_size)` asks the model itself, without a forward
+# pass.
 #
 # ### Exercise 19.3: anchors for trees
 # *Difficulty 3 of 5, 8 minutes. Choose.*
 #
 # The tiles of tree crowns are 128 × 128 px, and you may give a detector any anchors:
-# `strides`, for each level a tuple of `sizes`, and `ratios`. The course's small detector
-# has `{"strides": (4, 8, 16), "sizes": ((16,), (32,), (64,)), "ratios": (1,)}`, and 61 %
-# of the 725 crowns reach an IoU of 0.5 with one of its 1,344 anchors. Reach 85 %, with at
-# most 2,600 anchors a tile.
+# `strides`, for each level a tuple of `sizes`, and `ratios`. The course's small
+# detector has `{"strides": (4, 8, 16), "sizes": ((16,), (32,), (64,)), "ratios":
+# (1,)}`, and 61 % of the 725 crowns reach an IoU of 0.5 with one of its 1,344 anchors.
+# Reach 85 %, with at most 2,600 anchors a tile.
 
 # %%
 # BEGIN GIVEN
@@ -188,8 +191,8 @@ course.check("19.3", my_anchors)
 # %% [markdown]
 # ## 3. The rule
 #
-# Now the third cause. Of the galaxies without a positive, how many had no candidate, and
-# how many lost what they had chosen? The audit keeps a row for each object:
+# Now the third cause. Of the galaxies without a positive, how many had no candidate,
+# and how many lost what they had chosen? The audit keeps a row for each object:
 
 # %% tags=["nbval-check-output"]
 rows = [row for row in first.objects.rows() if row["positives max_iou"] == 0]
@@ -202,10 +205,10 @@ print(f"the best anchor among theirs: IoU {worst['best_iou']:.2f}")
 assert len(lost) == len(rows) == 507
 
 # %% [markdown]
-# RetinaNet's low-quality rule gives each galaxy its best anchor (chapter 5), so all of them
-# had chosen one. Each lost it to a neighbour with a higher IoU there, and the neighbour is
-# more than twice as large. A galaxy without a positive cannot be learned, because the
-# labels call its place background.
+# RetinaNet's low-quality rule gives each galaxy its best anchor (chapter 5), so all of
+# them had chosen one. Each lost it to a neighbour with a higher IoU there, and the
+# neighbour is more than twice as large. A galaxy without a positive cannot be learned,
+# because the labels call its place background.
 #
 # ## Mend, and audit again
 #
@@ -223,29 +226,31 @@ Markdown("\n".join([
 
 # %%
 rows = {row["change"]: row for row in changed.what_if}
-assert rows["as it is"]["starved"]["rka"] < 0.03 < 0.5 < rows["as it is"]["starved"]["atss"]
+before = rows["as it is"]["starved"]
+assert before["rka"] < 0.03 < 0.5 < before["atss"]
 fine = rows["anchors from 8 px, stride 4"]
 assert fine["reachable_50"] > 0.32 and fine["starved"]["max_iou"] < 0.011
 assert rows["input x 2, anchors from 8 px, stride 4"]["reachable_50"] > 0.9
 
 # %% [markdown]
-# Read the first row across. RKA leaves 2.4 % of the galaxies without a positive where the
-# fixed rule leaves 25 %, and still 0.9 % of them have an anchor that fits. A rule that
-# serves everybody is no cure when there is nothing to serve. Then read the columns
-# downwards. Doubling the input serves nearly everybody, but only 8 % with a good anchor.
-# Anchors from 8 px on the level of stride 4 reach 33 % at the same number of anchors. Both
-# together reach 92 %, with sixteen times as many anchors as before.
+# Read the first row across. RKA leaves 2.4 % of the galaxies without a positive where
+# the fixed rule leaves 25 %, and still 0.9 % of them have an anchor that fits. A rule
+# that serves everybody is no cure when there is nothing to serve. Then read the columns
+# downwards. Doubling the input serves nearly everybody, but only 8 % with a good
+# anchor. Anchors from 8 px on the level of stride 4 reach 33 % at the same number of
+# anchors. Both together reach 92 %, with sixteen times as many anchors as before.
 #
-# Enlarging the input four times has the same effect as cutting the picture into tiles of a
-# quarter of its width and enlarging these, which needs less memory at a time.
+# Enlarging the input four times has the same effect as cutting the picture into tiles
+# of a quarter of its width and enlarging these, which needs less memory at a time.
 #
 # ### Exercise 19.4: mend the sky
 # *Difficulty 3 of 5, 8 minutes. Choose.*
 #
-# You may enlarge the input (1, 2 or 4 times), start the anchors at 32, 16 or 8 px and the
-# strides at 8 or 4 px, and let the detector return more. With at most 600,000 anchors, at
-# least 60 % of the galaxies should fit into the output, 30 % should reach an IoU of 0.5,
-# and RetinaNet's own rule should leave at most 2 % of them without a positive.
+# You may enlarge the input (1, 2 or 4 times), start the anchors at 32, 16 or 8 px and
+# the strides at 8 or 4 px, and let the detector return more. With at most 600,000
+# anchors, at least 60 % of the galaxies should fit into the output, 30 % should reach
+# an IoU of 0.5, and RetinaNet's own rule should leave at most 2 % of them without a
+# positive.
 
 # %%
 # BEGIN GIVEN
@@ -260,9 +265,9 @@ course.check("19.4", my_detector)
 # %% [markdown]
 # ## When it is not the assignment
 #
-# Here are four audits in six numbers each. *Kept* is how many detections of a picture the
-# detector returns, *best* the median of the best IoU, and the last column is the share
-# without a positive under the rule that the detector has:
+# Here are four audits in six numbers each. *Kept* is how many detections of a picture
+# the detector returns, *best* the median of the best IoU, and the last column is the
+# share without a positive under the rule that the detector has:
 
 # %%
 tiles, crowns = datasets.deep_field("test"), datasets.neon_trees("test", fold=None)
@@ -284,22 +289,23 @@ for name, one in audits.items():
     lines.append(
         f"| {name} | {n['objects']:,} | {n['output']['most_objects']:,} | "
         f"{n['output']['detections_per_image']} | {n['anchors']['reachable_50']:.1%} | "
-        f"{n['anchors']['median_best_iou']:.2f} | {n['rules']['max_iou']['starved']:.1%} |")
+        f"{n['anchors']['median_best_iou']:.2f} | "
+        f"{n['rules']['max_iou']['starved']:.1%} |")
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# The first is the whole sky with everything mended but the output. The second is the sky
-# in tiles of 200 px, which torchvision enlarges to 800 px. The third are the tiles of tree
-# crowns under the same defaults, and the fourth the same crowns under the course's small
-# detector at 256 px, with the thresholds of a proposal network, 0.7 and 0.3, and nothing
-# for those who reach neither.
+# The first is the whole sky with everything mended but the output. The second is the
+# sky in tiles of 200 px, which torchvision enlarges to 800 px. The third are the tiles
+# of tree crowns under the same defaults, and the fourth the same crowns under the
+# course's small detector at 256 px, with the thresholds of a proposal network, 0.7 and
+# 0.3, and nothing for those who reach neither.
 #
 # ### Exercise 19.2: where would you look first?
 # *Difficulty 2 of 5, 5 minutes. Predict.*
 #
-# Name the first cause of each: "output", "anchors", "rule" or "none". As in the audit, a
-# cause counts from 5 % of the objects on for the output, 20 % for the anchors and 2 % for
-# the rule.
+# Name the first cause of each: "output", "anchors", "rule" or "none". As in the audit,
+# a cause counts from 5 % of the objects on for the output, 20 % for the anchors and 2 %
+# for the rule.
 
 # %%
 # BEGIN GIVEN
@@ -316,15 +322,16 @@ def verdicts():
 course.predict("19.2", my_causes, verdicts)
 
 # %% [markdown]
-# One of the four sentences is worth as much as the others: "It is not the assignment". If
-# an audit says so, no rule of this course will help you. Look at the annotations, at
+# One of the four sentences is worth as much as the others: "It is not the assignment".
+# If an audit says so, no rule of this course will help you. Look at the annotations, at
 # the pictures, at how long you train, at the network.
 #
 # ## What an audit may not say
 #
-# It is tempting to go one step further and to choose the rule that starves the fewest. The
-# board can test that (43 rows, three seeds, digits). For each row we draw the share of
-# digits under 8 px without a positive against what the trained detector finds of them:
+# It is tempting to go one step further and to choose the rule that starves the fewest.
+# The board can test that (43 rows, three seeds, digits). For each row we draw the share
+# of digits under 8 px without a positive against what the trained detector finds of
+# them:
 
 # %%
 board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
@@ -364,18 +371,18 @@ assert found["simota"] < found["atss"] and shares["simota"] == 0 < shares["atss"
 
 # %% [markdown]
 # At the right end the audit was right: what has no positive is not learned. At the left
-# end, the 13 rows that starve nobody are 5 points above the others in the mean, but they
-# reach from 52 to 71, and the others from 46 to 66. SimOTA starves nobody and finds fewer
-# of the small digits than ATSS, which starves 6 %. It also matters which priors are
-# positive, and how many. So an audit can tell you *cannot be learned*, but not *learns
-# best*. For that, train:
-# `labelkit compare path/to/folder --assigner max_iou --assigner atss` runs both with
-# several seeds on your data, and says which differences can be told from chance.
+# end, the 13 rows that starve nobody are 5 points above the others in the mean, but
+# they reach from 52 to 71, and the others from 46 to 66. SimOTA starves nobody and
+# finds fewer of the small digits than ATSS, which starves 6 %. It also matters which
+# priors are positive, and how many. So an audit can tell you *cannot be learned*, but
+# not *learns best*. For that, train: `labelkit compare path/to/folder --assigner
+# max_iou --assigner atss` runs both with several seeds on your data, and says which
+# differences can be told from chance.
 #
 # ## What others asked
 #
-# We collected questions from the trackers of detection libraries, and most of them have an
-# answer in one of these counts. Four of them, asked of the sky:
+# We collected questions from the trackers of detection libraries, and most of them have
+# an answer in one of these counts. Four of them, asked of the sky:
 
 # %% tags=["nbval-check-output"]
 priors = ways["the detector's own"][0]
@@ -414,25 +421,25 @@ assert none.float().mean() > 0.99
 #
 # - Look at the output first, then at the anchors, then at the rule. Each can lose an
 #   object before the next has a say.
-# - Count at the network's input, with the detector's own anchors. Original pixels, padding
-#   and rounding each change the answer.
-# - All galaxies without a positive had lost what they chose to a neighbour more than twice
-#   as large.
-# - A rule that serves everybody does not help where no anchor fits: RKA leaves 2 % of the
-#   galaxies without a positive, and 99 % of them without an anchor that fits.
-# - Without a positive an object cannot be learned. Beyond that, fewer of them do not make
-#   the better rule.
+# - Count at the network's input, with the detector's own anchors. Original pixels,
+#   padding and rounding each change the answer.
+# - All galaxies without a positive had lost what they chose to a neighbour more than
+#   twice as large.
+# - A rule that serves everybody does not help where no anchor fits: RKA leaves 2 % of
+#   the galaxies without a positive, and 99 % of them without an anchor that fits.
+# - Without a positive an object cannot be learned. Beyond that, fewer of them do not
+#   make the better rule.
 #
 # ## Recall
 #
-# <details><summary>1. A detector keeps 100 detections, and three pictures hold 20, 100 and
-# 280 objects. What is the ceiling?</summary>
+# <details><summary>1. A detector keeps 100 detections, and three pictures hold 20, 100
+# and 280 objects. What is the ceiling?</summary>
 #
 # (20 + 100 + 100) / 400 = 55 %.
 # </details>
 #
-# <details><summary>2. A 6 px object lies inside a square anchor of 32 px. Which IoU can it
-# have at most, and how large must the input become for 0.5?</summary>
+# <details><summary>2. A 6 px object lies inside a square anchor of 32 px. Which IoU can
+# it have at most, and how large must the input become for 0.5?</summary>
 #
 # 36 / 1024 = 0.035. It needs a side of 32 √0.5 = 22.6 px, and so an input 3.8 times as
 # large, or an anchor of 8 px, with which it has 36 / 64 = 0.56.
