@@ -4,8 +4,10 @@ import random
 import statistics
 from functools import cache
 
-from labelkit import datasets
-from labelkit_course import Exercise, Wrong, board, expect
+import torch
+
+from labelkit import Priors, datasets
+from labelkit_course import Exercise, Wrong, board, compare, expect
 
 # --- 20.1 -----------------------------------------------------------------------------------------------------------
 
@@ -113,6 +115,120 @@ def dw_in_words(answer):
     expect(answer, DW, among=among, clues=clues)
 
 
+# --- 20.4 -----------------------------------------------------------------------------------------------------------
+
+SHRUNK, ETA, SCALE = 0.4, 2.0, 4.0
+PYRAMID = Priors.points((64, 64), (4, 8, 16))
+
+
+def _by_hand(priors, gt_boxes):
+    """FoveaBox's labels, a point and an object at a time."""
+    labels = []
+    for (x, y), stride in zip(priors.centers.tolist(), priors.strides.tolist(), strict=True):
+        owner, smallest = -1, float("inf")
+        for index, (x1, y1, x2, y2) in enumerate(gt_boxes.tolist()):
+            area = (x2 - x1) * (y2 - y1)
+            low, high = (SCALE * stride / ETA) ** 2, (SCALE * stride * ETA) ** 2
+            across = abs(x - (x1 + x2) / 2) <= SHRUNK * (x2 - x1) / 2
+            along = abs(y - (y1 + y2) / 2) <= SHRUNK * (y2 - y1) / 2
+            if low <= area <= high and across and along and area < smallest:
+                owner, smallest = index, area
+        labels.append(owner)
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def _fovea(case, boxes, answer, priors=PYRAMID):
+    gt_boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    compare(case, {"priors": priors, "gt_boxes": gt_boxes}, answer(priors, gt_boxes), _by_hand(priors, gt_boxes))
+
+
+def one_square(answer):
+    _fovea(
+        "One object of 20 by 20 px: its fovea is 8 px wide, and strides 4 and 8 serve it", [[21, 21, 41, 41]], answer
+    )
+
+
+def long_object(answer):
+    _fovea("An object of 60 by 6 px: its side is the root of its area", [[2, 30, 62, 36]], answer)
+
+
+def at_the_ends(answer):
+    case = "An object of exactly 16 by 16 px: it is at the lower end of stride 8 and in the middle of stride 4"
+    _fovea(case, [[22, 22, 38, 38]], answer)
+
+
+def at_the_upper_end(answer):
+    case = "An object of exactly 32 by 32 px: three levels serve it, two of them at an end of their range"
+    _fovea(case, [[14, 14, 46, 46]], answer)
+
+
+def too_small(answer):
+    _fovea("An object of 7 by 7 px is served by no level, though points lie in it", [[20, 20, 27, 27]], answer)
+
+
+def on_the_border(answer):
+    case = "Points stand exactly on the border of the fovea, which belongs to it"
+    _fovea(case, [[16, 16, 36, 36]], answer, Priors.points((64, 64), (4,)))
+
+
+def nested(answer):
+    case = "A small object lies in the middle of a large one, and takes the points of its own fovea only"
+    _fovea(case, [[27, 27, 37, 37], [17, 17, 47, 47]], answer)
+
+
+def twins(answer):
+    _fovea("Two objects have the same box: the first of equal ones wins", [[20, 20, 40, 40], [20, 20, 40, 40]], answer)
+
+
+def nobody(answer):
+    _fovea("There are no objects, so every point is background", [], answer)
+
+
+def without_a_grid(answer):
+    loose = Priors.from_boxes(PYRAMID.boxes[::3], strides=(4,))
+    _fovea("Points without a grid, all of one level", [[20, 20, 40, 40]], answer, loose)
+
+
+def random_scenes(answer):
+    generator = torch.Generator().manual_seed(3)
+    for scene in range(300):
+        count = int(torch.randint(1, 7, (), generator=generator))
+        corner = torch.rand(count, 2, generator=generator) * 44
+        size = 4 + torch.rand(count, 2, generator=generator) * 44
+        boxes = torch.cat([corner, (corner + size).clamp(max=64)], dim=1)
+        want, got = _by_hand(PYRAMID, boxes), answer(PYRAMID, boxes)
+        compare(f"Random scene {scene} of 300", {"priors": PYRAMID, "gt_boxes": boxes}, got, want)
+
+
+def _foveal(
+    priors, gt_boxes, *, scale=SCALE, inset=False, on_area=False, best_only=False, last=False, ends=True, border=True
+):
+    """The rule with one thing changed."""
+    size = gt_boxes[:, 2:] - gt_boxes[:, :2]
+    areas = size.prod(dim=1)
+    side = areas if on_area else areas.sqrt()
+    wanted = scale * priors.strides[:, None]
+    served = (side >= wanted / ETA) & (side <= wanted * ETA)
+    if not ends:
+        served = (side > wanted / ETA) & (side < wanted * ETA)
+    if best_only and len(gt_boxes):
+        gap = (side.log2() - wanted.log2()).abs()
+        served &= gap == gap.amin(dim=0)
+    half = size / 2 - SHRUNK * size / 2 if inset else SHRUNK * size / 2
+    away = (priors.centers[:, None] - (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2).abs()
+    inside = (away <= half if border else away < half).all(dim=2) & served
+    label = torch.full((len(priors),), -1)
+    order = range(len(gt_boxes)) if last else reversed(areas.argsort(stable=True).tolist())
+    for index in order:
+        label[inside[:, index]] = index
+    return label
+
+
+def _crashes_without_objects(priors, gt_boxes):
+    gt_boxes.amax(dim=0)
+    return _foveal(priors, gt_boxes)
+
+
 EXERCISES = (
     Exercise(
         id="20.1",
@@ -169,6 +285,44 @@ EXERCISES = (
             "the highest": (DW | {"wins": "the highest score"}, "two boxes"),
             "as FCOS": (DW | {"wins": "the smallest object"}, "That is FCOS"),
             "another line": (DW | {"wins": "the k best"}, "another line"),
+        },
+    ),
+    Exercise(
+        id="20.4",
+        kind="X",
+        title="From the paper alone",
+        difficulty=5,
+        minutes=90,
+        hints=(
+            "Write two tables of points and objects, [P, G] each: does the level serve the object, and does the point "
+            "lie in its fovea? Both together say who may have which point.",
+            "Half the width of the fovea is 0.4 of half the width of the box. A point is in it if its distance to the "
+            "object's centre is at most that, in x and in y.",
+            "Go through the objects from the largest to the smallest, and write each one's index on its points: the "
+            "smallest writes last. Among equal areas the first has to write last.",
+        ),
+        tests=(
+            one_square,
+            long_object,
+            at_the_ends,
+            at_the_upper_end,
+            too_small,
+            on_the_border,
+            nested,
+            twins,
+            nobody,
+            without_a_grid,
+            random_scenes,
+        ),
+        mutants={
+            "range on areas": (lambda p, g: _foveal(p, g, on_area=True), "20 by 20"),
+            "inset by 0.4": (lambda p, g: _foveal(p, g, inset=True), "8 px wide"),
+            "best level only": (lambda p, g: _foveal(p, g, best_only=True), "strides 4 and 8"),
+            "r is two strides": (lambda p, g: _foveal(p, g, scale=2.0), "20 by 20"),
+            "last wins": (lambda p, g: _foveal(p, g, last=True), "in the middle of a large one"),
+            "ends left out": (lambda p, g: _foveal(p, g, ends=False), "exactly 16 by 16"),
+            "border left out": (lambda p, g: _foveal(p, g, border=False), "border of the fovea"),
+            "no objects": (_crashes_without_objects, "amax"),
         },
     ),
 )
