@@ -2,12 +2,12 @@
 # # 00 · Start here
 #
 # Two detectors were built with the same network and trained on the same pictures, in
-# which the same boxes had been drawn, and yet one of them finds more than nine times as
-# many galaxies as the other. Between the drawn boxes and the network stands a rule that
-# turns boxes into labels, and only this rule was different. How can a rule decide what
-# a detector will find? The whole course is about this question. In this chapter we look
-# at what such a rule does and where in a detector it does it, and then at how the
-# notebooks and their exercises work.
+# which the same boxes had been drawn, and yet in one picture of the sky one of them finds
+# more than nine times as many objects as the other. Between the drawn boxes and the
+# network stands a rule that turns boxes into labels, and only this rule was different.
+# How can a rule decide what a detector will find? The whole course is about this
+# question. In this chapter we look at what such a rule does and where in a detector it
+# does it, and then at how the notebooks and their exercises work.
 
 # %%
 from functools import partial
@@ -37,8 +37,11 @@ assert ranking == (108, 108, 96, 12, 59)
 # In the upper row the labels come from a fixed threshold on overlap, `max_iou` without
 # its rescue for objects that nothing fits. Only 6 of the 108 objects count as something
 # to be found, and the detector that was taught so finds 10. In the lower row they come
-# from a ranking, `rka`. It leaves no object out, and its detector finds 96. In return
-# it has 59 false alarms, boxes that fit no object, where the other has 3.
+# from a ranking, `rka`. It leaves no object out, and its detector finds 96. In return it
+# has 59 false alarms where the other has 3. We count the boxes whose score is 0.25 or
+# more, and look at the best score first. A box finds an object if the two agree well
+# enough (IoU 0.5 or more, explained below). One that agrees with no object, or only with
+# objects that have been found already, is a false alarm.
 #
 # **You will be able to**
 # - say what a label is, what makes it, and where in a detector that happens;
@@ -46,7 +49,7 @@ assert ranking == (108, 108, 96, 12, 59)
 # - solve an exercise, read what its check says, and ask for help in three steps;
 # - choose the chapters that you need.
 #
-# **You need** Python and a little PyTorch, and nothing about detection. It takes 10
+# **You need** Python and a little PyTorch, and nothing about detection. It takes 15
 # minutes to read and 8 to solve the exercises, and a few seconds of CPU.
 #
 # ## A label for every prior
@@ -84,13 +87,13 @@ assert (area(target["boxes"].as_subclass(torch.Tensor))[~taught["fixed threshold
 assert (iou(priors.boxes[:, None], target["boxes"]).amax(dim=0) < 0.4).sum() == 98
 
 # %% [markdown]
-# The fixed threshold accepts a prior that overlaps an object with IoU 0.5 or more,
-# where IoU is the shared area divided by the area of both together. Of the 102 objects
-# for which it accepts none, 101 cover less than half of the smallest prior, so that
-# they could not pass wherever they were. For 98 of them all priors overlap too little
-# even to be ignored, and the network is taught that they are background. Under the
-# ranking each object gets the three priors that are most like it, however little that
-# may be, unless another object wants the same one more.
+# The fixed threshold accepts a prior that overlaps an object with IoU 0.5 or more, where
+# IoU is the shared area divided by the area of both together. Of the 102 objects for
+# which it accepts none, 101 cover less than half of the smallest prior, so that they
+# could not pass wherever they were. For 98 of them no prior reaches IoU 0.4, from which
+# on this rule ignores it, and the network is taught that they are background. Under the
+# ranking each object gets the three priors that are most like it, however little that may
+# be, unless another object wants the same one more.
 #
 # ## Where the rule works
 #
@@ -119,7 +122,8 @@ plot.show(course.pipeline(), alt=(
 #
 # ## What the marks mean
 #
-# In pictures of boxes and priors, colour, line and mark mean the same in every chapter.
+# In pictures of boxes and priors, colour, line and mark mean the same in every chapter,
+# unless a key or a name in the picture says otherwise, as in the first one above.
 
 # %%
 roles = {
@@ -169,8 +173,10 @@ print(f"{labels.positive.sum()} positive priors for {len(target['boxes'])} objec
 # ## How to solve an exercise
 #
 # An exercise asks for a prediction, a function, a mended function, good settings, or a
-# verdict. You replace the dots or the gap by your answer, run the cell, and run the
-# next one, which checks it and says one of these:
+# verdict. It stands where its matter has just been explained, and its number is its name,
+# so within a chapter the numbers may be out of order or have gaps. You replace the dots
+# or the gap by your answer, run the cell, and run the next one, which checks it and says
+# one of these:
 #
 # | | | |
 # |---|---|---|
@@ -250,12 +256,13 @@ def half_the_size(boxes):
 course.preview("00.1", half_the_size)
 
 # %% [markdown]
-# The message gives the input and what came back, and never the right answer. When your
-# own function is wrong, `course.case("00.1")` returns that input by name, so that
+# The message gives the input and what came back. It does not write down the right answer,
+# although a picture may show where it is. When your own function is wrong,
+# `course.case("00.1")` returns that input by name, so that
 # `my_centers(**course.case("00.1"))` repeats the call.
 #
 # ### Exercise 00.1: The centres of boxes
-# *Difficulty 1 of 5, 5 minutes.*
+# *Difficulty 1 of 5, 5 minutes. Implement.*
 #
 # Return the centre of every box. A box is four numbers, `x1, y1, x2, y2`, which are its
 # left, upper, right and lower side in pixels. `boxes` holds one box per row, so
@@ -273,9 +280,9 @@ def my_centers(boxes):
 course.check("00.1", my_centers)
 
 # %% [markdown]
-# If you are stuck, open a new cell with the + button and run `course.hint("00.1")`.
-# There are three hints, each of which says more than the one before, and after them
-# `course.solution("00.1")` shows an answer.
+# If you are stuck, open a new cell with the + button and run `course.hint("00.1")`. A
+# function has three hints, each of which says more than the one before, and a prediction
+# may have fewer or none. After the last, `course.solution("00.1")` shows an answer.
 #
 # Your progress is kept in `work/.labelkit`, on this machine only. `course.status()`
 # prints it, and `labelkit course reset 00.1` in a terminal forgets one exercise. In

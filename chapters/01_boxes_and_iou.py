@@ -8,6 +8,7 @@
 
 # %%
 import torch
+from matplotlib import patheffects
 from torchvision import ops
 
 import labelkit_course as course
@@ -32,8 +33,8 @@ plot.show(fig, alt=(
 # one and send the right one back. Whatever number we build has to see this difference.
 #
 # **You will be able to**
-# - read a box in the three usual formats, and recognise one that was read in the wrong
-#   format,
+# - read a box in the three usual formats, and say what happens if it is read in the wrong
+#   one,
 # - compute IoU from intersection and union, and find the bugs that such code tends to
 #   have,
 # - build GIoU, and say what it adds for boxes that do not overlap,
@@ -43,9 +44,9 @@ plot.show(fig, alt=(
 # **You need** Python and a little PyTorch, 25 minutes to read and 41 to solve the
 # exercises, and a few seconds of CPU.
 #
-# Every claim in the text is shown by a cell near it. The `assert` lines belong to the
-# course, because a cell stops there if a number in a sentence is wrong. Change a number
-# and run the cell again whenever you want to know what happens.
+# A number in the text is computed by a cell near it or comes with its source, and the
+# folded `assert` lines stop the notebook if one is wrong. Change a number and run the
+# cell again whenever you want to know what happens.
 #
 # ## Why not count the pixels?
 #
@@ -513,9 +514,9 @@ favourite = ops.box_iou(one, ground_truths).argmax(dim=1)
 print(f"{(favourite == 1).sum()} of {len(one)} boxes prefer the broken one")
 
 # %% [markdown]
-# No line of this code complains. labelkit guards in two places. Its `iou` is 0 for
-# boxes without an area, and a broken *ground truth* never gets as far as IoU, because
-# every method checks what it is given and says which box is wrong.
+# No line of this code complains. labelkit guards in two places. Its `iou` is 0 for boxes
+# without an area, and a broken *ground truth* never gets as far as IoU, because every
+# assigner checks what it is given and says which box is wrong.
 
 # %% tags=["nbval-check-output"]
 point = torch.tensor([5.0, 5, 5, 5])
@@ -669,16 +670,16 @@ for measure in (iou, giou):
     print(f"{measure.__name__:>4}: {numbers}")
 
 # %% [markdown]
-# With IoU the slope is 0, so a network would never be told in which direction its
-# object is. GIoU gains 0.008 with every pixel towards the object.
+# With IoU the slope is 0, so a network would never be told in which direction its object
+# is. At this distance GIoU gains 0.008 with a pixel towards the object.
 #
 # Two relatives are in use as well, both from one paper (Zheng 2020). **DIoU** subtracts
 # the squared distance of the centres, divided by the squared diagonal of the enclosing
 # box (equation 7), and **CIoU** subtracts another term for a difference in the aspect
-# ratio (equations 8 to 11). They differ from GIoU once one box is inside the other,
-# because then nothing is wasted and GIoU is the same as IoU. We put three boxes of
-# 1,600 px² into one of 10,000 px², the first in its middle, the second off the middle,
-# and the third in the middle but long and thin.
+# ratio (equations 8 to 11). They also tell boxes apart when one is inside the other,
+# where nothing is wasted and GIoU is the same as IoU. We put three boxes of 1,600 px²
+# into one of 10,000 px², the first in its middle, the second off the middle, and the
+# third in the middle but long and thin.
 
 # %% tags=["nbval-check-output"]
 outer = torch.tensor([14.0, 14, 114, 114])
@@ -742,7 +743,7 @@ for ax in axes:
 plot.show(fig, alt=(
     "IoU against the error for three sizes, with the threshold 0.5 in grey. In pixels "
     "the curve of the 8 px object falls below it before 2 px and that of the 128 px "
-    "object stays near 1. As shares of the side all three are one curve."))
+    "object is still at 0.78 after 8 px. As shares of the side all three are one curve."))
 for side in (32, 128):
     same = iou_after_shift(8, 8 * shares), iou_after_shift(side, side * shares)
     torch.testing.assert_close(*same)
@@ -753,8 +754,8 @@ for side in (32, 128):
 #
 # $$\text{IoU}(s, d) = \frac{(s - d)^2}{2 s^2 - (s - d)^2} \qquad (0 \le d \le s)$$
 #
-# In the paper that made the effect known, squares of 6 and 36 px are moved by 1 and by
-# 4 px (Wang 2021, section 1). Its four numbers are those of the formula:
+# In a paper on tiny objects, squares of 6 and 36 px are moved by 1 and by 4 px (Wang
+# 2021, section 1). Its four numbers are those of the formula:
 
 # %% tags=["nbval-check-output"]
 for side in (6, 36):
@@ -814,8 +815,9 @@ assert round(72 * tolerance[8, 0.5] / 8) == 13
 #
 # ### The same on real boxes
 #
-# The course's real data are tree crowns, photographed from an aeroplane, with boxes
-# drawn by hand. Where exactly does a crown end?
+# So far we drew the objects ourselves. Among the course's real photographs are some of
+# tree crowns, taken from an aeroplane, with boxes drawn by hand. Where exactly does a
+# crown end?
 
 # %%
 trees = datasets.neon_trees("test", fold=None)
@@ -827,6 +829,8 @@ small_one, photo = crowns[32][26], trees[32][0] / trees[32][0].max()
 plot.scene(axes[0], 0.4 + 0.6 * photo, crowns[32], title="boxes drawn by people")
 plot.scene(axes[1], 0.4 + 0.6 * photo, small_one, title="one box, and 2 px off")
 plot.boxes(axes[1], small_one + 2, "prediction", fill=True)
+for box in axes[1].patches:  # a pale rim, so that both are seen in grey too
+    box.set_path_effects([patheffects.withStroke(linewidth=5, foreground="white")])
 axes[1].set(xlim=(34, 51), ylim=(23, 6))
 plot.show(fig, alt=(
     "Left, 32 tree crowns on a meadow. Right, one of them enlarged, 6 px wide, with its "
@@ -835,8 +839,8 @@ plot.show(fig, alt=(
 assert len(crowns[32]) == 32 and round(iou(small_one, small_one + 2).item(), 2) == 0.29
 
 # %% [markdown]
-# We take the boxes of all 725 crowns of the test tiles, move each by one, two and three
-# pixels, and count which of them still reach IoU 0.5:
+# We take the boxes of all 725 crowns of the test tiles, move each to the right and down
+# by one, two and three pixels, and count which of them still reach IoU 0.5:
 
 # %% tags=["nbval-check-output"]
 boxes = torch.cat(crowns)
@@ -849,10 +853,10 @@ for name, (low, high) in classes.items():
     print(f"{name:14} {len(chosen):3} crowns   {row}")
 
 # %% [markdown]
-# The edge is sharp. **After two pixels none of the 130 crowns under 8 px still counts
-# as found**, while all 192 crowns of 16 px and more do, and of the 403 between them
-# 67 %. In this test the detector knows each crown and its exact size and is only two
-# pixels off, but by the usual threshold it has missed every small one.
+# Size decides. **After two pixels none of the 130 crowns under 8 px still counts as
+# found**, while all 192 crowns of 16 px and more do, and of the 403 between them 67 %. In
+# this test the detector knows each crown and its exact size and is only two pixels off,
+# but by the usual threshold it has missed every small one.
 #
 # ## The card
 #

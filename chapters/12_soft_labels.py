@@ -1,17 +1,18 @@
 # %% [markdown]
 # # 12 · Let the label say how good a box is: soft labels
 #
-# When a detector proposes several boxes for one object, non-maximum suppression keeps
-# the one with the highest score. Most rules so far tell every positive that its score
-# should be 1, however well or badly its box fits. In this chapter the label becomes
-# another number, and then a whole distribution, and we follow one question through five
-# losses. If a box overlaps its object with IoU 0.6, which score should it learn?
+# When a detector proposes several boxes for one object, non-maximum suppression keeps the
+# one with the highest score. Most rules so far tell every positive that its score should
+# be 1, however well or badly its box fits. In this chapter the label becomes another
+# number, and then a whole distribution, and we follow one question through four losses.
+# If a box overlaps its object with IoU 0.6, which score should it learn?
 
 # %%
 import math
 from functools import partial
 
 import torch
+from IPython.display import Markdown
 from torch.nn import functional as F
 
 import labelkit_course as course
@@ -32,6 +33,7 @@ from labelkit.losses import (
 from labelkit.nms import nms
 from labelkit.similarity import giou, iou
 from labelkit.training.runs import read_json
+from labelkit_course import board as leaderboard
 from labelkit_course import on_stage
 from labelkit_course.rows import Cell
 
@@ -71,9 +73,9 @@ assert (quality * 100).round().tolist() == [60, 96]
 # - say whether a method puts quality into the target, into a weight or into the test
 #   score.
 #
-# **You need** chapters 4 (focal loss), 6 (centre-ness), 9 (ATSS) and 11 (noisy
-# anchors), 35 minutes to read and 29 to solve the exercises, and half a minute of CPU,
-# since nothing is trained here.
+# **You need** chapters 4 (focal loss), 6 (centre-ness), 9 (ATSS) and 11 (noisy anchors),
+# 40 minutes to read and 29 to solve the exercises, and half a minute of CPU, since
+# nothing is trained here.
 #
 # ## What is there to win?
 #
@@ -323,8 +325,8 @@ assert [round(value, 2) for value in dfl.values()] == [0.56, 0.91, 2.86]
 
 # %% [markdown]
 # As the mass moves away from the two bins beside $y$, the loss rises from 0.56 to 2.86,
-# while the box does not change at all. For that reason the authors train with both, a
-# GIoU loss on the box with weight 2 and the DFL on its sides with weight 0.25.
+# while the box does not change at all. The authors train with both, a GIoU loss on the
+# box with weight 2 and the DFL on its sides with weight 0.25.
 #
 # ### Exercise 12.2: the last bin
 # *Difficulty 3 of 5, 10 minutes. Find the bug.*
@@ -727,12 +729,12 @@ for name, row in losses.items():
 # %% [markdown]
 # The labels choose the same positives, because ATSS looks at anchors only and a soft
 # label grades what ATSS has chosen. On the tile of the sky the detector with label 1
-# finds 79 of 108 objects and the one with quality focal 72, whereas on the tile with
-# the bright star they find 72 and 76 of 93. You cannot rank the four losses by such
-# counts, which come from two pictures and one training of each, and to find more objects
-# is not what a soft label is for. It is meant to make the score say how good the box is.
-# The stage keeps every detection with its score, so we can hold score and IoU of the
-# same box against each other.
+# finds 79 of 108 objects and the one with quality focal 72, whereas on the tile with the
+# bright star they find 72 and 76 of 93. You cannot rank the four losses by such counts,
+# which come from two pictures and one training of each (three trainings of each follow
+# below), and to find more objects is not what a soft label is for. It is meant to make
+# the score say how good the box is. The stage keeps every detection with its score, so we
+# can hold score and IoU of the same box against each other.
 
 # %% tags=["hide-input"]
 def on_stage_pictures(row):
@@ -767,23 +769,98 @@ for name, row in losses.items():
     score, overlap = on_stage_pictures(row)
     gap = (score - overlap)[score >= 0.25]
     too_sure[name] = (gap > 0.2).float().mean().item()
-    print(f"{name:13} score minus IoU {gap.mean():+.2f} on average, "
-          f"over 0.2 for {too_sure[name]:.0%} of the boxes")
+    print(f"{name:13} {len(gap)} boxes: score minus IoU {gap.mean():+.2f} on average, "
+          f"over 0.2 for {too_sure[name]:.0%}")
 assert 0.38 < too_sure["quality focal"] < too_sure["label 1"] < 0.43
+assert max(too_sure["varifocal"], too_sure["MAL"]) < 0.31
 
 # %% [markdown]
 # If these scores had been learned without a mistake, the dots on the right would be on
 # the dotted line. They are not. With label 1 the score exceeds the IoU by 0.14 on
-# average, which that label asks for, but with the quality focal loss it still does so by
-# 0.11, and four boxes in ten claim over 0.2 too much. After 500 steps on the sky and 750
-# on the digits, the formulas of this chapter describe where the scores are pulled and
-# not where they have arrived. One suspect is that the network judges the boxes of its
-# training pictures, which it has fitted, and is asked about others. We have not tested
-# that.
+# average, counted over the boxes that score 0.25 or more, and that label asks for as
+# much. But with the quality focal loss it still does so by 0.11, and four boxes in ten
+# claim over 0.2 too much. Under varifocal and MAL it is three in ten. After 500 steps on
+# the sky and 750 on the digits, the formulas of this chapter describe where the scores
+# are pulled and not where they have arrived. One suspect is that the network judges the
+# boxes of its training pictures, which it has fitted, and is asked about others. We have
+# not tested that.
 #
-# A last row of the board has boxes as distributions, and on the digits it shows what a
-# label can and cannot change. That detector is FCOS's, and torchvision's FCOS reports
-# the *square root* of its class score.
+# ### On the board
+#
+# AP asks less of a score than to be the IoU, since it reads the order of the boxes and
+# nothing else. Do soft labels at least put the better boxes first? On the digits each of
+# the four detectors has been trained from three seeds. In the table one is subtracted
+# from another, seed by seed, in percent. As in chapter 8, a difference is bold if all
+# three seeds agree on its sign and its mean is 2.5 or more, and what is not bold we do
+# not claim.
+
+# %%
+board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
+soft = ("atss, quality focal", "atss, varifocal", "atss, MAL")
+table = leaderboard.compare(board, *((row, "atss") for row in soft),
+                            (soft[1], soft[0]), (soft[2], soft[0]), (soft[2], soft[1]))
+assert "**" not in table
+assert all(text in table for text in ("| +1.3 ± 2.5", "| +1.9 ± 2.1", "| +1.4 ± 1.3"))
+Markdown(table)
+
+# %% tags=["nbval-check-output"]
+def by_seed(row, key, scores="scores"):
+    return 100 * torch.tensor([board[row][s][scores][key] for s in range(3)])
+
+print(f"{'by seed':13}{'AP':>18}{'AP75':>20}{'AP without NMS':>20}")
+for name, row in losses.items():
+    columns = (by_seed(row, "AP"), by_seed(row, "AP75"),
+               by_seed(row, "AP", "scores_no_nms"))
+    print(f"{name:13}" + "  ".join("".join(f"{v:6.1f}" for v in c) for c in columns))
+ahead = torch.stack([by_seed(row, "AP75") - by_seed("atss", "AP75") for row in soft])
+alone = torch.stack([by_seed(row, "AP", "scores_no_nms") for row in soft])
+behind = by_seed("atss", "AP", "scores_no_nms") - alone
+assert ahead.min() > 0 and behind.min() > 0 and ahead[:, 0].min() > 7
+assert [f"{mean:.1f}" for mean in ahead.mean(dim=1)] == ["3.6", "5.1", "3.0"]
+assert [f"{mean:.1f}" for mean in behind.mean(dim=1)] == ["2.7", "3.5", "4.8"]
+
+# %% [markdown]
+# **No soft label changes AP by an amount that three seeds could tell from chance**, and
+# no two of the soft ones can be told apart. Their means are 1.3 to 1.9 AP above label 1.
+# At the start of this chapter a label that is learned without a mistake gained 43 points,
+# and these labels were not learned so. Nor do we contradict what is published. Its
+# steps are as small, 39.3 AP for ATSS and 40.2 for GFL (COCO, ResNet-50), and our three
+# seeds are too few to see a step of one point.
+#
+# Where a well-ordered score should help most is AP75, which counts a box only if it
+# fits well. There all three losses are ahead in every seed, by 3.6, 5.1 and 3.0 on
+# average. But most of that comes from seed 0, where label 1 has its weakest training,
+# and it is the same weak training three times. The limit of 2.5 was measured for AP, so
+# we take this column for a hint. Without suppression the order is turned round, and
+# label 1 is ahead in every seed, by 2.7, 3.5 and 4.8 AP. We do not know why. Nor is the
+# label all that differs, since quality focal and varifocal bring the weights of the box
+# loss that belong to them, of which you read below, and MAL brings none.
+#
+# ### Boxes as distributions on the board
+#
+# A last row has boxes as distributions, under the quality focal loss. It needs distances
+# to four sides, which RetinaNet does not have, and therefore stands on FCOS's detector.
+
+# %% tags=["nbval-check-output"]
+bins = "atss, distributions"
+for row in ("atss, quality focal", "fcos, own detector", bins):
+    counts = [sum(board[row][seed]["positives"][size]["positives"] for seed in range(3))
+              for size in ("0-8", "16+")]
+    print(f"{row:20} AP {by_seed(row, 'AP').mean():.1f}, positives per object: "
+          f"{counts[0] / 3:.1f} under 8 px, {counts[1] / 3:.1f} from 16 px up")
+for row, says in (("atss, quality focal", "**-14.6"), ("fcos, own detector", "**-8.3")):
+    assert leaderboard.difference(board[bins], board[row]).startswith(says)
+
+# %% [markdown]
+# With 30.8 AP it is 14.6 behind the quality focal loss on RetinaNet, and 8.3 behind
+# FCOS's own rule on FCOS's detector. This is no verdict on distributions, because more
+# than the bins has changed. FCOS's places count as anchors of one stride, a quarter of
+# RetinaNet's, so ATSS chooses others, and for a digit from 16 px up it chooses 2.8 where
+# it chose 4.6. No row has ATSS on this detector with plain distances, and without one
+# the causes cannot be separated.
+#
+# What the row does show is how a score can be read wrongly. Where torchvision's FCOS
+# reports a detection, it takes the *square root* of the score.
 
 # %% tags=["nbval-check-output"]
 for least in (0.25, 0.5):
@@ -794,7 +871,7 @@ assert digits.false_alarms < 5
 
 # %% [markdown]
 # From a score of 0.25 on, where the stage draws, this detector raises 285 false alarms.
-# Its 0.25 is the root of 0.06, and from 0.5 on, the root of 0.25, three are left. AP
+# Its 0.25 is the root of 0.06. From 0.5 on, which is the root of 0.25, three are left. AP
 # would be the same with the root and without it, since the order of the boxes is. **A
 # rising function of the score leaves AP as it is and changes what a threshold lets
 # through.** If you compare two detectors at one threshold, ask first whether their scores
@@ -955,14 +1032,14 @@ plot.show(course.method_map(up_to=12), alt=(
 #
 # ## Which score, then?
 #
-# A box that overlaps its object with IoU 0.6 should learn a score below that of a
-# better box for the same object, and for suppression nothing else counts. All four soft
-# losses aim at such a score, so a network that learned its labels without a mistake
-# would rank its boxes equally well under each. The losses part where mistakes are made.
-# A bad match speaks softly under the varifocal loss, which makes sense as long as the
-# object has a better one. Under MAL it speaks up, which makes sense when it is the only
-# one. You have seen what each loss asks for, and that the detectors on the stage had not
-# arrived there. Which loss gives the better detector you have not seen.
+# A box that overlaps its object with IoU 0.6 should learn a score below that of a better
+# box for the same object, and for suppression nothing else counts. All four soft losses
+# aim at such a score, so a network that learned its labels without a mistake would rank
+# its boxes equally well under each. The losses part where mistakes are made. A bad match
+# speaks softly under the varifocal loss, which makes sense as long as the object has a
+# better one. Under MAL it speaks up, which makes sense when it is the only one. You have
+# seen what each loss asks for, and that the detectors on the stage had not arrived there.
+# Which loss gives the better detector, three seeds could not tell.
 #
 # **Next.** All these losses grade positives that ATSS chose before it had seen a single
 # box. If the network's boxes are good enough to grade a positive, they may be good
@@ -971,8 +1048,8 @@ plot.show(course.method_map(up_to=12), alt=(
 #
 # ## Recap
 #
-# - With label 1 every positive asks for the same score, and suppression keeps one at
-#   random.
+# - With label 1 every positive asks for the same score, and suppression keeps whichever
+#   comes first in the list.
 # - Any label that rises with the IoU gives the same order of the boxes once it is
 #   learned.
 # - A side as a distribution over $n$ bins has its expectation as the distance and
@@ -981,8 +1058,10 @@ plot.show(course.method_map(up_to=12), alt=(
 #   target. On a confident bad match their pushes differ by a factor of eleven.
 # - Quality can be a target, a weight or a factor of the test score. Only a target is
 #   taught to the background too.
-# - The scores of four short trainings were not yet the IoU. A rising function of a score
-#   leaves AP as it is, but it changes what a threshold lets through.
+# - On the stage no loss had brought the scores to the IoU, and over three seeds no soft
+#   label changed AP by an amount that we could claim.
+# - A rising function of a score leaves AP as it is, but it changes what a threshold lets
+#   through.
 #
 # ## Recall
 #

@@ -143,7 +143,7 @@ def _draw(draw: Callable[[], Any], text: str) -> None:
         figure = draw()
     except Exception:
         return
-    plot.show(figure, alt=f"Your answer beside the right one. {text.splitlines()[0]}")
+    plot.show(figure, alt=f"Your answer in a picture. {text.splitlines()[0]}")
 
 
 def hint(exercise_id: str) -> None:

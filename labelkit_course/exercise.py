@@ -38,7 +38,7 @@ class Wrong(Exception):
     """An answer that ran and is not right.
 
     `message` says what is wrong with which input, and never what the right answer is.
-    `draw`, if given, takes nothing and returns a matplotlib Figure: the wrong answer beside the right one.
+    `draw`, if given, takes nothing and returns a matplotlib Figure: the wrong answer, maybe beside the right one.
     `inputs` are what shows it, by name; of a function, the engine knows what it was called with last.
     """
 

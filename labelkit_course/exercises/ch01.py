@@ -99,6 +99,8 @@ def five_pairs(guess):
         truth,
         within=0.06,
         clues=[
+            (lambda ious: max(ious.values()) > 1, "An IoU is a share between 0 and 1, and one of yours is larger."),
+            (lambda ious: min(ious.values()) < 0, "An IoU is a share between 0 and 1, and one of yours is negative."),
             ({"half the side": 0.5}, "Half the side is a quarter of the area."),
             (
                 {"half the side": 0.75},
@@ -155,6 +157,8 @@ PAIRS = {
     "A wide box and a high box that cross": ([[0.0, 4, 12, 8]], [[2.0, 1, 5, 14]]),
     "A small box inside a large one": ([[0.0, 0, 10, 10]], [[6.0, 2, 8, 7]]),
     "Two boxes that are apart in one direction share no area": ([[0.0, 0, 4, 4]], [[7.0, 0, 12, 4]]),
+    "Two boxes, one above the other with a gap between them, share no area": ([[0.0, 0, 4, 4]], [[1.0, 6, 5, 9]]),
+    "A box of a quarter of a pixel inside one of half a pixel": ([[0.0, 0, 0.5, 1]], [[0.0, 0, 0.5, 0.5]]),
     "Three pairs at once": (
         [[0.0, 0, 4, 4], [2, 2, 6, 6], [0, 0, 8, 8]], [[1.0, 0, 5, 4], [2, 2, 6, 6], [3, 3, 11, 11]],
     ),
@@ -296,6 +300,8 @@ EXERCISES = (
         ),
         tests=(five_pairs,),
         mutants={
+            "in percent": ({name: 100 * value for name, value in RIGHT.items()}, "between 0 and 1"),
+            "with GIoU's sign": (RIGHT | {"moved both ways": -0.14}, "is negative"),
             "half for half the side": (RIGHT | {"half the side": 0.5}, "a quarter of the area"),
             "what is left over": (RIGHT | {"half the side": 0.75}, "outside of the small square"),
             "the share of one box": (RIGHT | {"moved": 0.5}, "the union grew"),
@@ -333,6 +339,14 @@ EXERCISES = (
             "only if both are negative": (
                 _wrong_iou(lambda size: size.prod(dim=-1) * (size > 0).any(dim=-1)),
                 "apart in one direction",
+            ),
+            "a guard on x only": (
+                _wrong_iou(lambda size: size[..., 0].clamp(min=0) * size[..., 1]),
+                "one above the other",
+            ),
+            "at least one pixel of union": (
+                _wrong_iou(union=lambda areas, common: (areas - common).clamp(min=1)),
+                "a quarter of a pixel",
             ),
             "the intersection twice": (_wrong_iou(union=lambda areas, common: areas), "identical boxes"),
             "no guard for points": (_wrong_iou(union=lambda areas, common: areas - common), "A point and itself"),

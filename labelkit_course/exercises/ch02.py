@@ -25,6 +25,7 @@ def _kept_drawn(boxes, scores, got, want, labels=None):
             plot.scene(ax, (edge, edge), title=title)
             plot.boxes(ax, boxes - low, "negative")
             plot.boxes(ax, boxes[kept] - low, role, labels=[texts[i] for i in kept.tolist()])
+            ax.set(xticks=[], yticks=[])  # the boxes have been moved into the panel, so numbers would mislead
         return figure
 
     return draw
@@ -179,6 +180,7 @@ def three_lists(guess):
         )
 
     expect(guess, truth, clues=[
+        (lambda got: any(7 in kept for kept in got.values()), "The seven boxes are counted from 0, so the last is 6."),
         (touching, "Somewhere you keep two neighbours, but they overlap by 0.6, which is more than 0.5."),
         ({"A": {0}}, STRUCK),
         ({"B": {1}}, STRUCK),
@@ -344,6 +346,7 @@ def _scores_drawn(boxes, got):
         edge = int(boxes.max()) + 12
         plot.scene(ax, (edge, edge), title="the scores that came back")
         plot.boxes(ax, boxes + 6, "prediction", labels=[f"{value:.3f}" for value in got.tolist()])
+        ax.set(xticks=[], yticks=[])
         return figure
 
     return draw
@@ -485,6 +488,7 @@ EXERCISES = (
         hints=(),
         tests=(three_lists,),
         mutants={
+            "counted from 1": ({"A": [1, 3, 5, 7], "B": [2, 4, 6], "C": [2, 5, 7]}, "counted from 0"),
             "a removed box removes": ({"A": [0], "B": [1], "C": [1, 4]}, "removes no other"),
             "a removed box removes, in B only": ({"A": [0, 2, 4, 6], "B": [1], "C": [1, 4, 6]}, "removes no other"),
             "a removed box removes, in C only": ({"A": [0, 2, 4, 6], "B": [1, 3, 5], "C": [1, 4]}, "removes no other"),

@@ -44,7 +44,7 @@ def test_check_says_how_an_answer_stands_and_records_it(answer, expected, clue, 
     said = capsys.readouterr().out
     assert clue in said
     assert state(work) == expected
-    assert ("[picture: Your answer beside the right one." in said) == (expected == "not yet")
+    assert ("[picture: Your answer in a picture." in said) == (expected == "not yet")
 
 
 def test_the_traceback_is_the_learners_own(capsys):
