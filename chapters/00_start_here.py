@@ -307,11 +307,12 @@ chapters = {
     17: (0, 3, "metrics"), 10: (1, 3, "HAMBox"), 9: (2, 3, "ATSS"),
     18: (0, 4, "RFLA"), 11: (1, 4, "noisy anchors"), 12: (1, 5, "soft labels"),
     13: (2, 5, "mixtures"), 14: (1, 6, "alignment"), 15: (0, 6, "without NMS"),
+    19: (2, 4, "your own data"), 20: (0, 5, "all of them"),
 }
 needed_by = {
-    1: (2, 3), 2: (7,), 3: (4,), 4: (5,), 5: (6,), 6: (7,), 7: (8, 16), 8: (9, 17),
-    9: (10, 13), 10: (11,), 11: (12,), 12: (14,), 13: (14,), 14: (15,), 16: (17,),
-    17: (18,),
+    1: (2, 3), 2: (7,), 3: (4,), 4: (5,), 5: (6,), 6: (7,), 7: (8, 16, 19), 8: (9, 17),
+    9: (10, 13), 10: (11,), 11: (12,), 12: (14,), 13: (14,), 14: (15,), 15: (20,),
+    16: (17,), 17: (18,), 18: (20,),
 }
 fig, (ax,) = plot.figure(width=5.5, height=4.6)
 ax.set(xlim=(-0.5, 2.5), ylim=(6.5, -0.5))
@@ -343,8 +344,8 @@ plot.show(fig, alt=(
 # |---|---|---|---|
 # | understand the classic rules | 1 to 9 | 5 | 7 |
 # | find small objects | 1 to 8 and 16 to 18 | 6 | 9 |
-# | train a detector on your own data | 1 to 7, then `labelkit train -h` | 4 | 6 |
-# | know everything that is here | 0 to 18 | 11 | 14 |
+# | train a detector on your own data | 1 to 7 and 19, then `labelkit train -h` | 4 | 6 |
+# | know everything that is here | 0 to 20 | 12 | 16 |
 #
 # | chapter | the question it answers |
 # |---|---|
@@ -366,6 +367,8 @@ plot.show(fig, alt=(
 # | [16 Small objects](16_small_objects.ipynb) | why are small objects lost? |
 # | [17 Metrics](17_metrics_for_small_objects.ipynb) | what can replace IoU? |
 # | [18 RFLA and DCFL](18_rfla.ipynb) | what if a prior is what the network sees? |
+# | [19 Your own data](19_audit_your_own_data.ipynb) | is it the labels' fault? |
+# | [20 All of them](20_all_of_them.ipynb) | which one should you take? |
 #
 # Every rule of the course answers the same four questions, and by its answers we
 # compare it with the others:

@@ -336,7 +336,7 @@ course.check("20.3", dw)
 
 # %%
 def my_fovea(priors, gt_boxes):
-    """FoveaBox's labels: for each of P points the index of its object, or -1; int64 [P]."""
+    """FoveaBox's labels, int64 [P]: for each point the index of its object, or -1."""
     # BEGIN SOLUTION 20.4
     size = gt_boxes[:, 2:] - gt_boxes[:, :2]
     areas, middle = size.prod(dim=1), (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
@@ -402,6 +402,6 @@ course.check("20.4", my_fovea)
 #   compare.
 # - S. Li and others, *A Dual Weighting Label Assignment Scheme for Object Detection*,
 #   CVPR 2022, arXiv 2203.09730. Code: strongwolf/DW 27f50e5.
-# - T. Kong and others, *FoveaBox: Beyond Anchor-based Object Detection*, IEEE Transactions
-#   on Image Processing 2020, arXiv 1904.03797.
+# - T. Kong and others, *FoveaBox: Beyond Anchor-based Object Detection*, IEEE
+#   Transactions on Image Processing 2020, arXiv 1904.03797.
 # - The papers of all other methods stand in the references of their chapters.

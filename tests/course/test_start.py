@@ -66,6 +66,7 @@ def test_the_hours_of_a_path(row):
     numbers: list[int] = []
     for first, last in re.findall(r"\b(\d+) to (\d+)", words):
         numbers += range(int(first), int(last) + 1)
+    numbers += [int(one) for one in re.findall(r"(?<!to )\b(\d+)\b(?! to)", words)]
     counted = [sum(minutes) / 60 for minutes in zip(*(times.minutes(PATHS[one]) for one in numbers), strict=True)]
     assert counted == pytest.approx([float(hour) for hour in hours], abs=0.75)
 
