@@ -134,7 +134,7 @@ def full():
 @pytest.mark.parametrize("data", ["digits", "trees"])
 def test_the_page_shows_the_board_as_it_is(data, full):
     page = (DATA.parent / "docs" / "board.md").read_text()
-    there = full if data == "digits" else board.read(RESULTS, data, "fast")
+    there = full if data == "digits" else board.read(BOARD, data, "full")
     lines = board.table(there).replace(" (3 seeds)", "").splitlines()
     if data == "digits":
         lines += board.by_aitod_size(there).splitlines()
@@ -164,15 +164,30 @@ def test_what_the_page_says_of_the_board_is_so(full):
     assert claim("hambox, one count", "hambox").startswith("**+13.8")
     keys = ("AP", "AP50_0-8")
     assert [claim("hambox, one count", "max_iou, no low quality", key)[2:6] for key in keys] == ["+5.0", "+45."]
-    trees = board.read(RESULTS, "trees", "fast")
 
-    def on_trees(one, other, key):
+
+def test_what_the_page_says_of_the_aerial_images_is_so():
+    trees = board.read(BOARD, "trees", "full")
+    assert {name: sorted(seeds) for name, seeds in trees.items()} == dict.fromkeys(sorted(rows.SIX_KINDS), [0, 1, 2])
+
+    def claim(one, other, key="AP"):
         return board.difference(trees[one], trees[other], key)
 
-    assert [on_trees(name, nearest, "AP50_0-8")[2:6] for name in ("rka", topk)] == ["+4.6", "+3.8"]
-    assert on_trees("rfla", topk, "AP50_0-8").startswith("**+4.1")
-    sizes.remove("AP50_0-8")
-    assert not any("**+" in on_trees(name, nearest, key) for name in ("rka", topk, "rfla") for key in sizes)
+    small, fixed = "AP50_0-8", board.BASELINE
+    assert not any("**" in claim(one, other) for one in trees for other in trees)
+    alone = trees["max_iou, no low quality"]
+    assert max(entry["scores"][small] for entry in alone.values()) == 0.0
+    assert board.table(trees).splitlines()[2].startswith("| max_iou, no low quality")
+    others = [claim("rfla", name, small) for name in trees if name != "rfla"]
+    assert sorted(float(text[2:].split()[0]) for text in others)[:: len(others) - 1] == [3.7, 14.7]
+    assert all(text.startswith("**+") for text in others) and claim("rka", fixed, small).startswith("**+4.5")
+    assert not any("**+" in claim("rka", fixed, key) for key in board.COLUMNS if key != small)
+    assert claim("rfla", "rka", "AP50").startswith("**+4.2")
+    costs = {
+        name: round(statistics.mean(100 * (e["scores"]["AP"] - e["scores_no_nms"]["AP"]) for e in seeds.values()), 1)
+        for name, seeds in trees.items()
+    }
+    assert min(costs.values()) == costs["rfla"] == 1.7 and max(costs.values()) == costs["fcos"] == 5.9
 
 
 def test_what_the_page_says_of_soft_and_dynamic_labels_is_so(full):
