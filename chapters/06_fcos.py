@@ -81,8 +81,9 @@ assert iou(anchors.boxes, thin.boxes).max() < 0.24 and within.sum() == 134
 # %% [markdown]
 # RetinaNet asks for an IoU of 0.5, and the best of 1,344 anchors reaches 0.24. A square
 # as high as the object is far too short for it, and a longer square is far too high.
-# Still 134 cells have their centre inside the object. FCOS (Tian 2019) asks each of
-# them whether its point is inside an object, and asks for no shape.
+# Still 134 cells have their centre inside the object. FCOS (Tian 2019) asks each of them
+# whether its point is inside an object, and asks for no shape. That only twelve of the
+# 134 are positive in the picture is the work of its second test.
 #
 # ## Four distances are a box
 #
@@ -123,8 +124,9 @@ assert encode_ltrb(tree, point).tolist() == [32, 34, 56, 46]
 # %% [markdown]
 # These four numbers are what the box branch of the network learns for a positive point,
 # and therefore they are called its **targets**. Decoding subtracts two of them from the
-# point and adds the other two. Most implementations divide by the stride first, so that
-# every level regresses numbers of the same size.
+# point and adds the other two. torchvision and detectron2 divide by the stride first, so
+# that every level regresses numbers of the same size, and in the authors' code and mmdet
+# you can choose it.
 
 # %% tags=["nbval-check-output"]
 tree, point = torch.tensor([20.0, 26, 108, 106]), torch.tensor([52.0, 60])
@@ -202,8 +204,8 @@ def two_rules_on_two_levels():
         plot.assignment(ax, points, rules[rule](points, four.target), level=level)
     plot.show(fig, alt=(
         "Four objects on strides 4 and 8. With the inside test alone (above), points of "
-        "both levels are positive in every object but the smallest. With ranges (below), "
-        "stride 4 serves the three smaller objects and stride 8 the one of 64 px."))
+        "both levels are positive in every object. With ranges (below), stride 4 serves "
+        "the three smaller objects and stride 8 the one of 64 px."))
 
 two_rules_on_two_levels()
 
@@ -236,24 +238,28 @@ assert on_level == [84, 64, 0]
 # ### A range of distances, not of sizes
 #
 # In the notes on small objects from which this course started, and in other summaries
-# too, you can read that a level of FCOS serves objects of a certain *size*. For a
-# square object that comes close, but what the rule asks is how far each point is from
-# its farthest side. We print that distance for the positives of the thin object:
+# too, you can read that a level of FCOS serves objects of a certain *size*. For a square
+# object that comes close, but what the rule asks is how far each point is from its
+# farthest side. We print how far the points inside the thin object are from their
+# farthest side, and the same for those of them that are positive:
 
 # %% tags=["nbval-check-output"]
 answer = FCOS()(points, thin.target)
-farthest = encode_ltrb(thin.boxes, points.centers).amax(dim=1)
-for level, stride in ((1, 8), (2, 16)):
-    own = farthest[answer.positive & (points.levels == level)]
-    print(f"stride {stride:2}: {len(own)} positives, farthest side {own.min():.0f} to "
-          f"{own.max():.0f} px away")
+nearest, farthest = encode_ltrb(thin.boxes, points.centers).aminmax(dim=1)
+for level, stride in enumerate((4, 8, 16)):
+    inside = (nearest > 0) & (points.levels == level)
+    for name, chosen in {"inside": inside, "positive": inside & answer.positive}.items():
+        far = farthest[chosen]
+        span = f", {far.min():.0f} to {far.max():.0f} px from it" if len(far) else ""
+        print(f"stride {stride:2}: {len(far):3} points {name}{span}")
 assert set(points.levels[answer.positive].tolist()) == {1, 2}
 
 # %% [markdown]
-# One object has positives on two levels. Near its middle the farther end is at most 64
-# px away, which is in the range of stride 8. For points nearer to one end, the other is
-# 76 to 92 px away, and stride 16 takes over. No single size of the object explains
-# that.
+# One object has positives on two levels. Near its middle the farther end is at most 64 px
+# away, which is in the range of stride 8. For points nearer to one end, the other is 76
+# to 92 px away, and stride 16 takes over. All 104 points of stride 4 stay without work,
+# because its range ends at 32 px and none of them is that near to both ends. No single
+# size of the object explains that.
 #
 # According to the same notes, the lowest level of FCOS, which is named P3 and has
 # stride 8, serves 32 to 64 px, so that smaller objects are excluded. We try both
@@ -295,24 +301,30 @@ may_get_none = {"300 x 20"}
 def unlucky_places():
     priors = Priors.points((512, 512), strides=(8, 16, 32, 64, 128))
     places = 64 + torch.cartesian_prod(*[torch.arange(0.0, 128, 5)] * 2)
+    unlucky = []
     for size in sizes:
         width, height = map(float, size.split(" x "))
         boxes = torch.cat([places, places + torch.tensor([width, height])], dim=1)
         answer = FCOS()(priors, [{"boxes": box[None]} for box in boxes])
-        none = (~answer.positive.any(dim=1)).float().mean()
-        print(f"{size:>8}: no positive at {none:.0%} of the places")
-    long = torch.tensor([[90.0, 182, 390, 202]])
-    fig, (ax,) = plot.figure(width=6.4, height=3.6)
-    plot.scene(ax, (512, 512), long, title="300 x 20 px, between the rows of stride 32")
-    far = torch.maximum(priors.centers[:, 0] - 90, 390 - priors.centers[:, 0])
-    for role, level, low, high in (("positive", 2, 128, 256), ("ignored", 3, 256, 300)):
-        fits = (priors.levels == level) & (low <= far) & (far <= high)
-        plot.points(ax, priors.centers[fits], role)
-    ax.set(xlim=(60, 420), ylim=(300, 100))
-    plot.legend(ax, "gt", positive="stride 32, in range", ignored="stride 64, in range")
-    plot.show(fig, alt=(
-        "A long thin object between two rows of the level that serves its middle. The "
-        "rows of the next level, which serves its ends, are even farther apart."))
+        none = ~answer.positive.any(dim=1)
+        print(f"{size:>8}: no positive at {none.float().mean():.0%} of the places")
+        unlucky += [(size, box) for box in boxes[none]]
+    for size, box in unlucky[-1:]:
+        fig, (ax,) = plot.figure(width=6.4, height=3.6)
+        plot.scene(ax, (512, 512), box[None], title=f"{size} px at an unlucky place")
+        distances, names = encode_ltrb(box, priors.centers), {}
+        above, far = distances[:, [0, 2]].amin(dim=1) > 0, distances.amax(dim=1)
+        for level, role in enumerate(("prediction", "good", "positive", "ignored")):
+            own = above & (priors.levels == level) & (far <= 64 * 2**level)
+            own &= far >= (64 * 2 ** (level - 1) if level else 0)
+            plot.points(ax, priors.centers[own], role)
+            names |= {role: f"stride {8 * 2**level}, in range"} if own.any() else {}
+        x0, y0, x1, y1 = box.tolist()
+        ax.set(xlim=(x0 - 30, x1 + 30), ylim=(y1 + 90, y0 - 90))
+        plot.legend(ax, "gt", **names)
+        plot.show(fig, alt=(
+            "An object, and above, in and below it the points whose farthest side is in "
+            "the range of their level."))
 
 course.predict("06.6", may_get_none, unlucky_places)
 
@@ -386,8 +398,9 @@ def who_serves_the_overlap():
                     ignored="for the right object")
     plot.show(fig, alt=(
         "Two overlapping objects on strides 8 and 16. Filled circles serve the left one, "
-        "hollow diamonds the right one. Where the objects overlap, every point goes to "
-        "the right object, whose area is smaller."))
+        "hollow diamonds the right one. On stride 8 the overlap goes to the right one, "
+        "whose area is smaller. On stride 16 the right one is out of range everywhere, "
+        "so three points of the overlap serve the left one."))
 
 who_serves_the_overlap()
 
@@ -509,9 +522,9 @@ course.check("06.7", their_owner)
 # ## Centre sampling
 #
 # Boxes have corners, and most objects do not, so a point in a corner of the box often
-# sees the ground beside the object. For that reason the authors' later code and
-# torchvision can keep only the points near the centre of the object, within 1.5 strides
-# in $x$ and in $y$.
+# sees the ground beside the object. For that reason torchvision and detectron2 keep only
+# the points near the centre of the object, within 1.5 strides in $x$ and in $y$, and the
+# authors' later code and mmdet can be told to.
 
 # %%
 def with_and_without_sampling():
@@ -809,18 +822,25 @@ for first, priors in {4: points, 8: eight}.items():
         row = "".join(f"{share:6.0%}" for share in none) + "  "
         row += "".join(f"{count:7.1f}" for count in mean)
         print(f"stride {first}, radius {radius!s:>4} {row}")
+every = torch.cat([torch.as_tensor(target["boxes"]) for target in crowns])
+holds = encode_ltrb(every, eight.centers[eight.levels == 0][:, None]).amin(dim=-1) > 0
+bare = (~holds.any(dim=0) & (sides < 8)).sum()
+print(f"{bare} of {(sides < 8).sum()} crowns under 8 px contain no point of stride 8")
+assert bare == 53 and round(130 * table[8, None][0][0]) == 54
 
 # %%
 assert table[8, None][0][0] > 0.4 and table[4, None][0][0] < 0.02
 assert table[4, None][1][0] == table[4, 1.5][1][0]
 assert table[4, None][1][2] > 2 * table[4, 1.5][1][2]
+assert (every[:, 2:] - every[:, :2])[sides < 8].max() < 12
 
 # %% [markdown]
-# From stride 8, 42 % of the crowns under 8 px contain no point. With half the stride 2 %
+# From stride 8, 42 % of the crowns under 8 px have no positive, 54 of 130. In 53 of these
+# there is no point, and one loses its point to a smaller crown. With half the stride 2 %
 # are left, so for small objects the finest stride is the size that matters. Centre
-# sampling takes nothing from them, because a square of 1.5 strides is larger than they
-# are. From stride 4 it takes from the large crowns, whose mean falls from 26 positives
-# to 9, and it thereby evens out the sizes.
+# sampling takes nothing from them, because on stride 4 its square is 12 px wide, and none
+# of them reaches that. From stride 4 it takes from the large crowns, whose mean falls
+# from 26 positives to 9, and it thereby evens out the sizes.
 #
 # Does a detector pay for a coarse finest stride? On the stage, one small network has
 # learned from the labels of FCOS twice, once on our pyramid and once with the level of
@@ -922,12 +942,13 @@ print(f"{kept:.0%} of the first row's positives are positives of FCOS too")
 assert kept > 0.9 and many.sum() > 6 * few.sum()
 
 # %% [markdown]
-# FCOS takes 92 % of what RetinaNet's thresholds take, and six times as many positives
-# in all. It leaves 2 % of the crowns under 8 px without a positive, where the
-# thresholds alone leave out all of them. What this costs you see in the last lines. Of
-# 9,143 positives, 16 are on stride 8 and none on stride 16, so two of three levels have
-# no work. Ranges that start at 32 and 64 px suit photographs whose objects measure
-# hundreds of pixels, and a crown has no point that far from its sides.
+# FCOS takes 92 % of what RetinaNet's thresholds take, and six times as many positives in
+# all. It leaves 2 % of the crowns under 8 px without a positive, where the thresholds
+# alone leave out all of them. The counts by level show how unevenly it works. Of its
+# 9,143 positives, 16 are on stride 8 and none on stride 16, so that two of three levels
+# have next to no work, while RetinaNet's thresholds give stride 8 at least 107 of 1,424.
+# Ranges that start at 32 and 64 px suit photographs whose objects measure hundreds of
+# pixels, and hardly a crown has a point that far from one of its sides.
 #
 # What do the detectors make of it? On the stage we take the tile of the sky with a
 # bright star, under FCOS's labels.
@@ -948,11 +969,12 @@ print(f"the {len(none)} without a positive are {shorter.min():.0f} or "
 assert shown == (93, 82, 75, 18, 52) and len(none) == 11
 
 # %% [markdown]
-# RetinaNet's thresholds give a positive to 12 of 93 objects, and their detector finds
-# 11. With the low-quality rule it finds 75 and adds 168 false alarms, whereas FCOS finds
-# as many with 52. Every one of the 11 objects that FCOS leaves out is 3 or 4 px high or
-# wide. Because their corners are whole pixels, a side of 4 px can have a point of stride
-# 4 on each end, and a point on the border is outside.
+# RetinaNet's thresholds give a positive to 12 of 93 objects, and 11 are found by the
+# detector that learns from them. With the low-quality rule it finds 75 and raises 168
+# false alarms, whereas the one taught by FCOS finds as many with 52. This again is one
+# picture and one training. Every one of the 11 objects that FCOS leaves out is 3 or 4 px
+# high or wide. Because their corners are whole pixels, a side of 4 px can have a point of
+# stride 4 on each end, and a point on the border is outside.
 #
 # Which rule detects better on the whole? Zhang 2020 (section 3.3) made everything but
 # the assignment equal and found that the difference between the two detectors comes
@@ -1057,14 +1079,14 @@ assert all((one.score_target[one.positive] == 1).all() for one in answers.values
 #
 # ## Which sizes are left?
 #
-# We asked which sizes somebody still chooses once the anchors are gone. There are
-# three. First, the stride of the finest level decides which small objects contain a
-# point at all. Then the ends of the ranges, in pixels, decide which level serves which
-# part of an object, and on our crowns the usual ones leave two of three levels idle.
-# Where centre sampling is used, its radius decides how many positives a large object
-# keeps. In an anchor all of this was one size. FCOS takes it apart, so that shapes no
-# longer matter and you can choose each number by itself. Each is still the same for all
-# objects, and you can count which objects pay for it before anything is trained.
+# We asked which sizes somebody still chooses once the anchors are gone. There are three.
+# First, the stride of the finest level decides which small objects contain a point at
+# all. Then the ends of the ranges, in pixels, decide which level serves which part of an
+# object, and on our crowns the usual ones leave two of three levels nearly idle. Where
+# centre sampling is used, its radius decides how many positives a large object keeps. In
+# an anchor all of this was one size. FCOS takes it apart, so that shapes no longer matter
+# and you can choose each number by itself. Each is still the same for all objects, and
+# you can count which objects pay for it before anything is trained.
 #
 # **Next.** All of this was counted on labels. Chapter 7 trains detectors on them and
 # measures where the small objects are lost.
@@ -1111,6 +1133,7 @@ assert all((one.score_target[one.positive] == 1).all() for one in answers.values
 # - S. Zhang and others, *Bridging the Gap Between Anchor-based and Anchor-free Detection
 #   via Adaptive Training Sample Selection*, CVPR 2020, arXiv 1912.02424, section 3.3
 #   (RetinaNet against FCOS).
-# - torchvision `models/detection/fcos.py` and issue 7473 (half a stride); mmdet
-#   `fcos_head.py`; detectron2 `fcos.py`.
+# - What the libraries do was read in torchvision 0.29.2, `models/detection/fcos.py`, with
+#   issue 7473 (half a stride); mmdet 3.3.0, `dense_heads/fcos_head.py`; detectron2 commit
+#   02b5c4e, `meta_arch/fcos.py`; and the authors' code at commit a773f12.
 # - B. Weinstein and others, the tree crowns: `data/neon_trees/ATTRIBUTION.md`.

@@ -86,7 +86,7 @@ def on_the_border(answer):
 
 
 def too_near_too_far(answer):
-    case = "The range is one of the longest distance, not of the shortest"
+    case = "What has to be in the range is the distance to the farthest side, not to the nearest, and not the size"
     _candidates(case, [[50, 20], [95, 20]], [[0, 0, 100, 40]], 64, 128, answer)
 
 
@@ -545,7 +545,7 @@ EXERCISES = (
             "open lower end": (lambda *given: _candidate_table(*given, at_least=torch.gt), "lower end"),
             "shortest distance in range": (
                 lambda *given: _candidate_table(*given, far=torch.amin),
-                "not of the shortest",
+                "not to the nearest",
             ),
             "range without inside": (
                 lambda *given: _candidate_table(*given, inside=lambda d, zero: d == d),

@@ -63,7 +63,7 @@ TRUE = [[70.0, 66, 106, 114], [61.0, 61, 67, 67], [4.0, 2, 9, 14]]  # the second
 
 def the_values(answer):
     a, b = torch.tensor(PREDICTED), torch.tensor(TRUE)
-    case = "The value of the loss has to stay what it was, 0 for identical boxes"
+    case = "The values of the loss have to stay what they were, and for identical boxes that is 0"
     compare(case, {"a": a, "b": b, "constant": C}, answer(a, b, C), 1 - nwd(a, b, C), atol=1e-6)
 
 
@@ -180,9 +180,13 @@ def _pair(a, b, got, want):
 
 PAIRS = {
     "Identical boxes": ([[3.0, 2, 9, 14]], [[3.0, 2, 9, 14]]),
+    "A square and its copy 3 px to the right, so that only m counts": ([[0.0, 0, 8, 8]], [[3.0, 0, 11, 8]]),
+    "A square and its copy 4 px below, so that only n counts": ([[0.0, 0, 8, 8]], [[0.0, 4, 8, 12]]),
     "Two boxes of one size, moved by (3, 4)": ([[0.0, 0, 8, 8]], [[3.0, 4, 11, 12]]),
     "Two boxes with one centre, widths 16 and 8": ([[0.0, 0, 16, 6]], [[4.0, 0, 12, 6]]),
-    "Two boxes that are moved and of another shape": ([[2.0, 2, 22, 10]], [[6.0, 9, 12, 29]]),
+    "Two boxes that differ in place and in shape, and each difference has a root of its own": (
+        [[2.0, 2, 22, 10]], [[6.0, 9, 12, 29]],
+    ),
     "Two boxes far apart still have a value above 0": ([[0.0, 0, 4, 4]], [[40.0, 30, 46, 38]]),
     "Two pairs at once": ([[0.0, 0, 4, 4], [2, 2, 6, 8]], [[2.0, 0, 6, 4], [1, 1, 9, 9]]),
     "Priors [2, 1, 4] against ground truths [2, 4] give all pairs": (
@@ -208,6 +212,12 @@ def _simd(a, b, m, n, one_root=False, halves=False, divide=False, swap=False, la
     location = ((_middle(a) - _middle(b)) * factor).square().sum(-1)
     shape = ((_wh(a) - _wh(b)) * factor / (2 if halves else 1)).square().sum(-1)
     return torch.exp(-((location + shape).sqrt() if one_root else location.sqrt() + shape.sqrt()))
+
+
+def _summed_shifts(a, b, m, n):
+    factor = torch.tensor([m, n]) / (_wh(a) + _wh(b))
+    shape = ((_wh(a) - _wh(b)) * factor).square().sum(-1).sqrt()
+    return torch.exp(-(((_middle(a) - _middle(b)).abs() * factor).sum(-1) + shape))
 
 
 # --- 17.3 -----------------------------------------------------------------------------------------------------------
@@ -284,6 +294,10 @@ def _two_answers(priors, boxes, got, want):
 
 def one_object(answer):
     _assign("One 6 px object near the anchor of row 1 and column 1", [[8.5, 10, 14.5, 16]], 3, answer)
+
+
+def another_k(answer):
+    _assign("With k = 1 the object takes a single prior", [[8.5, 10, 14.5, 16]], 1, answer)
 
 
 def four_equals(answer):
@@ -464,12 +478,13 @@ EXERCISES = (
         ),
         tests=tuple(_simd_of(case, *pair) for case, pair in PAIRS.items()),
         mutants={
-            "one root over both terms": (partial(_simd, one_root=True), "of another shape"),
+            "one root over both terms": (partial(_simd, one_root=True), "a root of its own"),
             "half the sizes, as in NWD": (partial(_simd, halves=True), "widths 16 and 8"),
-            "m and n divide": (partial(_simd, divide=True), "moved by (3, 4)"),
-            "m and n swapped": (partial(_simd, swap=True), "moved by (3, 4)"),
-            "the larger size instead of the sum": (partial(_simd, larger=True), "moved by (3, 4)"),
-            "m in both axes": (lambda a, b, m, n: _simd(a, b, m, m), "moved by (3, 4)"),
+            "m and n divide": (partial(_simd, divide=True), "only m counts"),
+            "m and n swapped": (partial(_simd, swap=True), "only m counts"),
+            "the larger size instead of the sum": (partial(_simd, larger=True), "only m counts"),
+            "m in both axes": (lambda a, b, m, n: _simd(a, b, m, m), "only n counts"),
+            "the sum of both shifts": (_summed_shifts, "moved by (3, 4)"),
             "always a table": (lambda a, b, m, n: _simd(a[:, None], b, m, n), "shape (1, 1)"),
         },
     ),
@@ -515,6 +530,7 @@ EXERCISES = (
         ),
         tests=(
             one_object,
+            another_k,
             four_equals,
             two_neighbours,
             a_bystander,
@@ -524,6 +540,7 @@ EXERCISES = (
             zero_is_never_taken,
         ),
         mutants={
+            "k = 3 built in": (lambda priors, boxes, measure, k=3: _rka(priors, boxes, measure), "a single prior"),
             "every anchor equal to the k-th": (partial(_rka, choose=_every_equal_one), "four are equal"),
             "the last object wins": (_last_wins, "the more similar object wins"),
             "the first object wins": (_first_wins, "the more similar object wins"),
