@@ -1,5 +1,7 @@
 """What a reader meets first: a picture and text, lines that fit, times that were counted."""
 
+import re
+
 import pytest
 
 from labelkit_course import chapter, times
@@ -29,3 +31,10 @@ def test_a_picture_comes_before_any_code_in_sight(path):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_times_are_stated_as_counted(path):
     assert times.STATED.search(chapter.text(path)) and times.problem(path) is None
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_what_folds_is_closed_before_the_next(path):
+    """An answer whose fold is left open swallows the questions after it."""
+    tags = re.findall(r"</?details>", path.read_text(encoding="utf-8"))
+    assert tags == ["<details>", "</details>"] * (len(tags) // 2)
