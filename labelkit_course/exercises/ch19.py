@@ -65,6 +65,12 @@ def _mean_of_shares(counts, limit):
     return sum(full) / len(full) if full else 1.0
 
 
+def _pooled(counts, limit):
+    """Right but where a picture leaves room that another could use, up to twice the limit."""
+    total = sum(min(count, 2 * limit if 0 in counts else limit) for count in counts)
+    return 1.0 if _no_objects(counts) else total / sum(counts)
+
+
 def _unlimited(counts, limit):
     return 1.0 if _no_objects(counts) else limit * len(counts) / sum(counts)
 
@@ -85,6 +91,8 @@ def reaching_anchors(answer):
     levels = [level if isinstance(level, tuple | list) else (level,) for level in answer["sizes"]]
     if len(levels) != len(answer["strides"]):
         raise ValueError("sizes should hold one tuple for each stride.")
+    if not isinstance(answer["ratios"], tuple | list):
+        raise ValueError("ratios should be a tuple, such as (1,).")
     count = sum(n * n for n in (-(-128 // stride) for stride in answer["strides"]))
     priors = Priors.anchors((128, 128), answer["strides"], levels, answer["ratios"])
     if len(priors) > MOST_ANCHORS:
@@ -212,7 +220,7 @@ def a_mended_detector(answer):
     if ceiling < 0.6:
         raise Wrong(
             f"The output keeps {answer['detections']} detections of a picture with {len(found.objects)} galaxies: at "
-            f"most {ceiling:.1%} can be found, whatever the anchors are."
+            f"most {ceiling:.2%} can be found, whatever the anchors are."
         )
     if found.reachable < 0.3:
         raise Wrong(
@@ -240,11 +248,12 @@ EXERCISES = (
             "Add that number up over the pictures, and divide by the number of all objects.",
             "sum(min(count, limit) for count in counts) / sum(counts), and 1.0 where there are no objects.",
         ),
-        tests=(enough_room, one_full_picture, limits_are_per_image, objects_count, nothing_to_report),
+        tests=(enough_room, one_full_picture, objects_count, limits_are_per_image, nothing_to_report),
         mutants={
-            "limit over the mean": (_of_means, "for each by itself"),
+            "limit over the mean": (_of_means, "weighs more"),
             "share of images": (_of_images, "8 objects, of which 2"),
             "mean of shares": (_mean_of_shares, "weighs more"),
+            "what one leaves another takes": (_pooled, "for each by itself"),
             "over 1": (_unlimited, "a share of 1"),
             "0 / 0": (_divides_by_zero, "zero"),
             "a tensor": (lambda counts, limit: torch.tensor(0.5), "plain number"),
@@ -257,7 +266,7 @@ EXERCISES = (
         difficulty=3,
         minutes=8,
         hints=(
-            "Half of the crowns are 11 to 16 px wide, and a fifth are under 8 px. Two squares that are concentric "
+            "Half of the crowns are 9 to 16 px wide, and a fifth are under 8 px. Two squares that are concentric "
             "overlap by half if their sides differ by a factor of 1.4.",
             "A level of stride 4 has 1,024 cells, one of stride 8 has 256. A second size costs as much as the first.",
         ),
@@ -300,8 +309,8 @@ EXERCISES = (
         tests=(a_mended_detector,),
         also_right=(_detector(detections=2023), _detector(detections=1214)),
         mutants={
-            "as it is": (_detector(1, 32, 8, 300), "at most 14.8%"),
-            "300 kept": (_detector(detections=300), "at most 14.8%"),
+            "as it is": (_detector(1, 32, 8, 300), "at most 14.83%"),
+            "300 kept": (_detector(detections=300), "at most 14.83%"),
             "the output alone": (_detector(1, 32, 8, 2500), "0.9%"),
             "twice the input": (_detector(2, 32, 8, 2500), "8.1%"),
             "both": (_detector(2, 8, 4, 2500), "2.23 million"),
