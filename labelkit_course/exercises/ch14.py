@@ -243,6 +243,7 @@ def _dead(side):
 def dead_shares(guess):
     truth = {f"{side} px": _dead(float(side)) for side in (2, 4, 6, 8)}
     clues = [
+        (lambda got: max(got.values()) > 1, "A share is a number from 0 to 1, and 90 % is 0.9."),
         (
             lambda got: max(got.values()) < 0.05,
             "Each candidate's box contains the object, so its IoU is above 0; but CIoU subtracts a term for the "
@@ -387,6 +388,7 @@ EXERCISES = (
         ),
         tests=(dead_shares,),
         mutants={
+            "in percent": ({"2 px": 90, "4 px": 60, "6 px": 15, "8 px": 0}, "0.9"),
             "none is dead": (dict.fromkeys(("2 px", "4 px", "6 px", "8 px"), 0.0), "distance of the centres"),
             "all alike": (dict.fromkeys(("2 px", "4 px", "6 px", "8 px"), 0.5), "own side"),
             "all are dead": (dict.fromkeys(("2 px", "4 px", "6 px", "8 px"), 1.0), "own side"),

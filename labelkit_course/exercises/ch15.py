@@ -1,4 +1,4 @@
-"""The exercises of chapter 15: the least sum, who is matched, POTO's starved object, one-to-many by rounds."""
+"""The exercises of chapter 15: the least sum, who is matched, POTO's starved object, without NMS, rounds."""
 
 from itertools import permutations
 
@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from labelkit import NEGATIVE, Predictions, Priors
+from labelkit import NEGATIVE, Predictions, Priors, datasets
 from labelkit.assigners import Hungarian
 from labelkit_course import GIVEN, Exercise, Wrong, compare, expect
+from labelkit_course import board as leaderboard
 
 INF = torch.inf
 
@@ -208,6 +209,75 @@ def _rows_dropped(quality):
     return _their_poto(quality[(quality >= 0).any(dim=1)])
 
 
+# --- 15.5 -----------------------------------------------------------------------------------------------------------
+
+# A statement: the row that it puts ahead and the other one, each with the scores that are meant.
+BARE = "scores_no_nms"
+STATEMENTS = {
+    "one beats three": (("topk, k=1", BARE), ("topk, k=3", BARE)),
+    "POTO beats nearest": (("poto", BARE), ("rka, dotd, k=1", BARE)),
+    "the score helps": (("poto", BARE), ("poto, box alone", BARE)),
+    "POTO beats anchor": (("poto", BARE), ("topk, k=1", BARE)),
+    "NMS helps POTO": (("poto", "scores"), ("poto", BARE)),
+}
+LEFT_OUT = {
+    "one beats three": "yes",
+    "POTO beats nearest": "open",
+    "the score helps": "yes",
+    "POTO beats anchor": "no",
+    "NMS helps POTO": "open",
+}
+
+
+def _judged(differences):
+    """The rule of chapter 8, for a statement: all seeds agree on the sign, and the mean is at least 2.5 points."""
+    mean = sum(differences) / len(differences)
+    one_sign = min(differences) > 0 or max(differences) < 0
+    if not one_sign or abs(mean) < leaderboard.NOISE:
+        return "open"
+    return "yes" if mean > 0 else "no"
+
+
+def five_statements(answer):
+    board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
+
+    def ap(row, scores):
+        return [board[row][seed][scores]["AP"] for seed in range(3)]
+
+    key = {
+        name: _judged([a - b for a, b in zip(ap(*one), ap(*other), strict=True)])
+        for name, (one, other) in STATEMENTS.items()
+    }
+    clues = [
+        (
+            {"NMS helps POTO": "yes"},
+            "With NMS POTO is ahead in all three seeds, but by 0.1 to 1.0 AP. What does the second condition ask?",
+        ),
+        (
+            {"NMS helps POTO": "no"},
+            'A difference that is too small to claim does not show that there is none. "no" needs one against it.',
+        ),
+        (
+            lambda got: got["POTO beats nearest"] in ("yes", "no"),
+            "POTO and the nearest point: compare them seed by seed before you take a mean.",
+        ),
+        ({"POTO beats anchor": "yes"}, "POTO and the best anchor: which of them is ahead, in each of the three seeds?"),
+        (
+            {"POTO beats anchor": "open"},
+            "POTO and the best anchor: their differences have one sign in all seeds. Compute the mean as well.",
+        ),
+        (
+            lambda got: got["one beats three"] != "yes",
+            "One anchor or three: the numbers that count are those in the columns without NMS.",
+        ),
+        (
+            lambda got: got["the score helps"] != "yes",
+            "POTO with the score and without it: three differences, the least of which is more than 10 AP.",
+        ),
+    ]
+    expect(answer, key, among=("yes", "no", "open"), clues=clues)
+
+
 # --- 15.2 -----------------------------------------------------------------------------------------------------------
 
 TABLE = ((0.5, 0.9), (0.2, 0.8), (0.9, 0.1), (0.3, 0.4), (0.7, 0.6), (0.6, 0.35), (0.8, 0.7), (0.95, 0.5))
@@ -393,6 +463,29 @@ EXERCISES = (
                 lambda q: torch.cat([torch.full((1,), NEGATIVE), _their_poto(q)[1:]]),
                 "candidate",
             ),
+        },
+    ),
+    Exercise(
+        id="15.5",
+        kind="M",
+        title="May we leave it out?",
+        difficulty=3,
+        minutes=8,
+        hints=(
+            "Subtract the two rows of a statement seed by seed. Ask for the three signs first and for the mean then.",
+        ),
+        tests=(five_statements,),
+        mutants={
+            "a loss of half a point": (LEFT_OUT | {"NMS helps POTO": "yes"}, "second condition"),
+            "useless": (LEFT_OUT | {"NMS helps POTO": "no"}, "too small to claim"),
+            "POTO by its mean": (LEFT_OUT | {"POTO beats nearest": "yes"}, "seed by seed"),
+            "the nearest by seed 1": (LEFT_OUT | {"POTO beats nearest": "no"}, "seed by seed"),
+            "asking must help": (LEFT_OUT | {"POTO beats anchor": "yes"}, "which of them is ahead"),
+            "the anchor, not certain": (LEFT_OUT | {"POTO beats anchor": "open"}, "the mean as well"),
+            "the columns with NMS": (LEFT_OUT | {"one beats three": "open"}, "without NMS"),
+            "three are more": (LEFT_OUT | {"one beats three": "no"}, "without NMS"),
+            "the score, not certain": (LEFT_OUT | {"the score helps": "open"}, "more than 10"),
+            "the score hurts": (LEFT_OUT | {"the score helps": "no"}, "more than 10"),
         },
     ),
     Exercise(
