@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -54,7 +55,7 @@ class Tiles(Dataset[tuple[Tensor, Target]]):
             windows = tiling.windows(*target["boxes"].canvas_size)
             self._tiles += [(index, window) for window in windows]
             boxes = torch.as_tensor(target["boxes"])[target["iscrowd"] == 0]
-            shares = torch.stack([shown(boxes, window)[1] for window in windows])  # [tiles, objects]
+            shares = shown(boxes, torch.tensor(windows)[:, None])[1]  # [tiles, objects]
             best = shares.amax(dim=0)
             objects += len(boxes)
             whole += int((best == 1).sum())
@@ -92,19 +93,18 @@ class Tiles(Dataset[tuple[Tensor, Target]]):
         return [cut_target(whole[picture], window, index) for index, (picture, window) in enumerate(self._tiles)]
 
 
-def shown(boxes: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """What a window shows of boxes, in pixels of the window, and its share of each box's area; 0 for nothing."""
-    x1, y1, x2, y2 = window
-    corner = boxes.new_tensor([x1, y1, x1, y1])
-    inside = boxes.clamp(min=corner, max=boxes.new_tensor([x2, y2, x2, y2])) - corner
-    sides, whole = inside[:, 2:] - inside[:, :2], boxes[:, 2:] - boxes[:, :2]
-    return inside, (sides / whole).prod(dim=1)
+def shown(boxes: Float[Tensor, "G 4"], windows: Integer[Tensor, "*#w 4"]) -> tuple[Tensor, Tensor]:
+    """What windows show of boxes, in pixels of the window, and its share of each box's area; 0 for nothing."""
+    corner = windows[..., [0, 1, 0, 1]].to(boxes.dtype)
+    inside = boxes.clamp(min=corner, max=windows[..., [2, 3, 2, 3]].to(boxes.dtype)) - corner
+    sides, whole = inside[..., 2:] - inside[..., :2], boxes[:, 2:] - boxes[:, :2]
+    return inside, (sides / whole).prod(dim=-1)
 
 
 def cut_target(target: Target, window: Window, image_id: int) -> Target:
     """The target of one tile: see `Tiles`."""
     x1, y1, x2, y2 = window
-    inside, share = shown(torch.as_tensor(target["boxes"]), window)
+    inside, share = shown(torch.as_tensor(target["boxes"]), torch.tensor(window))
     here = share > 0
     ignored = (target["iscrowd"] != 0) | (share < KEPT)
     return make_target(
