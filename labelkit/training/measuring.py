@@ -40,11 +40,16 @@ def detect(detector: nn.Module, dataset: BoxDataset, batch_size: int = 8, tiling
     return found
 
 
-def detect_without_nms(detector: Any, dataset: BoxDataset, batch_size: int = 8) -> Detections:
-    """The detections with the highest scores, however much they overlap; as many as otherwise."""
+def detect_without_nms(
+    detector: Any, dataset: BoxDataset, batch_size: int = 8, tiling: Tiling | None = None
+) -> Detections:
+    """The detections with the highest scores, however much they overlap; as many as otherwise.
+
+    With a tiling, what two tiles show is merged none the less.
+    """
     threshold, detector.nms_thresh = detector.nms_thresh, 1.0
     try:
-        return detect(detector, dataset, batch_size)
+        return detect(detector, dataset, batch_size, tiling)
     finally:
         detector.nms_thresh = threshold
 
