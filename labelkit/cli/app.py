@@ -13,6 +13,7 @@ from labelkit.cli.compare import compare
 from labelkit.cli.convert import convert
 from labelkit.cli.evaluate import evaluate
 from labelkit.cli.output import survive_any_console
+from labelkit.cli.predict import predict
 from labelkit.cli.train import train
 from labelkit.cli.version import version
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(train)
 app.command()(evaluate)
+app.command()(predict)
 app.command()(audit)
 app.command()(compare)
 app.command()(convert)

@@ -46,7 +46,9 @@ def evaluate(
         rules = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
         warn_of_ceiling(dataset.targets, detector.detections_per_img, "the detector returns (--detections)")
         warn_of_ceiling(dataset.targets, rules.ap_max_dets, f"preset {preset} counts")
-        scores = defined(compare(detect(detector.to(place), dataset, batch_size), dataset.targets, rules))
+        scores = defined(
+            compare(detect(detector.to(place), dataset, batch_size, recipe.tiling), dataset.targets, rules)
+        )
         if as_json:
             print_json({"run": str(run), "preset": preset, "scores": scores})
         elif not quiet:

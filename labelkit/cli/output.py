@@ -56,6 +56,19 @@ def print_scores(scores: Mapping[str, float | None], title: str, sizes: Sequence
     Console().print(chart)
 
 
+def print_positives(by_size: Mapping[str, Mapping[str, float]]) -> None:
+    """What the rule gave the training objects of each size (px at the network's input, or in the picture)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not speaks():
+        return
+    chart = Table("px", "objects", "positives each", "without any, %", title="what the rule gave, by size")
+    for size, row in by_size.items():
+        chart.add_row(size, f"{row['gts']:.0f}", f"{row['positives']:.1f}", percent(row["starved"]))
+    Console().print(chart)
+
+
 def percent(value: float | None) -> str:
     """A share in percent, or a dash where there is none."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"

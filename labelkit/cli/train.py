@@ -1,13 +1,17 @@
 """`labelkit train`: one run from the options, or on from its last checkpoint."""
 
+import os
+import shlex
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
+from subprocess import list2cmdline
 from typing import Annotated, Any
 
 import typer
 
 from labelkit.cli.arguments import parse_arguments, run_folder
-from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_scores, say
+from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_positives, print_scores, say, speaks
 from labelkit.training.recipe import ARGUMENTS_OF, Recipe
 
 Option = typer.Option
@@ -67,6 +71,13 @@ def train(
     flip: Annotated[
         bool, Option("--flip", help="Mirror half of the training images, of sky or a folder.")
     ] = Recipe.flip,
+    tile: Annotated[
+        int | None,
+        Option(help="Train and measure in tiles of so many pixels, for pictures of a folder that don't fit."),
+    ] = Recipe.tile,
+    overlap: Annotated[
+        int | None, Option(help="Pixels that neighbouring tiles share, as the largest object; TILE / 4 by default.")
+    ] = Recipe.overlap,
     strict: Annotated[bool, Option("--strict", help="Stop at the first faulty annotation file.")] = Recipe.strict,
     steps: Annotated[int, Option(help="Batches to train on.")] = Recipe.steps,
     batch_size: Annotated[int, Option(help="Images in a batch, over all processes.")] = Recipe.batch_size,
@@ -114,6 +125,24 @@ def train(
 
             title = f"{folder} ({result['seconds']['training']:.0f} s)"
             print_scores(result["scores"], title, list(PRESETS["course"].areas))
+            print_positives(result["positives"])
+            _print_next(recipe, folder, result.get("pictures"))
+
+
+def _print_next(recipe: Recipe, folder: Path, pictures: str | None) -> None:
+    """Where the logs lie, and the commands that go on from this run."""
+    if not speaks():
+        return
+    from labelkit.training.trainer import LOGS
+
+    tensorboard = f"; tensorboard --logdir {folder / LOGS}" if find_spec("tensorboard") else ""
+    print(f"Logs: {folder / LOGS}{tensorboard}\nNext:")
+    for command in (
+        ["evaluate", str(folder)],
+        ["predict", str(folder), pictures or "IMAGES"],
+        ["audit", recipe.data, "--run", str(folder)],
+    ):
+        print(f"  labelkit {list2cmdline(command) if os.name == 'nt' else shlex.join(command)}")
 
 
 def _given(context: typer.Context) -> list[str]:

@@ -1,4 +1,4 @@
-"""Data sets: the course's own three, and any COCO-format folder, checked when it is loaded."""
+"""Data sets: the course's own three, and any COCO-format folder, checked when it is loaded, in tiles if need be."""
 
 from labelkit.datasets.base import (
     BoxDataset,
@@ -17,6 +17,7 @@ from labelkit.datasets.hubble import deep_field
 from labelkit.datasets.layouts import find_layout, open_folder, open_split
 from labelkit.datasets.pixels import read_picture
 from labelkit.datasets.report import InvalidAnnotations, Problem, Report
+from labelkit.datasets.tiles import Tiles
 from labelkit.datasets.tree_crowns import data_dir, neon_trees
 from labelkit.datasets.yolo import read_yolo
 
@@ -28,6 +29,7 @@ __all__ = [
     "InvalidAnnotations",
     "Problem",
     "Report",
+    "Tiles",
     "box_fields",
     "check_coco",
     "check_trainable",

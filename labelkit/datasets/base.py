@@ -137,7 +137,16 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        return finish_item(tv_tensors.Image(self.images[index]), dict(self.targets[index]), self.transforms)
+        return finish_item(*self.picture(index), self.transforms)
+
+    def picture(self, index: int) -> tuple[Tensor, Target]:
+        """The image as it is, uint8, and its target: an item before `transforms`."""
+        return tv_tensors.Image(self.images[index]), dict(self.targets[index])
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The id of every class in `coco()`, by label."""
+        return tuple(range(1, len(self.classes) + 1))
 
     def coco(self) -> dict:
         """The annotations as a COCO dict; category ids and annotation ids start at 1, file names at 000000."""

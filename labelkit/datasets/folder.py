@@ -61,12 +61,22 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         return len(self._entries)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        return finish_item(*self.picture(index), self.transforms)
+
+    def picture(self, index: int) -> tuple[Tensor, Target]:
+        """The image as the file holds it (`read_picture`) and its target: an item before `transforms`."""
         entry = self._entries[range(len(self))[index]]
         try:
             image = read_picture(self.root / entry["file_name"], (entry["width"], entry["height"]), white=self.white)
         except OSError as error:
             raise OSError(f"image id {entry['id']}, {entry['file_name']}: {error}") from error
-        return finish_item(image, self._target(entry), self.transforms)
+        return image, self._target(entry)
+
+    @property
+    def folder(self) -> Path:
+        """The deepest folder that holds all pictures."""
+        parents = {(self.root / entry["file_name"]).parent for entry in self._entries}
+        return Path(os.path.commonpath(parents)) if parents else self.root
 
     @property
     def targets(self) -> list[Target]:

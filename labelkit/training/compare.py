@@ -177,7 +177,10 @@ def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any]) -
     raise_limits(detector, recipe.detections, PRESETS[preset].ap_max_dets, images.targets)
     rules: Preset = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
     measured = {"scores": detect, "scores_no_nms": detect_without_nms}
-    scores = {key: defined(evaluate(found(detector, images), images.targets, rules)) for key, found in measured.items()}
+    scores = {
+        key: defined(evaluate(found(detector, images, tiling=recipe.tiling), images.targets, rules))
+        for key, found in measured.items()
+    }
     recipe_there = runs.read_json(folder / runs.CONFIG)
     entry = recipe_there | {"preset": preset} | scores | {key: result[key] for key in ("positives", "seconds")}
     runs.write_json(path, entry)

@@ -1,7 +1,7 @@
 """The folder of a run: whose it is, what configuration it holds, and how the trained detector comes out of it."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 import labelkit
+from labelkit.datasets import BoxDataset
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.training import runs
 from labelkit.training.ceiling import LIMITS
@@ -60,13 +61,45 @@ def load_detector(folder: str | os.PathLike, which: str = "best") -> tuple[Assig
 
     which: "best" (the last where none was measured on the way) or "last".
     """
+    trained = load_trained(folder, which)
+    return trained.detector, list(trained.classes)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The detector of a run in evaluation mode, on the CPU, and what the run keeps of its data.
+
+    category_ids: the data's own, by label; None in a run of a version that did not keep them. white: of pictures with
+    more than 8 bits, see `labelkit.datasets.read_picture`.
+    """
+
+    detector: AssignedRetinaNet | AssignedFCOS
+    recipe: Recipe
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...] | None
+    white: float | None
+
+
+def kept_of_data(dataset: BoxDataset) -> dict[str, Any]:
+    """What a checkpoint keeps of the training set: `classes`, `category_ids` and `white`; see `Trained`.
+
+    The ids of a data set that has none are 1, 2, ... by label, as `DetectionDataset.coco` writes them.
+    """
+    ids = getattr(dataset, "category_ids", None) or range(1, len(dataset.classes) + 1)
+    return {"classes": list(dataset.classes), "category_ids": list(ids), "white": getattr(dataset, "white", None)}
+
+
+def load_trained(folder: str | os.PathLike, which: str = "best") -> Trained:
+    """As `load_detector`, with what the run keeps beside the weights."""
     if which not in ("best", "last"):
         raise ValueError(f"which must be 'best' or 'last', got {which!r}")
     best = Path(folder) / runs.BEST
     path = best if which == "best" and best.is_file() else Path(folder) / runs.LAST
     checkpoint: dict[str, Any] = runs.load_checkpoint(path)
-    recipe = replace(Recipe.from_dict(checkpoint["labelkit"]["recipe"]), weights=None)
-    detector = recipe.build(len(checkpoint["labelkit"]["classes"]))
+    ours = checkpoint["labelkit"]
+    recipe = Recipe.from_dict(ours["recipe"])
+    detector = replace(recipe, weights=None).build(len(ours["classes"]))
     load_weights(detector, {name.removeprefix("detector."): v for name, v in checkpoint["state_dict"].items()})
     detector.eval()
-    return detector, checkpoint["labelkit"]["classes"]
+    ids = ours.get("category_ids")
+    return Trained(detector, recipe, tuple(ours["classes"]), None if ids is None else tuple(ids), ours.get("white"))

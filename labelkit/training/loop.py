@@ -19,11 +19,11 @@ from labelkit.detectors.second_head import SECOND
 from labelkit.training import runs
 from labelkit.training.building import teach
 from labelkit.training.ceiling import settle, warn_of_ceiling
-from labelkit.training.folder import check_goes_on, claim, holds_run, read_recipe
+from labelkit.training.folder import check_goes_on, claim, holds_run, kept_of_data, read_recipe
 from labelkit.training.measuring import Scores, measure, positives_by_size
 from labelkit.training.recipe import Recipe
 from labelkit.training.streaming import Batches, ResumableLoader, Stream, seed_for
-from labelkit.training.trainer import interruptible, make_trainer, quiet
+from labelkit.training.trainer import interruptible, loggers, make_trainer, quiet
 
 
 class Training(L.LightningModule):
@@ -72,10 +72,11 @@ class Training(L.LightningModule):
     def training_step(self, batch: tuple[list[Tensor], list[dict]], batch_idx: int) -> Tensor:
         losses = self.detector(*batch)
         total = sum(self._weight(name, batch_idx) * value for name, value in losses.items())
-        row = {"loss": total, **losses}
+        row = {name: value.detach() for name, value in {"loss": total, **losses}.items()}
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self._recent.append({"step": batch_idx + 1, "lr": lr} | {name: value.detach() for name, value in row.items()})
-        self.log("loss", total.detach(), prog_bar=True)
+        self._recent.append({"step": batch_idx + 1, "lr": lr} | row)
+        self.log("loss", row.pop("loss"), prog_bar=True)
+        self.log_dict({"lr": lr} | row)
         return total
 
     def _weight(self, name: str, step: int) -> float:
@@ -103,7 +104,7 @@ class Training(L.LightningModule):
         checkpoint["labelkit"] = {
             "version": labelkit.__version__,
             "recipe": self.recipe.as_dict(),
-            "classes": list(self.train_set.classes),
+            **kept_of_data(self.train_set),
             "history": self.history,
             "evaluations": self.evaluations,
             "seconds": self.seconds,
@@ -122,7 +123,7 @@ class Training(L.LightningModule):
 
     def _evaluate(self, step: int) -> None:
         """Measure, and keep the weights where AP is the best so far; undefined (nothing to find) is never best."""
-        scores = measure(self.detector, self.val_set, self.recipe.batch_size)
+        scores = measure(self.detector, self.val_set, self.recipe.batch_size, self.recipe.tiling)
         before = [row["AP"] for row in self.evaluations]
         self.evaluations.append({"step": step, **scores})
         ap = scores["AP"]
@@ -149,13 +150,15 @@ def train(
     """Train, write everything into `folder`, and return what `result.json` holds.
 
     The folder gets the configuration, `metrics.csv` (a row a step), `last.ckpt` (to resume from), `best.ckpt`
-    (where `evaluate_every` measures on the way; otherwise the last is the best), `losses.png` and `result.json`.
+    (where `evaluate_every` measures on the way; otherwise the last is the best), `losses.png`, `result.json`, and
+    `logs`: a `version_N` for every start, with Lightning's CSV log, and TensorBoard's where that is installed.
     With `resume=True` a run goes on from its last checkpoint, to the weights that it would have had without the
     interruption; a finished run is not trained again. Nothing is written before rule, data and detector are there;
     a folder with a configuration alone is free.
 
     Args:
-        data: (training set, set to measure on) instead of the recipe's.
+        data: (training set, set to measure on) instead of the recipe's. The first is taken as it is: a recipe's
+            `tile` cuts the pictures to measure on, and `labelkit.datasets.Tiles` those to train on.
         trainer_options: for Lightning's `Trainer`: accelerator, devices, logger, callbacks, ... Under torchrun,
             devices and nodes are torchrun's.
 
@@ -174,8 +177,10 @@ def train(
     module = Training(recipe, train_set, val_set, folder)
     last, finished = folder / runs.LAST, (folder / runs.RESULT).is_file()
     with quiet(), interruptible():
-        trainer = make_trainer(recipe, progress, trainer_options)
+        trainer = make_trainer(recipe, progress, {"logger": [] if finished else loggers(folder)} | trainer_options)
         claim(folder, recipe)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(recipe.as_dict())
         trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
     return runs.read_json(folder / runs.RESULT) if finished else _finish(module, trainer, folder)
 
@@ -189,19 +194,26 @@ def _finish(module: Training, trainer: L.Trainer, folder: Path) -> dict[str, Any
     """Measure the final weights once, write the result and the picture of the losses."""
     recipe = module.recipe
     began = time.perf_counter()
-    scores = measure(module.detector, module.val_set, recipe.batch_size)
+    scores = measure(module.detector, module.val_set, recipe.batch_size, recipe.tiling)
     seconds = module.seconds | {"measuring": time.perf_counter() - began}
     result = {
         "parameters": sum(p.numel() for p in module.detector.parameters()),
         "scores": scores,
         "positives": positives_by_size(module.detector, module.train_set),
         "evaluations": module.evaluations,
+        "pictures": _folder_of(module.val_set),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
     if trainer.is_global_zero:
         draw_losses(module.history, folder / "losses.png")
         runs.write_json(folder / runs.RESULT, result)
     return result
+
+
+def _folder_of(dataset: BoxDataset) -> str | None:
+    """Where the pictures lie, for data that lie in a folder."""
+    folder = getattr(dataset, "folder", None)
+    return None if folder is None else str(folder)
 
 
 def draw_losses(history: list[dict[str, float]], path: Path) -> None:

@@ -15,29 +15,41 @@ from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.detectors.assigning import ASKED_OF_TARGETS
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
+from labelkit.tiling import Tiling
 from labelkit.training.sets import flagged
+from labelkit.training.tiled import detect_in_tiles
 
 Detections = list[dict[str, Tensor]]
 Scores = dict[str, float | None]
 
 
 @torch.no_grad()
-def detect(detector: nn.Module, dataset: BoxDataset, batch_size: int = 8) -> Detections:
-    """Boxes, scores and labels of every image in the data set's order, on the CPU. Modes are left as they were."""
+def detect(detector: nn.Module, dataset: BoxDataset, batch_size: int = 8, tiling: Tiling | None = None) -> Detections:
+    """Boxes, scores and labels of every image in the data set's order, on the CPU. Modes are left as they were.
+
+    tiling: every image is cut, and what its tiles show is merged (`labelkit.training.tiled`).
+    """
     device = next(detector.parameters()).device
     found: Detections = []
     with _mode(detector, training=False):
+        if tiling is not None:
+            return [detect_in_tiles(detector, dataset[i][0], tiling, batch_size) for i in range(len(dataset))]
         for images, _ in DataLoader(cast(Dataset, dataset), batch_size, collate_fn=collate):
             for detection in detector([image.to(device) for image in images]):
                 found.append({name: value.cpu() for name, value in detection.items()})
     return found
 
 
-def detect_without_nms(detector: Any, dataset: BoxDataset, batch_size: int = 8) -> Detections:
-    """The detections with the highest scores, however much they overlap; as many as otherwise."""
+def detect_without_nms(
+    detector: Any, dataset: BoxDataset, batch_size: int = 8, tiling: Tiling | None = None
+) -> Detections:
+    """The detections with the highest scores, however much they overlap; as many as otherwise.
+
+    With a tiling, what two tiles show is merged none the less.
+    """
     threshold, detector.nms_thresh = detector.nms_thresh, 1.0
     try:
-        return detect(detector, dataset, batch_size)
+        return detect(detector, dataset, batch_size, tiling)
     finally:
         detector.nms_thresh = threshold
 
@@ -100,9 +112,14 @@ def _mode(detector: nn.Module, training: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
-def measure(detector: AssignedRetinaNet | AssignedFCOS, dataset: BoxDataset, batch_size: int = 8) -> Scores:
+def measure(
+    detector: AssignedRetinaNet | AssignedFCOS,
+    dataset: BoxDataset,
+    batch_size: int = 8,
+    tiling: Tiling | None = None,
+) -> Scores:
     """`evaluate` by the course's sizes and by AI-TOD's, in one flat dict; what is undefined is None."""
-    return score(detect(detector, dataset, batch_size), dataset.targets, detector.detections_per_img)
+    return score(detect(detector, dataset, batch_size, tiling), dataset.targets, detector.detections_per_img)
 
 
 def score(detections: Detections, targets: Sequence[Mapping[str, Any]], limit: int = 0) -> Scores:

@@ -10,6 +10,8 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from labelkit.tiling import Tiling
+
 if TYPE_CHECKING:
     from labelkit.assigners import Assigner
     from labelkit.datasets import BoxDataset
@@ -66,6 +68,8 @@ class Recipe:
             its images, or `train` and `val` folders of that form. val: the folder to measure on, if it is elsewhere.
         images: how many training images are generated ("digits" and "trees").
         flip: mirror half of the training images of the sky or of a folder.
+        tile, overlap: train on tiles of so many pixels, which share `overlap` (a quarter of `tile` for None): see
+            `labelkit.datasets.Tiles`. Measured is in whole pictures, whose tiles' detections are merged.
         steps, batch_size: batches, and images in each, over all processes.
         lr, weight_decay, warmup: AdamW under OneCycle; `lr` is the highest, reached after that share of the steps.
         clip: largest norm of the gradient. box_weight: weight of the box loss in the sum of losses.
@@ -99,6 +103,8 @@ class Recipe:
     val: str | None = None
     images: int = 1500
     flip: bool = False
+    tile: int | None = None
+    overlap: int | None = None
     strict: bool = False
     steps: int = FULL_STEPS
     batch_size: int = 8
@@ -144,6 +150,8 @@ class Recipe:
                 raise ValueError(f"{arguments} are of a {name}, and there is none: got {getattr(self, arguments)}")
         if self.second_weights != "equal" and self.second_assigner is None:
             raise ValueError(f"second_weights is for a second_assigner, and there is none: got {self.second_weights!r}")
+        if self.tiling is not None and self.of_course:
+            raise ValueError(f"tile is for the pictures of a folder, those of {self.data} are small: got {self.tile}")
         if self.plain_loss and self.loss is not None:
             raise ValueError(f"plain_loss and loss both say which loss: give one of them, got loss={self.loss!r}")
 
@@ -165,6 +173,11 @@ class Recipe:
     def of_course(self) -> bool:
         """Whether the data are the course's own."""
         return self.data.partition(":")[0] in COURSE_DATA
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How pictures are cut, None for whole ones."""
+        return Tiling.of(self.tile, self.overlap)
 
     def rules(self) -> dict[str, Assigner]:
         """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Bool
@@ -16,6 +16,7 @@ from labelkit.assigners.ground_truths import FLAGS
 from labelkit.datasets import (
     BoxDataset,
     CocoFolder,
+    Tiles,
     check_trainable,
     deep_field,
     digits,
@@ -27,6 +28,8 @@ from labelkit.datasets.layouts import Layout
 
 if TYPE_CHECKING:
     from labelkit.training.recipe import Recipe
+
+Told = TypeVar("Told", CocoFolder, Tiles)
 
 
 def train_set(recipe: Recipe) -> BoxDataset:
@@ -41,11 +44,14 @@ def train_set(recipe: Recipe) -> BoxDataset:
         return deep_field("train", transforms=mirror)
     if recipe.of_course:
         return neon_trees("train", _fold(recipe.data), recipe.images, recipe.seed)
-    return _told(open_split(_layout(recipe.data, "data"), "train", strict=recipe.strict, transforms=mirror))
+    layout = _layout(recipe.data, "data")
+    if recipe.tiling is not None:
+        return _told(Tiles(open_split(layout, "train", strict=recipe.strict), recipe.tiling, transforms=mirror))
+    return _told(open_split(layout, "train", strict=recipe.strict, transforms=mirror))
 
 
 def val_set(recipe: Recipe) -> BoxDataset:
-    """The images to measure on: those of `val`, a folder of its own or one with such a part, or of `data`."""
+    """The images to measure on: those of `val`, a folder of its own or one with such a part, or of `data`; whole."""
     if recipe.data == "digits":
         return digits("test")
     if recipe.data == "sky":
@@ -89,7 +95,7 @@ def _layout(root: str, name: str) -> Layout:
     return find_layout(root)
 
 
-def _told(dataset: CocoFolder) -> CocoFolder:
+def _told(dataset: Told) -> Told:
     """With a warning where the check of the files found something to say."""
     if dataset.report.problems or dataset.report.notes:
         warnings.warn(str(dataset.report), stacklevel=3)

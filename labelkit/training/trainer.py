@@ -7,13 +7,19 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from labelkit.training import runs
 from labelkit.training.recipe import Recipe
+
+LOGS = "logs"  # in a run's folder
+LOG_EVERY = 10  # steps
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -35,6 +41,7 @@ def make_trainer(recipe: Recipe, progress: bool, options: dict[str, Any]) -> L.T
     defaults = {
         "devices": 1,
         "logger": False,
+        "log_every_n_steps": min(LOG_EVERY, recipe.steps),
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "enable_progress_bar": progress,
@@ -49,6 +56,14 @@ def make_trainer(recipe: Recipe, progress: bool, options: dict[str, Any]) -> L.T
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+
+
+def loggers(folder: Path) -> list[Logger]:
+    """Lightning's CSV log, and TensorBoard's where it is installed, in one new `logs/version_N` of the folder."""
+    as_csv = CSVLogger(folder, name=LOGS)
+    if find_spec("tensorboard") is None:
+        return [as_csv]
+    return [as_csv, TensorBoardLogger(folder, name=LOGS, version=as_csv.version, default_hp_metric=False)]
 
 
 @contextmanager

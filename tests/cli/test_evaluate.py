@@ -50,7 +50,8 @@ def test_train_and_evaluate_take_the_same_data(run):
 def test_the_detector_sees_what_the_preset_counts(run, monkeypatch):
     limits = []
 
-    def detect(detector, dataset, batch_size):
+    def detect(detector, dataset, batch_size, tiling):
+        assert tiling is None
         limits.append((detector.detections_per_img, detector.topk_candidates))
         nothing = {"boxes": dataset.targets[0]["boxes"][:0], "scores": [], "labels": dataset.targets[0]["labels"][:0]}
         return [nothing] * len(dataset)

@@ -50,6 +50,7 @@ def test_every_option_arrives_in_the_recipe(folder, tmp_path, monkeypatch):
         "second_weights": "progressive", "warmup_assigner": "topk", "warmup_args": {"k": 4}, "warmup_share": 0.25,
         "nms_thresh": 0.75,
         "detections": 7, "topk_candidates": 8, "data": str(folder), "val": str(folder / "val"), "images": 9,
+        "tile": 96, "overlap": 12,
         "flip": True, "strict": True, "steps": 3, "batch_size": 5, "lr": 0.5, "weight_decay": 0.25, "warmup": 0.5,
         "clip": 1.5, "box_weight": 0.75, "seed": 11, "precision": "bf16-mixed", "workers": 2, "checkpoint_every": 6,
         "evaluate_every": 4,

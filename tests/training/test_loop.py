@@ -1,5 +1,6 @@
 """Training: what a run leaves behind, and that nothing which interrupts it changes where it ends."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms import v2
 
@@ -17,6 +19,7 @@ from labelkit.datasets import box_fields
 from labelkit.training import Training, load_detector, load_weights, read_recipe, resume, runs
 from labelkit.training.measuring import detect, positives_by_size
 from labelkit.training.streaming import Batches, ResumableLoader, Stream
+from labelkit.training.trainer import loggers
 from tests.squares import TINY, run, squares
 
 
@@ -38,7 +41,14 @@ def undisturbed(tmp_path_factory):
 
 def test_a_run_leaves_everything_in_its_folder(undisturbed):
     folder, result = undisturbed
-    assert sorted(os.listdir(folder)) == ["config.json", "last.ckpt", "losses.png", "metrics.csv", "result.json"]
+    assert sorted(os.listdir(folder)) == [
+        "config.json",
+        "last.ckpt",
+        "logs",
+        "losses.png",
+        "metrics.csv",
+        "result.json",
+    ]
     assert replace(read_recipe(folder), detections=None, topk_candidates=None).as_dict() == TINY.as_dict()
     assert runs.read_json(folder / runs.RESULT) == result
     assert {"labelkit", "torch", "lightning"} <= set(runs.read_json(folder / runs.CONFIG)["software"])
@@ -46,6 +56,44 @@ def test_a_run_leaves_everything_in_its_folder(undisturbed):
     assert lines[0] == "step,lr,loss,classification,bbox_regression"
     assert [line.split(",")[0] for line in lines[1:]] == [str(step) for step in range(1, 13)]
     assert 0 <= result["scores"]["AP"] <= 1 and result["positives"]["16+"]["positives"] > 0
+
+
+def test_lightnings_log_says_what_the_metrics_say(undisturbed):
+    (version,) = (undisturbed[0] / "logs").iterdir()
+    with open(version / "metrics.csv", newline="") as file:
+        (row,) = csv.DictReader(file)  # every tenth step; Lightning counts from 0
+    with open(undisturbed[0] / runs.METRICS, newline="") as file:
+        ours = list(csv.DictReader(file))[9]
+    assert row.pop("step") == "9" and ours.pop("step") == "10" and row.keys() - {"epoch"} == ours.keys()
+    assert all(float(row[name]) == pytest.approx(float(ours[name]), rel=1e-6) for name in ours)
+    assert yaml.safe_load((version / "hparams.yaml").read_text())["steps"] == 12
+
+
+def test_every_start_has_a_log_of_its_own(tmp_path, monkeypatch):
+    folder, step = tmp_path / "run", Training.training_step
+
+    def fails(self, batch, batch_idx):
+        if batch_idx == 6:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "training_step", fails)
+        run(TINY, folder)
+    run(TINY, folder, resume=True)
+    run(TINY, folder, resume=True)  # finished: nothing to log
+    assert sorted(os.listdir(folder / "logs")) == ["version_0", "version_1"]
+
+
+def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("labelkit.training.trainer.find_spec", lambda name: None)
+    assert [type(logger).__name__ for logger in loggers(tmp_path)] == ["CSVLogger"]
+    monkeypatch.undo()
+    pytest.importorskip("tensorboard")
+    run(TINY, tmp_path / "run")
+    (version,) = (tmp_path / "run" / "logs").iterdir()
+    assert sum(path.name.startswith("events.out.tfevents") for path in version.iterdir()) == 1
+    assert (version / "metrics.csv").is_file()
 
 
 def test_the_loss_falls(tmp_path):
