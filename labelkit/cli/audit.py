@@ -33,7 +33,7 @@ def audit(
     detections: Annotated[int | None, Option(help="Most detections of a picture; the detector's by default.")] = None,
     assigner: Annotated[
         list[str] | None,
-        Option(help="Rule, by its registry name, once or more. The detector's own by default."),
+        Option(help="Rule, by registry name or package.module:Name, once or more. The detector's own by default."),
     ] = None,
     assigner_args: Annotated[list[str] | None, Option("--set", help="Argument of all of these rules: k=3.")] = None,
     what_if: Annotated[bool, Option(help="Work out what other settings would change.")] = True,

@@ -41,9 +41,9 @@ class Recipe:
     """A run's whole configuration; with the library's version it determines the result.
 
     Attributes:
-        assigner, assigner_args: registry name and arguments; a similarity is a name, or a dict with its constants:
-            {"name": "nwd", "constant": 12.8}. Arguments left out are the course's where they belong
-            (`rules.fill_in`), or the rule's defaults; `as_dict` writes them all.
+        assigner, assigner_args: registry name, or package.module:Name of one's own, and arguments; a similarity is a
+            name of either kind, or a dict with its constants: {"name": "nwd", "constant": 12.8}. Arguments left out are
+            the course's where they belong (`rules.fill_in`), or the rule's defaults; `as_dict` writes them all.
         detector: "retinanet" or "fcos". backbone, box_loss, anchor_scale, min_size: see `labelkit.detectors`.
         weights: "imagenet", "coco", or a file: see `labelkit.training.weights`.
         loss: the classification loss, with the target and the divisors that go with it, of all rules of the run: see
@@ -151,7 +151,8 @@ class Recipe:
         """Plain values for a file, with every argument that the rules really have; `from_dict` builds the same ones."""
         from labelkit.training.rules import plain_arguments
 
-        return asdict(self) | {ARGUMENTS_OF[name]: plain_arguments(rule) for name, rule in self.rules().items()}
+        rules = {ARGUMENTS_OF[name]: plain_arguments(rule) for name, rule in self.rules().items()}
+        return asdict(self) | {name: getattr(self, name) | arguments for name, arguments in rules.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
