@@ -58,7 +58,7 @@ def test_the_five_answers_are_those_of_the_loop(rule, view, seed):
                 assert int(target_label) == int(labels[image, row, 0])
                 expected[int(target_label)] = want.score_target[point]
             torch.testing.assert_close(target_score, expected)
-    assert some >= 10
+    assert some >= 5
 
 
 def test_shapes_and_dtypes_are_theirs_and_nothing_is_a_result_too():
