@@ -57,6 +57,9 @@ def audit(
 
         arguments = parse_arguments(assigner_args or [])
         rules = {name: build_assigner(name, arguments) for name in assigner or []}
+        for name, rule in rules.items():
+            if not hasattr(rule, "explain"):
+                raise ValueError(f"--assigner {name} must be a labelkit.assigners.Assigner: it is asked to explain")
         if arguments and not rules:
             raise ValueError("--set is for the rules that --assigner names, and none is named")
         model = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes, ratios)

@@ -16,7 +16,6 @@ from labelkit.receptive_field import receptive_fields, resnet_stages
 from labelkit.training.weights import NAMED, start_from_file
 
 if TYPE_CHECKING:
-    from labelkit.assigners import Assigner
     from labelkit.training.recipe import Recipe
 
 
@@ -61,7 +60,7 @@ def teach(detector: AssignedRetinaNet | AssignedFCOS, recipe: Recipe, warming_up
     detector.loss_rule = _loss_rule(recipe, rules[field]).with_branch_of(own)
 
 
-def _loss_rule(recipe: Recipe, assigner: Assigner) -> LossRule:
+def _loss_rule(recipe: Recipe, assigner: Callable) -> LossRule:
     """What the recipe says of the loss, or what the rule's paper says."""
     named = "focal" if recipe.plain_loss else recipe.loss
     rule = LossRule.of(assigner) if named is None else LOSSES[named]
@@ -70,7 +69,7 @@ def _loss_rule(recipe: Recipe, assigner: Assigner) -> LossRule:
     return replace(rule, quality=None if recipe.quality == "none" else recipe.quality)
 
 
-def _view(recipe: Recipe, rule: Assigner) -> Callable | None:
+def _view(recipe: Recipe, rule: Callable) -> Callable | None:
     """What a rule sees in place of the detector's priors."""
     return receptive_field_view(_fields(recipe)) if isinstance(rule, RFLA) else None
 

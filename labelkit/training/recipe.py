@@ -7,11 +7,11 @@ The values stand here without torch, so that the command line can show them at o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelkit.assigners import Assigner
     from labelkit.datasets import BoxDataset
     from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 
@@ -167,7 +167,7 @@ class Recipe:
         """Whether the data are the course's own."""
         return self.data.partition(":")[0] in COURSE_DATA
 
-    def rules(self) -> dict[str, Assigner]:
+    def rules(self) -> dict[str, Callable[..., Any]]:
         """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""
         from labelkit.training.rules import build_assigner, fill_in
 
@@ -185,7 +185,7 @@ class Recipe:
                 raise ValueError(str(error) if field_ == "assigner" else f"{field_}: {error}") from error
         return found
 
-    def rule(self) -> Assigner:
+    def rule(self) -> Callable[..., Any]:
         """The assigner; a wrong name or argument is a `ValueError` that names it."""
         return self.rules()["assigner"]
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from labelkit import similarity
-from labelkit.assigners import ASSIGNERS, Assigner
+from labelkit.assigners import ASSIGNERS
 from labelkit.training import own
 
 SIMILARITIES = ("iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd", "simd", "gcd", "gjsd")
@@ -34,7 +34,7 @@ def fill_in(name: str, arguments: dict[str, Any], *, small: bool, data: str | No
     return detectors | datas | sky | arguments
 
 
-def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assigner:
+def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Callable[..., Any]:
     """An assigner by its registry name, by "package.module:Name", or by a name that an installed package gives it (the
     entry-point group `labelkit.assigners`); what `arguments` leave out is the rule's own default.
     """
@@ -42,7 +42,7 @@ def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assign
     for key in values.keys() & {"similarity", "overlap"}:
         values[key] = build_similarity(values[key])
     if name not in ASSIGNERS:
-        return cast(Assigner, own.made(_from_elsewhere(name), name, "assigner", own.RULE, values, takes=3))
+        return own.made(_from_elsewhere(name), name, "assigner", own.RULE, values, takes=3)
     try:
         return ASSIGNERS[name](**values)
     except TypeError as error:
