@@ -161,17 +161,20 @@ class Priors:
             start = torch.full_like(shape, offset * stride)
             base = torch.cat((start - shape / 2, start + shape / 2), dim=1)
             levels.append((-int(-height // stride), -int(-width // stride), stride, stride, base))
-        return cls._from_levels(levels, tuple(float(s) for s in strides), None, device)
+        return cls.from_levels(levels, tuple(float(s) for s in strides), None, device)
 
     @classmethod
-    def _from_levels(
+    def from_levels(
         cls,
         levels: Sequence[tuple[int, int, float, float, Tensor]],
         level_strides: tuple[float, ...],
-        boxes: Tensor | None,
-        device: torch.device | str | None,
+        boxes: Tensor | None = None,
+        device: torch.device | str | None = None,
     ) -> Priors:
-        """levels: (rows, columns, stride_y, stride_x, base boxes of cell (0, 0)) each; boxes: made here if None."""
+        """Of each level: rows, columns, spacing down and across in pixels, and the boxes [n, 4] of cell (0, 0).
+
+        boxes: those that stand on this grid up to one rounding to float32, to be kept bit for bit; made here if None.
+        """
         table, made = [], []
         counts: list[int] = []
         for level, (rows, columns, stride_y, stride_x, base) in enumerate(levels):
@@ -239,7 +242,7 @@ class Priors:
         boxes = torch.cat(anchor_generator.grid_anchors([list(size) for size in feature_sizes], as_tensors))
         levels = [(*size, *pair, base) for size, pair, base in zip(feature_sizes, spacing, cells, strict=True)]
         nominal = tuple(float(s) for s in (strides if strides is not None else map(max, spacing)))
-        return cls._from_levels(levels, nominal, boxes, device)
+        return cls.from_levels(levels, nominal, boxes, device)
 
     @classmethod
     def from_detector(cls, model: Any, image_size: tuple[int, int], strides: Sequence[float] | None = None) -> Priors:

@@ -10,7 +10,7 @@ from labelkit_course.paths import ROOT
 
 # From the ground up. What stands on one line does not import its neighbours.
 FLOORS = (
-    ("extras", "display", "devices", "tiling"),
+    ("extras", "display", "devices", "once", "tiling"),
     ("lazy", "boxes", "grid", "network_input"),
     ("assignment", "losses", "priors", "similarity"),
     ("nms", "receptive_field", "scenes"),
@@ -19,6 +19,7 @@ FLOORS = (
     ("assigners",),
     ("evaluation", "detectors", "datasets"),
     ("training", "audit"),
+    ("interop",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -4,6 +4,7 @@ from labelkit.assigners.atss import ATSS
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.dcfl import DCFL
 from labelkit.assigners.dynamic_soft_label import DynamicSoftLabel
+from labelkit.assigners.explanation import Steps
 from labelkit.assigners.fcos import FCOS
 from labelkit.assigners.hambox import HAMBox
 from labelkit.assigners.hungarian import Hungarian
@@ -58,6 +59,7 @@ __all__ = [
     "MaxIoU",
     "NoisyAnchors",
     "SimOTA",
+    "Steps",
     "TaskAligned",
     "TopK",
 ]

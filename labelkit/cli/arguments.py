@@ -1,15 +1,12 @@
 """A rule's arguments on the command line, `--set NAME=VALUE`, and how they stand in the name of a run's folder."""
 
-import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from labelkit.training.recipe import COURSE_DATA
+from labelkit.training.naming import LONGEST, run_folder
 
-LONGEST = 80  # characters of a folder's name
+__all__ = ["LONGEST", "parse_arguments", "run_folder"]
 
 
 def parse_arguments(pairs: Sequence[str], option: str = "--set") -> dict[str, Any]:
@@ -32,22 +29,3 @@ def parse_arguments(pairs: Sequence[str], option: str = "--set") -> dict[str, An
         else:
             arguments[key] = value
     return arguments
-
-
-def run_folder(data: str, assigner: str, arguments: Mapping[str, Any], seed: int) -> Path:
-    """Where a run goes by default: runs/DATA-ASSIGNER-ARGUMENTS-seedSEED, safe on every file system.
-
-    A name that would be too long keeps its beginning and ends in a digest of the whole.
-    """
-    own = data.replace(":", "-") if data.partition(":")[0] in COURSE_DATA else Path(data).resolve().name
-    parts = [own, assigner, *(_words(name, arguments[name]) for name in sorted(arguments))]
-    name = re.sub(r"[^\w.=-]+", "_", "-".join(parts))
-    if len(name) > LONGEST:
-        name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return Path("runs") / f"{name}-seed{seed}"
-
-
-def _words(name: str, value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "-".join([f"{name}={value.get('name')}", *(f"{k}={v}" for k, v in value.items() if k != "name")])
-    return f"{name}={value}"

@@ -33,7 +33,7 @@ def audit(
     detections: Annotated[int | None, Option(help="Most detections of a picture; the detector's by default.")] = None,
     assigner: Annotated[
         list[str] | None,
-        Option(help="Rule, by its registry name, once or more. The detector's own by default."),
+        Option(help="Rule, by registry name or package.module:Name, once or more. The detector's own by default."),
     ] = None,
     assigner_args: Annotated[list[str] | None, Option("--set", help="Argument of all of these rules: k=3.")] = None,
     what_if: Annotated[bool, Option(help="Work out what other settings would change.")] = True,
@@ -57,6 +57,9 @@ def audit(
 
         arguments = parse_arguments(assigner_args or [])
         rules = {name: build_assigner(name, arguments) for name in assigner or []}
+        for name, rule in rules.items():
+            if not hasattr(rule, "explain"):
+                raise ValueError(f"--assigner {name} must be a labelkit.assigners.Assigner: it is asked to explain")
         if arguments and not rules:
             raise ValueError("--set is for the rules that --assigner names, and none is named")
         model = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes, ratios)

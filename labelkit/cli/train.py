@@ -19,10 +19,15 @@ Option = typer.Option
 
 def train(
     context: typer.Context,
-    assigner: Annotated[str, Option(help="Registry name: max_iou, fcos, atss, ...")] = Recipe.assigner,
+    assigner: Annotated[
+        str, Option(help="Registry name: max_iou, fcos, atss, ...; or package.module:Name of your own.")
+    ] = Recipe.assigner,
     assigner_args: Annotated[
         list[str] | None,
-        Option("--set", help="Argument of the assigner, as k=3, similarity=nwd, similarity.constant=12.8."),
+        Option(
+            "--set",
+            help="Argument of the assigner: k=3, similarity=nwd (or module:name), similarity.constant=12.8.",
+        ),
     ] = None,
     detector: Annotated[str, Option(help="retinanet or fcos.")] = Recipe.detector,
     backbone: Annotated[str, Option(help="small or resnet50_fpn.")] = Recipe.backbone,

@@ -2,9 +2,9 @@
 
 from labelkit.detectors.assigned_fcos import AssignedFCOS
 from labelkit.detectors.assigned_retinanet import AssignedRetinaNet
-from labelkit.detectors.assigning import receptive_field_view
 from labelkit.detectors.backbones import NativeSize, SmallPyramid
 from labelkit.detectors.build import fcos, retinanet
+from labelkit.detectors.fields import receptive_field_view
 from labelkit.detectors.loss_rule import LOSSES, LossRule
 from labelkit.detectors.second_head import progressive_weights
 

@@ -1,9 +1,7 @@
 """What the two detectors share: priors of the image's size, predictions for the assigner, and its answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +15,7 @@ from labelkit.assigners import ASSIGNERS
 from labelkit.assigners.ground_truths import FLAGS
 from labelkit.assignment import Assignment, Predictions
 from labelkit.detectors.door import check_targets
+from labelkit.detectors.fields import check_fields
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.second_head import SECOND, TwoHeads
 from labelkit.detectors.sharing import combined, share
@@ -161,9 +160,11 @@ class Assigning(nn.Module, ABC):
     ) -> None:
         """From now on this assigner, or for None torchvision's own rule.
 
-        `assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order.
+        `assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order. RFLA
+        without it is a ValueError.
         """
         check_assigner(assigner)
+        check_fields(assigner, assignment_priors)
         self.assigner = self.own_rule() if assigner is None else assigner
         self.loss_rule = LossRule.of(self.assigner)
         self.assignment_priors = assignment_priors
@@ -186,6 +187,7 @@ class Assigning(nn.Module, ABC):
         if assigner is None:
             raise TypeError("assigner must be an assigner, got None: torchvision has no rule for a second head")
         check_assigner(assigner)
+        check_fields(assigner, None, "another rule for the second head, whose priors are the detector's")
         if not isinstance(self.head, TwoHeads):
             self.head = TwoHeads(self.head)
         self.second_assigner = assigner
@@ -266,24 +268,6 @@ class Assigning(nn.Module, ABC):
                 raise ValueError(f"assignment_priors must return {len(priors)} priors, got {len(converted)}")
             self._converted = priors, converted
         return self._converted[1]
-
-
-def receptive_field_view(fields: Sequence[float], fraction: float = 0.5) -> Callable[[Priors], Priors]:
-    """For `assignment_priors`: squares of side fraction * field where the detector's priors stand, a field a level.
-
-    What `RFLA` assigns (RFLA, section 3.1); the detector has one prior a cell. See `labelkit.receptive_field`.
-    """
-    return partial(_squares, sides=tuple(fraction * field for field in fields))
-
-
-def _squares(priors: Priors, sides: tuple[float, ...]) -> Priors:
-    side = priors.boxes.new_tensor(sides)
-    half = side[priors.levels][:, None] / 2
-    boxes = torch.cat((priors.centers - half, priors.centers + half), dim=1)
-    grid = priors.grid
-    if grid is not None:
-        grid = replace(grid, width=side[grid.level], height=side[grid.level])
-    return replace(priors, boxes=boxes, grid=grid)
 
 
 def check_assigner(assigner: Any) -> None:

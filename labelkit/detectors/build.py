@@ -14,6 +14,7 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead, 
 from labelkit.detectors.assigned_fcos import AssignedFCOS
 from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES, AssignedRetinaNet
 from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
+from labelkit.detectors.fields import view_of
 from labelkit.detectors.heads import shaped
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.priors import Priors
@@ -58,7 +59,8 @@ def retinanet(
             says where to put the file. Only for "resnet50_fpn".
         box_loss: "l1" and "smooth_l1" on the deltas, "giou", "diou" and "ciou" on the boxes.
         loss_rule: None is what the assigner's paper says of the loss; `labelkit.detectors.LOSSES` has others.
-        assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`.
+        assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`. RFLA sees the
+            receptive fields of the backbone by itself.
         kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...). With
             `nms_thresh=1.0` nothing is suppressed: torchvision does where boxes overlap by more than it.
     """
@@ -83,7 +85,7 @@ def retinanet(
     if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
     model.head.regression_head._loss_type = box_loss
-    detector = AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors)
+    detector = AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors or view_of(assigner, backbone))
     detector.loss_rule = loss_rule or detector.loss_rule
     return detector
 
@@ -125,7 +127,7 @@ def fcos(
         _keep_sizes(model)
     rule = loss_rule or LossRule.of(assigner)
     model.head = shaped(model.head, rule.quality, bins)
-    detector = AssignedFCOS.from_torchvision(model, assigner, assignment_priors)
+    detector = AssignedFCOS.from_torchvision(model, assigner, assignment_priors or view_of(assigner, backbone))
     detector.loss_rule = rule
     return detector
 

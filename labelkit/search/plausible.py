@@ -18,7 +18,7 @@ from labelkit.boxes import centers, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
-from labelkit.search.elementwise import checked
+from labelkit.search.elementwise import checked, say_without_reach
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
@@ -38,10 +38,13 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
         return Pairs.cat([], priors)
     # All that are above 0: asked for by such a floor, and by one more than there are.
     k = min(k, len(priors) + 1) if floor > 0 else 0
-    reach = reach_of(similarity) if k > 0 or 0 < floor < math.inf else None
-    similarity = checked(similarity, priors, gt)
+    asked = k > 0 or 0 < floor < math.inf
+    given, reach = similarity, reach_of(similarity) if asked else None
+    similarity = checked(given, priors, gt)
     if len(priors) * gt.shape[0] <= windows.SMALL:
         return _at_once(priors, gt, similarity, floor, k)
+    if asked and reach is None and priors.grid is not None:
+        say_without_reach(given)
     # The cells near a ground truth that give a bound are k in every grid row: no use if those are as many as all.
     if priors.grid is None or reach is None or k * len(priors.grid) > len(priors):
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)

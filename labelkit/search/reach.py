@@ -30,8 +30,8 @@ Reach = tuple[Tensor, Tensor]
 def reach_of(similarity: Callable) -> Callable[..., Reach] | None:
     """The reach of a similarity of this library, also behind `functools.partial`; None for anything else.
 
-    A callable that knows its own reach carries it as the attribute `reach` (None if it has none). A similarity that
-    has a reach lies in [0, 1]. The reach is called as
+    A callable that knows its own reach carries it as the attribute `reach` (None if it has none); behind a partial its
+    reach gets the same constants. A similarity that has a reach lies in [0, 1]. The reach is called as
 
         reach(prior_width, prior_height, gt_width, gt_height, floor, hair) -> (x, y)
 
@@ -46,7 +46,7 @@ def reach_of(similarity: Callable) -> Callable[..., Reach] | None:
         inner = reach_of(similarity.similarity)
         return None if inner is None else partial(_of_scaled, inner, similarity.factor)
     if isinstance(similarity, partial):
-        inner = _REACH.get(similarity.func)
+        inner = reach_of(similarity.func)
         return None if inner is None or similarity.args else partial(inner, **similarity.keywords)
     return _REACH.get(similarity)
 

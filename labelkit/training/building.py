@@ -6,16 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torchvision.models import resnet50
-
-from labelkit.detectors import AssignedFCOS, AssignedRetinaNet, SmallPyramid, fcos, receptive_field_view, retinanet
+from labelkit.detectors import AssignedFCOS, AssignedRetinaNet, fcos, retinanet
+from labelkit.detectors.fields import view_of
 from labelkit.detectors.loss_rule import LOSSES, LossRule
-from labelkit.receptive_field import receptive_fields, resnet_stages
 from labelkit.training.weights import NAMED, start_from_file
 
 if TYPE_CHECKING:
-    from labelkit.assigners import Assigner
     from labelkit.training.recipe import Recipe
 
 
@@ -32,7 +28,7 @@ def build_detector(recipe: Recipe, num_classes: int) -> AssignedRetinaNet | Assi
     rules = recipe.rules()
     assigner = rules["assigner"]
     options |= {"min_size": recipe.min_size, "assigner": assigner, "loss_rule": _loss_rule(recipe, assigner)}
-    options |= {"assignment_priors": _view(recipe, recipe.assigner)}
+    options |= {"assignment_priors": _view(recipe, assigner)}
     detector: AssignedRetinaNet | AssignedFCOS
     if recipe.detector == "retinanet":
         detector = retinanet(num_classes, box_loss=recipe.box_loss, anchor_scale=recipe.anchor_scale, **options)
@@ -55,12 +51,12 @@ def teach(detector: AssignedRetinaNet | AssignedFCOS, recipe: Recipe, warming_up
     """Give the detector the recipe's rule, or the one that it warms up with; its heads stay as they are."""
     rules = recipe.rules()
     field = "warmup_assigner" if warming_up else "assigner"
-    detector.use_assigner(rules[field], _view(recipe, getattr(recipe, field)))
+    detector.use_assigner(rules[field], _view(recipe, rules[field]))
     own = _loss_rule(recipe, rules["assigner"])
     detector.loss_rule = _loss_rule(recipe, rules[field]).with_branch_of(own)
 
 
-def _loss_rule(recipe: Recipe, assigner: Assigner) -> LossRule:
+def _loss_rule(recipe: Recipe, assigner: Callable) -> LossRule:
     """What the recipe says of the loss, or what the rule's paper says."""
     named = "focal" if recipe.plain_loss else recipe.loss
     rule = LossRule.of(assigner) if named is None else LOSSES[named]
@@ -69,14 +65,6 @@ def _loss_rule(recipe: Recipe, assigner: Assigner) -> LossRule:
     return replace(rule, quality=None if recipe.quality == "none" else recipe.quality)
 
 
-def _view(recipe: Recipe, name: str | None) -> Callable | None:
-    """What a rule of this name sees in place of the detector's priors."""
-    return receptive_field_view(_fields(recipe)) if name == "rfla" else None
-
-
-def _fields(recipe: Recipe) -> tuple[int, ...]:
-    """Receptive fields of the levels that the detector reads."""
-    if recipe.backbone == "small":
-        return receptive_fields(SmallPyramid.layers)
-    with torch.device("meta"):
-        return receptive_fields(resnet_stages(resnet50()))[1:]
+def _view(recipe: Recipe, rule: Callable) -> Callable | None:
+    """What a rule sees in place of the detector's priors."""
+    return view_of(rule, recipe.backbone)

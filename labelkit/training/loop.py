@@ -3,6 +3,8 @@
 import math
 import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from labelkit.training.building import teach
 from labelkit.training.ceiling import settle, warn_of_ceiling
 from labelkit.training.folder import check_goes_on, claim, holds_run, kept_of_data, read_recipe
 from labelkit.training.measuring import Scores, measure, positives_by_size
+from labelkit.training.naming import run_folder
 from labelkit.training.recipe import Recipe
+from labelkit.training.rules import described
 from labelkit.training.streaming import Batches, ResumableLoader, Stream, seed_for
 from labelkit.training.trainer import interruptible, loggers, make_trainer, quiet
 
@@ -140,8 +144,9 @@ class Training(L.LightningModule):
 
 def train(
     recipe: Recipe,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike | None = None,
     *,
+    assigner: Callable | None = None,
     resume: bool = False,
     data: tuple[BoxDataset, BoxDataset] | None = None,
     progress: bool = True,
@@ -149,14 +154,16 @@ def train(
 ) -> dict[str, Any]:
     """Train, write everything into `folder`, and return what `result.json` holds.
 
-    The folder gets the configuration, `metrics.csv` (a row a step), `last.ckpt` (to resume from), `best.ckpt`
-    (where `evaluate_every` measures on the way; otherwise the last is the best), `losses.png`, `result.json`, and
-    `logs`: a `version_N` for every start, with Lightning's CSV log, and TensorBoard's where that is installed.
+    The folder (runs/DATA-ASSIGNER-ARGUMENTS-seedSEED if not said) gets the configuration, `metrics.csv` (a row a step),
+    `last.ckpt` (to resume from), `best.ckpt` (where `evaluate_every` measures on the way; otherwise the last is the
+    best), `losses.png`, `result.json`, and `logs`: a `version_N` for every start, with Lightning's CSV log, and
+    TensorBoard's where that is installed.
     With `resume=True` a run goes on from its last checkpoint, to the weights that it would have had without the
     interruption; a finished run is not trained again. Nothing is written before rule, data and detector are there;
     a folder with a configuration alone is free.
 
     Args:
+        assigner: a rule in hand, instead of the recipe's; the recipe that is written names it.
         data: (training set, set to measure on) instead of the recipe's. The first is taken as it is: a recipe's
             `tile` cuts the pictures to measure on, and `labelkit.datasets.Tiles` those to train on.
         trainer_options: for Lightning's `Trainer`: accelerator, devices, logger, callbacks, ... Under torchrun,
@@ -165,6 +172,11 @@ def train(
     Raises:
         ValueError: the folder holds another run, or one and `resume` is False; the recipe or its data are at fault.
     """
+    if assigner is not None:
+        name, arguments = described(assigner)
+        recipe = replace(recipe, assigner=name, assigner_args=arguments)
+    if folder is None:
+        folder = run_folder(recipe.data, recipe.assigner, recipe.assigner_args, recipe.seed)
     folder = Path(folder)
     check_goes_on(folder, recipe, resume)
     if holds_run(folder):

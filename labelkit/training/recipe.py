@@ -7,13 +7,13 @@ The values stand here without torch, so that the command line can show them at o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from labelkit.tiling import Tiling
 
 if TYPE_CHECKING:
-    from labelkit.assigners import Assigner
     from labelkit.datasets import BoxDataset
     from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 
@@ -43,9 +43,9 @@ class Recipe:
     """A run's whole configuration; with the library's version it determines the result.
 
     Attributes:
-        assigner, assigner_args: registry name and arguments; a similarity is a name, or a dict with its constants:
-            {"name": "nwd", "constant": 12.8}. Arguments left out are the course's where they belong
-            (`rules.fill_in`), or the rule's defaults; `as_dict` writes them all.
+        assigner, assigner_args: registry name, or package.module:Name of one's own, and arguments; a similarity is a
+            name of either kind, or a dict with its constants: {"name": "nwd", "constant": 12.8}. Arguments left out are
+            the course's where they belong (`rules.fill_in`), or the rule's defaults; `as_dict` writes them all.
         detector: "retinanet" or "fcos". backbone, box_loss, anchor_scale, min_size: see `labelkit.detectors`.
         weights: "imagenet", "coco", or a file: see `labelkit.training.weights`.
         loss: the classification loss, with the target and the divisors that go with it, of all rules of the run: see
@@ -159,7 +159,8 @@ class Recipe:
         """Plain values for a file, with every argument that the rules really have; `from_dict` builds the same ones."""
         from labelkit.training.rules import plain_arguments
 
-        return asdict(self) | {ARGUMENTS_OF[name]: plain_arguments(rule) for name, rule in self.rules().items()}
+        rules = {ARGUMENTS_OF[name]: plain_arguments(rule) for name, rule in self.rules().items()}
+        return asdict(self) | {name: getattr(self, name) | arguments for name, arguments in rules.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
@@ -179,7 +180,7 @@ class Recipe:
         """How pictures are cut, None for whole ones."""
         return Tiling.of(self.tile, self.overlap)
 
-    def rules(self) -> dict[str, Assigner]:
+    def rules(self) -> dict[str, Callable[..., Any]]:
         """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""
         from labelkit.training.rules import build_assigner, fill_in
 
@@ -197,7 +198,7 @@ class Recipe:
                 raise ValueError(str(error) if field_ == "assigner" else f"{field_}: {error}") from error
         return found
 
-    def rule(self) -> Assigner:
+    def rule(self) -> Callable[..., Any]:
         """The assigner; a wrong name or argument is a `ValueError` that names it."""
         return self.rules()["assigner"]
 

@@ -2,13 +2,15 @@
 
 import difflib
 import inspect
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from labelkit import similarity
-from labelkit.assigners import ASSIGNERS, Assigner
+from labelkit.assigners import ASSIGNERS
+from labelkit.training import own
 
 SIMILARITIES = ("iou", "giou", "diou", "ciou", "nwd", "dotd", "rfd", "simd", "gcd", "gjsd")
 
@@ -32,27 +34,48 @@ def fill_in(name: str, arguments: dict[str, Any], *, small: bool, data: str | No
     return detectors | datas | sky | arguments
 
 
-def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Assigner:
-    """An assigner of the registry; what `arguments` leave out is the rule's own default."""
-    if name not in ASSIGNERS:
-        known = ", ".join(ASSIGNERS)
-        raise ValueError(f"assigner must be one of {known}, got {name!r}{_did_you_mean(name, ASSIGNERS)}")
+def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """An assigner by its registry name, by "package.module:Name", or by a name that an installed package gives it (the
+    entry-point group `labelkit.assigners`); what `arguments` leave out is the rule's own default.
+    """
     values = dict(arguments or {})
     for key in values.keys() & {"similarity", "overlap"}:
         values[key] = build_similarity(values[key])
+    if name not in ASSIGNERS:
+        return own.made(_from_elsewhere(name), name, "assigner", own.RULE, values, takes=3)
     try:
         return ASSIGNERS[name](**values)
     except TypeError as error:
         raise ValueError(f"{name} takes {inspect.signature(ASSIGNERS[name])}: {error}") from error
 
 
+def _from_elsewhere(name: str) -> Any:
+    if ":" in str(name):
+        return own.find(name, "assigner", own.RULE)
+    installed = own.installed()
+    if name in installed:
+        return own.find(installed[name].value, f"assigner {name!r} of an installed package,", own.RULE)
+    known = [*ASSIGNERS, *installed]
+    raise ValueError(
+        f"assigner must be one of {', '.join(known)}, or package.module:Name, got {name!r}"
+        f"{_did_you_mean(str(name), known)}"
+    )
+
+
 def build_similarity(choice: str | dict[str, Any]) -> Callable:
-    """A name, or {"name": ..., constant: value}: `nwd` and `dotd` take `constant`, `simd` m and n, `rfd` kind."""
+    """A name, or {"name": ..., constant: value}: `nwd` and `dotd` take `constant`, `simd` m and n, `rfd` kind.
+
+    "package.module:name" is a similarity from elsewhere, with the constants that it takes itself.
+    """
     constants = dict(choice) if isinstance(choice, dict) else {"name": choice}
     name = constants.pop("name", None)
+    if ":" in str(name):
+        found = own.find(str(name), "similarity", own.SIMILARITY)
+        return own.made(found, str(name), "similarity", own.SIMILARITY, constants, takes=2)
     if name not in SIMILARITIES:
         raise ValueError(
-            f"similarity must be one of {', '.join(SIMILARITIES)}, got {name!r}{_did_you_mean(str(name), SIMILARITIES)}"
+            f"similarity must be one of {', '.join(SIMILARITIES)}, or package.module:name, got {name!r}"
+            f"{_did_you_mean(str(name), SIMILARITIES)}"
         )
     function = getattr(similarity, name)
     try:
@@ -62,17 +85,59 @@ def build_similarity(choice: str | dict[str, Any]) -> Callable:
     return partial(function, **constants) if constants else function
 
 
-def plain_arguments(assigner: Assigner) -> dict[str, Any]:
-    """Every argument of an assigner as JSON holds it; `build_assigner` makes the same rule of them."""
-    return {f.name: _plain(getattr(assigner, f.name)) for f in fields(cast(Any, assigner))}  # each is a dataclass
+def plain_arguments(assigner: Any) -> dict[str, Any]:
+    """Every argument of an assigner as JSON holds it; `build_assigner` makes the same rule of them.
+
+    Of a rule from elsewhere those that it keeps under their own names.
+    """
+    if is_dataclass(assigner):
+        names = [field.name for field in fields(assigner) if field.init]
+    elif isinstance(assigner, partial):
+        return {name: _plain(value) for name, value in assigner.keywords.items()}
+    else:
+        names = [] if inspect.isroutine(assigner) else [*inspect.signature(type(assigner)).parameters]
+    return {name: _plain(getattr(assigner, name)) for name in names if hasattr(assigner, name)}
+
+
+def described(assigner: Any) -> tuple[str, dict[str, Any]]:
+    """The name and the arguments by which `build_assigner` makes this rule again.
+
+    A ValueError where it can't: an argument that the rule does not keep, or one that JSON does not hold.
+    """
+    kind = assigner.func if isinstance(assigner, partial) else assigner
+    kind = kind if inspect.isroutine(kind) else type(kind)
+    registered = [name for name, known in ASSIGNERS.items() if known is kind]
+    name, values = registered[0] if registered else own.name_of(kind), plain_arguments(assigner)
+    for key in values.keys() & {"similarity", "overlap"}:
+        function = getattr(assigner, key, None)
+        function = function.func if isinstance(function, partial) else function
+        if not _is_ours(function):
+            own.name_of(function if inspect.isroutine(function) else type(function))
+    if inspect.isclass(kind):
+        asked = {p.name: p for p in inspect.signature(kind).parameters.values()}
+        lost = [one for one in asked if one not in values]
+        if lost:
+            raise ValueError(f"assigner {name} must keep its argument {lost[0]} as self.{lost[0]}, for the recipe")
+    for key, value in values.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise ValueError(f"assigner {name} must have plain arguments for the recipe, got {key}={value!r}") from None
+    return name, values
+
+
+def _is_ours(function: Any) -> bool:
+    return getattr(similarity, getattr(function, "__name__", ""), None) is function
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, partial):
         return {"name": _plain(value.func), **value.keywords}
+    if inspect.isroutine(value):
+        return value.__name__ if _is_ours(value) else own.plain_name(value)
     if callable(value):
-        ours = getattr(similarity, value.__name__, None) is value
-        return value.__name__ if ours else f"{value.__module__}:{value.__qualname__}"
+        arguments = plain_arguments(value)
+        return {"name": own.plain_name(type(value)), **arguments} if arguments else own.plain_name(type(value))
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 

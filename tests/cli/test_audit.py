@@ -1,6 +1,7 @@
 """`labelkit audit`: the report, its keys, its exit status, and what it says of input that it can't take."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -101,3 +102,28 @@ def test_what_cannot_be_is_one_line_and_status_1(data, arguments, said):
 def test_the_courses_data_has_no_folder_of_images(tmp_path):
     result = call("sky", "--images", tmp_path)
     assert result.exit_code == 1 and "sky is made in memory" in result.output
+
+
+def test_a_rule_and_a_similarity_of_ones_own(data, tmp_path, monkeypatch):
+    text = "from labelkit.assigners import TopK\nfrom labelkit.similarity import iou\n"
+    text += "class Mine(TopK):\n    pass\n"
+    text += "class Plain(TopK):\n    def __init__(self):\n        super().__init__(k=2)\n"
+    text += "def rule(priors, targets, predictions):\n    return TopK()(priors, targets)\n"
+    text += "def alike(prior, gt, share=1.0):\n    return share * iou(prior, gt)\n"
+    (tmp_path / "audited.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    words = ["--set", "k=2", "--set", "similarity=audited:alike"]
+    found = numbers(data, "--detector", "small", "--assigner", "audited:Mine", *words)
+    theirs = numbers(data, "--detector", "small", "--assigner", "topk", "--set", "k=2")
+    assert found["rules"].keys() == {"audited:Mine"}
+    wanted = theirs["rules"]["topk"]["positives_per_object"]
+    assert found["rules"]["audited:Mine"]["positives_per_object"] == wanted
+    plain = numbers(data, "--detector", "small", "--assigner", "audited:Plain")
+    assert plain["rules"]["audited:Plain"]["positives_per_object"] == wanted
+    for name, message in (
+        ("audited:Mien", "audited has no 'Mien'"),
+        ("audited:rule", "must be a labelkit.assigners.Assigner"),
+    ):
+        result = call(data, "--detector", "small", "--assigner", name)
+        assert result.exit_code == 1 and message in result.stderr and "Traceback" not in result.output

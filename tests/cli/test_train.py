@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import fields
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from labelkit.cli.app import app
 from labelkit.cli.arguments import LONGEST, parse_arguments, run_folder
 from labelkit.cli.train import option_name
-from labelkit.training import read_recipe, runs
+from labelkit.training import load_detector, read_recipe, runs
 from labelkit.training.recipe import Recipe
 from tests.squares import squares
 
@@ -165,3 +166,58 @@ def test_arguments_are_plain_values():
     }
     other_order = parse_arguments(["similarity.constant=5", "similarity=dotd"])
     assert other_order["similarity"] == {"name": "dotd", "constant": 5}
+
+
+NEAREST = """
+from dataclasses import dataclass
+from labelkit.assigners import Assigner, Steps
+from labelkit.search.candidates import Pairs, nearest_per_level
+from labelkit.search.choosing import best_per_prior
+
+@dataclass(frozen=True)
+class NearestK(Assigner):
+    k: int = 9
+    def assign(self, priors, gts):
+        near = nearest_per_level(priors, gts.boxes, self.k)
+        pairs = Pairs(near.prior, near.gt, 1 / (1 + near.value))
+        return Steps(pairs, pairs, pairs[best_per_prior(pairs, gts.slot(pairs), gts.slots)])
+
+def near(prior, gt, scale=16.0):
+    return 1 / (1 + ((prior - gt) / scale).square().sum(dim=-1))
+"""
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """A folder that the user stands in, with a rule and a similarity in a file."""
+    (tmp_path / "my_rules.py").write_text(NEAREST)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("my_rules", None)
+
+
+def test_a_ten_line_rule_in_a_file_trains_with_one_command(folder, beside):
+    trained = call("train", "--data", folder, "--assigner", "my_rules:NearestK", "--set", "k=3", *TINY, "--out", "run")
+    assert trained.exit_code == 0, trained.output
+    recipe = read_recipe("run")
+    assert recipe.assigner == "my_rules:NearestK" and recipe.assigner_args == {"k": 3}
+    assert call("evaluate", "run", "--device", "cpu").exit_code == 0
+    detector, _ = load_detector("run", "last")
+    assert repr(detector.assigner) == "NearestK(k=3)"
+    assert call("train", "--out", "run", "--resume", "--quiet").exit_code == 0
+
+
+def test_a_similarity_in_a_file_trains_with_one_command(folder, beside):
+    words = ["--assigner", "rka", "--set", "k=2", "--set", "similarity=my_rules:near", "--set", "similarity.scale=8"]
+    trained = call("train", "--data", folder, *words, *TINY, "--quiet")
+    assert trained.exit_code == 0, trained.output
+    (run,) = (beside / "runs").iterdir()
+    assert read_recipe(run).assigner_args["similarity"] == {"name": "my_rules:near", "scale": 8}
+
+
+def test_what_is_not_in_the_file_is_one_sentence(folder, beside):
+    result = call("train", "--data", folder, "--assigner", "my_rules:Nearest", *TINY)
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    said = result.stderr.replace("\n", " ")
+    assert "my_rules has no 'Nearest'; did you mean 'NearestK'?; expected package.module:Name" in said

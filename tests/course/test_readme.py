@@ -23,6 +23,14 @@ def test_the_ten_lines_run(capsys):
     assert "candidates" in capsys.readouterr().out
 
 
+def test_the_one_line_for_torchvisions_detectors_runs():
+    first, second = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[:2]
+    assert "from_torchvision(" in second
+    names = {}
+    exec(first.partition("priors =")[0] + second.replace("weights=None", "weights=None, weights_backbone=None"), names)
+    assert repr(names["detector"].assigner) == "ATSS(k=9, ddof=1)"
+
+
 def test_every_link_leads_somewhere():
     for page in ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (paths.ROOT / "docs").glob("*.md"))):
         text = (paths.ROOT / page).read_text(encoding="utf-8")

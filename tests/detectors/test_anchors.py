@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from labelkit.assigners import ATSS, MaxIoU
-from labelkit.detectors import SmallPyramid, fcos, receptive_field_view, retinanet
+from labelkit.assigners import ATSS, RFLA, MaxIoU
+from labelkit.detectors import AssignedRetinaNet, SmallPyramid, fcos, receptive_field_view, retinanet
 from labelkit.detectors.assigning import KEPT_SIZES, CachedAnchors
 from labelkit.priors import Priors
 from labelkit.receptive_field import receptive_fields, rf_priors
@@ -100,6 +101,43 @@ def test_receptive_fields_can_stand_in_for_the_anchors():
     wrong = retinanet(3, assigner=rule, assignment_priors=lambda priors: Priors.from_boxes(priors.boxes[:5])).train()
     with pytest.raises(ValueError, match="assignment_priors must return 504 priors, got 5"):
         wrong(*batch([(64, 96)], [2]))
+
+
+@pytest.mark.parametrize("build", [retinanet, fcos])
+def test_rfla_on_anchors_that_nobody_said_are_fields_is_refused(build):
+    """It runs on any boxes, and labels wrongly where they are no receptive fields."""
+    words = r"RFLA assigns .*the detector's own priors: give assignment_priors=receptive_field_view\(fields\)"
+    with pytest.raises(ValueError, match=words):
+        type(build(3)).from_torchvision(build(3).to_torchvision(), RFLA(k=2))
+    detector = build(3, assigner=MaxIoU() if build is retinanet else ATSS())
+    before = detector.assigner
+    with pytest.raises(ValueError, match=words):
+        detector.use_assigner(RFLA())
+    assert detector.assigner is before
+    with pytest.raises(ValueError, match="RFLA assigns .* give another rule for the second head"):
+        detector.use_second_head(RFLA())
+    view = receptive_field_view(receptive_fields(SmallPyramid.layers))
+    assert build(3, assigner=RFLA(), assignment_priors=view).assigner == RFLA()
+
+
+@pytest.mark.parametrize("build", [retinanet, fcos])
+def test_the_builders_know_the_fields_of_their_backbone(build):
+    images, targets = batch([(64, 96)], [3])
+    view, detector = receptive_field_view(receptive_fields(SmallPyramid.layers)), build(3, assigner=RFLA()).train()
+    detector(images, targets)
+    want = RFLA()(view(detector.anchor_generator.priors), targets)
+    assert want.positive.any() and torch.equal(detector.last_assignment.gt, want.gt)
+
+
+def test_anchors_that_are_fields_are_said_to_be():
+    """Squares of half a receptive field as the detector's own anchors: whoever has them says so by the identity."""
+    sides = [field / 2 for field in receptive_fields(SmallPyramid.layers)]
+    anchors = AnchorGenerator(tuple((side,) for side in sides), ((1.0,),) * 3)
+    model = RetinaNet(SmallPyramid(), 3, anchor_generator=anchors, min_size=64, max_size=96)
+    detector = AssignedRetinaNet.from_torchvision(model, RFLA(), lambda priors: priors).train()
+    detector(*batch([(64, 96)], [3]))
+    want = RFLA()(detector.anchor_generator.priors, batch([(64, 96)], [3])[1])
+    assert want.positive.any() and torch.equal(detector.last_assignment.gt, want.gt)
 
 
 @pytest.mark.parametrize("sizes", [[(64, 96), (96, 64), (64, 96)], [(64, 64), (96, 96), (64, 64)]])

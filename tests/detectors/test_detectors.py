@@ -18,6 +18,7 @@ from labelkit.detectors import (
     SmallPyramid,
     build,
     fcos,
+    receptive_field_view,
     retinanet,
 )
 from labelkit.detectors.loss_rule import LossRule, hambox_weights
@@ -102,7 +103,8 @@ EXAMPLES = {
 def test_every_registered_method_trains_in_both_detectors(build_detector, name):
     images, targets = batch([(64, 96)] * 2, [5, 0])
     for assigner in EXAMPLES.get(name) or [assigners.ASSIGNERS[name]()]:
-        detector = build_detector(3, assigner=assigner).train()
+        view = receptive_field_view(receptive_fields(SmallPyramid.layers)) if name == "rfla" else None
+        detector = build_detector(3, assigner=assigner, assignment_priors=view).train()
         losses = detector(images, targets)
         sum(losses.values()).backward()
         assert all(value.isfinite() for value in losses.values())

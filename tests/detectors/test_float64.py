@@ -8,7 +8,7 @@ import torch
 
 from labelkit import assigners, devices
 from labelkit.assignment import Predictions
-from labelkit.detectors import fcos, retinanet
+from labelkit.detectors import fcos, receptive_field_view, retinanet
 from labelkit.evaluation import evaluate, starvation_by_size
 from labelkit.losses import (
     distribution_focal_loss,
@@ -77,7 +77,8 @@ def test_every_registered_assigner_gives_the_labels_of_the_cpu(elsewhere, name):
 
 def _losses(build, name):
     torch.manual_seed(1)
-    detector = build(3, assigner=assigners.ASSIGNERS[name](**ARGUMENTS.get(name, {}))).train()
+    view = receptive_field_view((15, 39, 87)) if name == "rfla" else None
+    detector = build(3, assigner=assigners.ASSIGNERS[name](**ARGUMENTS.get(name, {})), assignment_priors=view).train()
     images, targets = batch([(64, 96)] * 2, [12, 5])
     heads = {}
     detector.head.register_forward_hook(lambda module, given, outputs: heads.update(outputs))

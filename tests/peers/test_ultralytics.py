@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from labelkit import Predictions, Priors
-from labelkit.assigners import TaskAligned
+from labelkit.assigners import ATSS, SimOTA, TaskAligned
+from labelkit.detectors import receptive_field_view
+from labelkit.interop import UltralyticsAssigner
 from labelkit.similarity import ciou
 
 tal = pytest.importorskip("ultralytics.utils.tal", reason="ultralytics is not installed")
@@ -76,3 +78,47 @@ def test_where_they_overlap_only_contested_points_differ(seed):
     for point in differ.nonzero().flatten().tolist():
         overlap = ciou(seen.boxes[point], target["boxes"])
         assert overlap[owner[point]] >= overlap[answer.gt[point]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_module_answers_as_theirs_does(seed):
+    scenes = [scene(2 * seed + image, apart=True) for image in range(2)]
+    count = len(scenes[0][0]["boxes"])
+    boxes, labels, mask = torch.zeros(2, count + 3, 4), torch.zeros(2, count + 3, 1), torch.zeros(2, count + 3, 1)
+    for image, (target, _) in enumerate(scenes):
+        real = slice(0, count - 4 * image)
+        boxes[image, real], labels[image, real, 0] = target["boxes"][real], target["labels"][real].float()
+        mask[image, real] = 1
+    scores, decoded = (torch.stack([getattr(seen, name) for _, seen in scenes]) for name in ("scores", "boxes"))
+    settings = {"topk": 10, "num_classes": CLASSES, "alpha": 0.5, "beta": 6.0, "stride": list(STRIDES)}
+    theirs_too = tal.TaskAlignedAssigner(**settings, eps=1e-20)
+    args = scores, decoded, POINTS.centers, labels, boxes, mask
+    want, found = theirs_too(*args), UltralyticsAssigner(ours(10, None), STRIDES)(*args)
+    for name, one, other in zip(("labels", "boxes", "scores", "mask", "index"), found, want, strict=True):
+        assert one.shape == other.shape and one.dtype == other.dtype, name
+    sure = found[3]
+    assert torch.equal(sure, want[3] & (want[2].amax(dim=2) > 0)) and sure.sum() >= 10
+    for one, other in zip(found, want, strict=True):
+        torch.testing.assert_close(one[sure], other[sure], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [TaskAligned(k=10, alpha=0.5, overlap=ciou, min_side=16), SimOTA(), ATSS()])
+def test_their_loss_trains_with_it(rule):
+    tasks = pytest.importorskip("ultralytics.nn.tasks", reason="ultralytics is not installed", exc_type=ImportError)
+    torch.manual_seed(0)
+    model = tasks.DetectionModel("yolov8n.yaml", nc=CLASSES, verbose=False)
+    model.args = pytest.importorskip("ultralytics.utils").DEFAULT_CFG
+    loss = model.init_criterion()
+    view = receptive_field_view((32, 64, 128), fraction=1.0) if isinstance(rule, ATSS) else None
+    loss.assigner = UltralyticsAssigner(rule, model.stride.tolist(), view)
+    batch = {
+        "img": torch.rand(2, 3, 128, 160),
+        "batch_idx": torch.tensor([0.0, 0, 1]),
+        "cls": torch.tensor([[0.0], [2], [1]]),
+        "bboxes": torch.tensor([[0.3, 0.4, 0.3, 0.4], [0.7, 0.6, 0.2, 0.3], [0.5, 0.5, 0.6, 0.6]]),
+    }
+    total = loss(model.train()(batch["img"]), batch)[0].sum()
+    total.backward()
+    assert torch.isfinite(total) and any(
+        float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None
+    )

@@ -1,6 +1,7 @@
 """Every margin of the search, each by a case that is lost without it. A margin may add candidates, never labels."""
 
 import math
+import warnings
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from labelkit.assigners import ATSS, FCOS, RKA
 from labelkit.search import windows
 from labelkit.search.candidates import Pairs, nearest_per_level, plausible, within
 from labelkit.search.reach import reach_of
-from labelkit.similarity import OfScaledPriors, dotd, gcd, gjsd, iof, iou, nwd, rfd, simd
+from labelkit.similarity import OfScaledPriors, dotd, gcd, giou, gjsd, iof, iou, nwd, rfd, simd
 from tests.assigners.paths import path
 from tests.strategies import THIRDS, far_boxes, far_pyramid, target_of, without_grid
 
@@ -199,3 +200,44 @@ def test_a_similarity_of_ones_own_may_bring_its_reach():
     assert torch.equal(on_grid.gt, RKA(2, closeness)(without_grid(priors, strides), target_of(gt)).gt)
     rows = len(priors.grid)
     assert asked == [((1, rows), (len(gt), 1), (len(gt), 1), (rows,))]
+
+
+def test_behind_a_partial_its_reach_gets_the_same_constants():
+    def closeness(prior: Tensor, gt: Tensor, scale: float) -> Tensor:
+        offset = (prior[..., :2] + prior[..., 2:] - gt[..., :2] - gt[..., 2:]).abs().amax(-1) / 2
+        return 1 / (1 + offset / scale)
+
+    def reach(pw, ph, gw, gh, floor, hair, scale):
+        away = (scale * (1 / floor - 1)).expand(torch.broadcast_shapes(pw.shape, gw.shape))
+        return away, away
+
+    closeness.reach = reach
+    bound = partial(closeness, scale=30.0)
+    assert reach_of(bound).func is reach and reach_of(bound).keywords == {"scale": 30.0}
+    priors, strides = far_pyramid(5)
+    gt = far_boxes(priors, 5)
+    with path("grid", priors) as given:
+        on_grid = RKA(2, bound)(given, target_of(gt))
+    assert torch.equal(on_grid.gt, RKA(2, bound)(without_grid(priors, strides), target_of(gt)).gt)
+
+
+def test_a_similarity_without_a_reach_is_said_once(monkeypatch):
+    def slow(prior: Tensor, gt: Tensor) -> Tensor:
+        return iou(prior, gt)
+
+    monkeypatch.setattr("labelkit.once._said", set())
+    priors = Priors.anchors((256, 256), (4, 8), ((16.0,), (32.0,)))
+    target = target_of(torch.tensor([[20.0, 20, 44, 40]]).repeat(60, 1))
+    with pytest.warns(
+        UserWarning, match=r"similarity slow has no reach.*slow.reach = function\(prior_width.*library.md"
+    ):
+        first = RKA(2, slow)(priors, target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once, also where the filters have changed
+        assert torch.equal(RKA(2, slow)(priors, target).gt, first.gt)
+        RKA(2, partial(nwd, constant=5.0))(priors, target)
+        RKA(2, giou)(priors, target)  # ours: nothing that a user could mend
+        slow_too = partial(slow)
+        RKA(2, slow_too)(Priors.from_boxes(priors.boxes), target)
+    slow.reach = reach_of(iou)
+    assert torch.equal(RKA(2, slow)(priors, target).gt, first.gt)
