@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "many.json"
         make(file, given.pictures, given.boxes)
@@ -96,6 +97,7 @@ def main() -> None:
         "ratio": round(peer / ours, 1),
         f"wall with {given.workers} workers, s": round(wall, 1),
         "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "of which the imports, MB": round(imports / 1024),
         "peak memory of a worker, MB": round(workers.ru_maxrss / 1024),
     }
     chart = Table("", "")

@@ -115,5 +115,5 @@ def _as_options(front: Front, changed: Front) -> str:
         ratios = ",".join(f"{ratio:g}" for ratio in changed.ratios)
         said.append(f"--sizes {','.join(levels)} --ratios {ratios}")
     if changed.tiles != front.tiles and changed.tiles is not None:
-        said.append(f"--tile {changed.tiles.side}")
+        said.append(f"--tile {changed.tiles.side} --overlap {changed.tiles.overlap}")
     return " ".join(said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ def _name(rule: Callable) -> str:
 def _in_words(rule: Any) -> str:
     """`TopK(k=3)`: what differs from the defaults."""
     said = []
-    for one in fields(rule):
+    for one in fields(rule) if is_dataclass(rule) else ():
         value = getattr(rule, one.name)
         if value != one.default:
             said.append(f"{one.name}={getattr(value, '__name__', value)}")

@@ -19,7 +19,7 @@ from labelkit.datasets.pixels import read_picture
 
 Found = Any  # an Audit, whose module imports the page
 MOST = 12  # pictures
-DRAWN = 1500  # boxes of a picture, those without a positive first
+DRAWN = 3000  # boxes of a picture, those without a positive first
 SIDE = 560  # px, the longer one of a picture that is embedded
 QUALITY = 72  # of its JPEG
 
@@ -45,19 +45,19 @@ def drawn(found: Found, rule: str, index: int) -> str:
     beyond = ((objects.best_iou[own] < REACHED) & (objects.positives[rule][own] > 0)).tolist()
     taken = objects.taken_by[rule][own].tolist()
     parts, arrows = [], []
-    # The unit of an arrow's head is that of the picture, which may be 50 px or 5,000 px wide.
-    unit = max(width, height) / 100
+    head = max(width, height) / 80  # of an arrow, in a picture that may be 50 px or 5,000 px wide
     for row, without, poor, thief in sorted(zip(rows, starved, beyond, taken, strict=True), key=_first_starved)[:DRAWN]:
         x1, y1, x2, y2 = table.boxes[row].tolist()
         kind = "starved" if without else "beyond" if poor else "served"
         parts.append(f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}" class="{kind}"/>')
         if thief >= 0:
-            arrows.append(_arrow(_middle(table, row), _middle(table, place[thief]), unit))
+            arrows.append(_arrow(_middle(table, row), _middle(table, place[thief]), head))
     name = table.names[index] or f"picture {index}"
     lost = sum(thief >= 0 for thief in taken)
     said = f"{name} (image id {table.image_ids[index]}): {sum(starved)} of {len(rows)} objects without a positive"
     said += f", {lost} of them taken by a neighbour" if lost else ""
     said += f"; no anchor with an IoU of {REACHED} for {sum(beyond)} of the others" if any(beyond) else ""
+    said += f" (drawn: {DRAWN:,} boxes)" if len(rows) > DRAWN else ""
     return (
         f'<figure class="picture"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">'
         f"{_pixels(found, index, width, height)}{''.join(parts[::-1])}{''.join(arrows)}</svg>"
@@ -74,10 +74,10 @@ def _middle(table: BoxTable, row: int) -> tuple[float, float]:
     return (x1 + x2) / 2, (y1 + y2) / 2
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float], unit: float) -> str:
+def _arrow(start: tuple[float, float], end: tuple[float, float], head: float) -> str:
     (x1, y1), (x2, y2) = start, end
-    turn = math.atan2(y2 - y1, x2 - x1)
-    sides = [(x2 - 2 * unit * math.cos(turn + bend), y2 - 2 * unit * math.sin(turn + bend)) for bend in (0.45, -0.45)]
+    turn, head = math.atan2(y2 - y1, x2 - x1), min(head, math.hypot(x2 - x1, y2 - y1) / 3)
+    sides = [(x2 - head * math.cos(turn + bend), y2 - head * math.sin(turn + bend)) for bend in (0.45, -0.45)]
     path = f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" + "".join(f"M{x2:.1f} {y2:.1f}L{x:.1f} {y:.1f}" for x, y in sides)
     return f'<path d="{path}" class="halo"/><path d="{path}" class="loses"/>'
 

@@ -47,7 +47,7 @@ padding:1rem;box-sizing:border-box;overflow-wrap:anywhere}
 overflow-wrap:anywhere}
 .lk tbody th{font-weight:400}
 .lk thead th{font-weight:600;vertical-align:bottom}
-.lk .picture svg{background:#22252a;border:1px solid var(--faint)}
+.lk .picture svg{overflow:hidden;background:#22252a;border:1px solid var(--faint)}
 .lk .picture svg rect{fill:none;vector-effect:non-scaling-stroke}
 .lk .picture .served{stroke:#56B4E9;stroke-width:1}
 .lk .picture .beyond{stroke:#F2B233;stroke-width:1;stroke-dasharray:3 2}

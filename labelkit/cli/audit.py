@@ -38,7 +38,7 @@ def audit(
     ] = None,
     ratios: Annotated[str | None, Option(help="Height over width of own anchors: 0.5,1,2; 1 by default.")] = None,
     tile: Annotated[int | None, Option(help="Cut the pictures into squares of so many pixels, each an input.")] = None,
-    overlap: Annotated[int, Option(help="Pixels that neighbouring tiles share.")] = 0,
+    overlap: Annotated[int | None, Option(help="Pixels that they share; a quarter of the tile by default.")] = None,
     detections: Annotated[int | None, Option(help="Most detections of a picture; the detector's by default.")] = None,
     assigner: Annotated[
         list[str] | None,
@@ -173,14 +173,14 @@ def _levels(strides: str | None, sizes: str | None, ratios: str | None) -> tuple
         ) from None
 
 
-def _tiles(side: int | None, overlap: int) -> Any:
+def _tiles(side: int | None, overlap: int | None) -> Any:
     from labelkit.audit import Tiles
 
     if side is None:
-        if overlap:
+        if overlap is not None:
             raise ValueError("--overlap is for the tiles that --tile asks for")
         return None
-    return Tiles(side, overlap)
+    return Tiles(side, side // 4 if overlap is None else overlap)
 
 
 def _set_detections(model: Any, detections: int) -> None:

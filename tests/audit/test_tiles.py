@@ -123,8 +123,10 @@ def test_the_options_of_a_change_make_it():
         key: row[key] for key in ("anchors", "reachable_50", "starved")
     }
     tiles = next(row for row in found.what_if if row["change"].startswith("tiles"))
-    side = int(tiles["options"].removeprefix("--tile "))
-    [again, *_] = audit(targets, Front(network(min_size=64, max_size=128), tiles=Tiles(side)), {"atss": ATSS()}).what_if
+    _, side, _, overlap = tiles["options"].split()
+    [again, *_] = audit(
+        targets, Front(network(min_size=64, max_size=128), tiles=Tiles(int(side), int(overlap))), {"atss": ATSS()}
+    ).what_if
     assert again["anchors"] == tiles["anchors"] and again["starved"] == tiles["starved"]
 
 
