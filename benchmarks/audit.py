@@ -86,6 +86,7 @@ def main() -> None:
     workers = resource.getrusage(resource.RUSAGE_CHILDREN)
     auditing = time.process_time() - start + workers.ru_utime + workers.ru_stime
     wall = time.perf_counter() - wall
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # before the peer's matrices
     ours, peer = 1e3 * auditing / given.pictures, peer_ms(front, table)
     row = {
         "pictures": len(table),
@@ -96,7 +97,7 @@ def main() -> None:
         "dense matcher alone, ms a picture": round(peer, 2),
         "ratio": round(peer / ours, 1),
         f"wall with {given.workers} workers, s": round(wall, 1),
-        "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak memory, MB": round(peak / 1024),
         "of which the imports, MB": round(imports / 1024),
         "peak memory of a worker, MB": round(workers.ru_maxrss / 1024),
     }
