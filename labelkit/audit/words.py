@@ -19,6 +19,8 @@ def report(numbers: Numbers) -> str:
     lines = [heading(numbers), "", *causes(numbers), "", *_table(numbers)]
     if numbers["what_if"]:
         lines += ["", *_changes(numbers)]
+    if odd := oddities(numbers):
+        lines += ["", *odd]
     return "\n".join([*lines, "", verdict(numbers)])
 
 
@@ -105,6 +107,19 @@ def _rule(numbers: Numbers, name: str) -> Cause:
     mend = "Compare a rule in which the object chooses; a larger input, smaller anchors and tiles help every rule."
     others = " ".join(f"--assigner {other}" for other in ("atss", "topk") if other != name)
     return Cause("RULE", rule["starved"], said + ". Such an object cannot be learned.", mend, others)
+
+
+def oddities(numbers: Numbers) -> list[str]:
+    """What is odd in the data: a line each, none where nothing is."""
+    data, said = numbers["data"], []
+    if data["duplicates"]:
+        said.append(
+            f"{data['duplicates']:,} pairs of one class overlap by an IoU of 0.9 or more, {data['identical']:,} of them"
+            f" identical, such as {data['duplicate_pairs'][0]}."
+        )
+    if data["under_2_px"]:
+        said.append(f"{data['under_2_px']:,} boxes have a side under 2 px in their picture.")
+    return said
 
 
 def verdict(numbers: Numbers) -> str:

@@ -4,7 +4,8 @@ import os
 import re
 import shlex
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Why are objects not found? Three causes with their shares, and what would change them. Nothing is trained."""
-    with plain_errors():
+    with plain_errors(), _may_be_stopped():
         condition = _parse(fail_if)
         from rich.console import Console
         from rich.progress import track
@@ -110,6 +111,16 @@ def audit(
         raise typer.Exit(FAILED)
 
 
+@contextmanager
+def _may_be_stopped() -> Iterator[None]:
+    """Ctrl-C while pictures are counted leaves a report; before and after that it just ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("Stopped: nothing was reported.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def _parse(text: str | None) -> tuple[str, str, float] | None:
     if text is None:
         return None
@@ -136,11 +147,7 @@ def _open(data: str, images: Path | None, split: str | None) -> Any:
             raise ValueError(f"--images is for files, {data} is made in memory")
         recipe = Recipe(data=data)
         return recipe.val_set() if split in ("val", "test") else recipe.train_set()
-    try:
-        return BoxTable.read(data, images, split)
-    except KeyboardInterrupt:
-        say(f"Stopped while reading {data}: nothing was audited.")
-        raise typer.Exit(INTERRUPTED) from None
+    return BoxTable.read(data, images, split)
 
 
 def _detector(name: str, run: Path | None, sides: dict[str, int | None], own_anchors: str | None) -> Any:
