@@ -80,6 +80,7 @@ def audit(
         front=front,
         seen=torch.from_numpy(images),
         per_image=_per_image(whole, "objects", len(table))[images],
+        per_input=torch.from_numpy(whole.inputs["objects"]),
         reported=_per_image(whole, "objects", len(table), front.detections)[images],
         priors=_per_image(whole, "priors", len(table))[images],
         rules={name: _in_words(rule) for name, rule in named.items()},

@@ -39,11 +39,14 @@ class Part:
 
     @classmethod
     def joined(cls, parts: list[Part]) -> Part:
-        """One table of several, in the order of the data set whoever came first; at least one part."""
-        inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
-        objects = {name: np.concatenate([part.objects[name] for part in parts]) for name in parts[0].objects}
-        order = np.argsort(objects["box"], kind="stable")
-        return cls({name: values[order] for name, values in objects.items()}, inputs)
+        """One table of several, in the order of the data set whoever came first; at least one part.
+
+        Takes the columns out of the parts, one after another: millions of rows are in memory once, not three times.
+        """
+        inputs = {name: np.concatenate([part.inputs.pop(name) for part in parts]) for name in list(parts[0].inputs)}
+        order = np.argsort(np.concatenate([part.objects["box"] for part in parts]), kind="stable")
+        names = list(parts[0].objects)
+        return cls({name: np.concatenate([part.objects.pop(name) for part in parts])[order] for name in names}, inputs)
 
 
 @dataclass(frozen=True, eq=False)

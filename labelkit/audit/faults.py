@@ -12,6 +12,7 @@ from labelkit.datasets.box_table import BoxTable
 
 SAME = 0.9  # the IoU from which on two boxes of one class in one picture are taken for one object
 SMALL = 2  # px, the shorter side in the picture
+AT_ONCE = 1 << 18  # boxes that are compared at a time, and those of the picture that is begun
 SHOWN = 100  # faults that are named one by one
 
 
@@ -36,9 +37,16 @@ class DataFaults:
         boxes = table.boxes[objects]
         small = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) < SMALL if len(boxes) else np.zeros(0, dtype=bool)
         image = table.image[objects]
-        first, second, same = duplicates(boxes, image, table.labels[objects])
         per_image = np.bincount(image, minlength=len(table))
-        return cls(table, objects[first], objects[second], same, int(small.sum()), per_image)
+        found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+        ends = np.cumsum(per_image)
+        edges = np.unique(ends[np.searchsorted(ends, np.arange(0, len(objects), AT_ONCE))]) if len(objects) else []
+        for low, high in zip([0, *edges], [*edges, len(objects)], strict=True):  # whole pictures, some at a time
+            here = slice(low, high)
+            first, second, same = duplicates(boxes[here], image[here], table.labels[objects[here]])
+            found.append((objects[here][first], objects[here][second], same))
+        first, second, same = (np.concatenate(column) for column in zip(*found, strict=True))
+        return cls(table, first, second, same, int(small.sum()), per_image)
 
     def to_json(self) -> dict[str, Any]:
         known = len(self.per_image) > 0

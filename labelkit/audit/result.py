@@ -29,6 +29,7 @@ class Audit:
     objects: see `Objects`. table_of_boxes: what was audited. front: the detector, its input, anchors and tiles. seen:
     the pictures that were looked at, fewer than there are where the audit was stopped. per_image, reported, priors: of
     each of them how many objects it holds, how many the detector may report, how many priors it has (over its tiles).
+    per_input: objects of every tile, or picture where there are none.
     rules: in words. what_if: one dict a change, see `audit`. dataset: that has the pictures, where no folder does.
     """
 
@@ -37,6 +38,7 @@ class Audit:
     front: Front
     seen: Int[Tensor, "images"]
     per_image: Int[Tensor, "images"]
+    per_input: Int[Tensor, "inputs"]
     reported: Int[Tensor, "images"]
     priors: Int[Tensor, "images"]
     rules: dict[str, str]
@@ -57,11 +59,17 @@ class Audit:
     def detector(self) -> str:
         return type(self.front.model).__name__
 
-    def ceiling(self, limit: float = math.inf) -> float:
-        """The share of the objects that can be reported at most: as many of an input as the detector returns, and no
-        more than `limit` of a picture. NaN without objects."""
+    def ceiling(self, limit: int) -> float:
+        """The share of the objects that `limit` detections of an input (a picture, or each of its tiles) can report at
+        most; NaN without objects."""
+        total = int(self.per_input.sum())
+        return int(self.per_input.clamp(max=limit).sum()) / total if total else math.nan
+
+    @property
+    def ceiling_coco(self) -> float:
+        """The share that COCO's metric can count: 100 detections of a picture, and those that the detector returns."""
         total = int(self.per_image.sum())
-        return int(self.reported.double().clamp(max=limit).sum()) / total if total else math.nan
+        return int(self.reported.clamp(max=COCO_COUNTS).sum()) / total if total else math.nan
 
     def starved(self, rule: str) -> float:
         """The share of the objects that the rule gave no positive."""
@@ -90,8 +98,8 @@ class Audit:
             "output": {
                 "detections_per_image": self.front.detections,
                 "most_objects": int(self.per_image.max()) if self.images else 0,
-                "recall_ceiling": number(self.ceiling()),
-                "recall_ceiling_coco": number(self.ceiling(COCO_COUNTS)),
+                "recall_ceiling": number(self.ceiling(self.front.detections)),
+                "recall_ceiling_coco": number(self.ceiling_coco),
             },
             "anchors": {
                 "count": int(self.priors.median()) if self.images else 0,

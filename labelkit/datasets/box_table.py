@@ -149,7 +149,7 @@ def _filled(
         ids.append(_in_64_bits(record["id"]))
         crowd.append(record["iscrowd"])
         boxes.extend(record["bbox"])
-    picture, corners = np.array(at), np.array(boxes).reshape(-1, 4)
+    picture, corners = np.asarray(at), np.asarray(boxes).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]  # in float64, rounded to float32 once, as everywhere
     order = np.argsort(picture, kind="stable")
     starts = np.concatenate(([0], np.cumsum(np.bincount(picture, minlength=len(entries)))))
@@ -158,11 +158,11 @@ def _filled(
         np.array([(entry["height"], entry["width"]) for entry in entries], dtype=np.int32).reshape(-1, 2),
         [entry["file_name"] for entry in entries],
         starts,
-        corners[order].astype(np.float32),
-        np.array(labels)[order],
-        np.array(ids)[order],
+        corners.astype(np.float32)[order],
+        np.asarray(labels)[order],
+        np.asarray(ids)[order],
         (np.arange(len(order)) - np.repeat(starts[:-1], np.diff(starts))).astype(np.int32),
-        np.array(crowd)[order] != 0,
+        np.asarray(crowd)[order] != 0,
         tuple(category["name"] for category in named),
         report,
     )

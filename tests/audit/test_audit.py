@@ -112,6 +112,7 @@ def test_the_numbers_are_the_rows(whole):
     assert numbers["output"]["detections_per_image"] == 5 and numbers["output"]["most_objects"] == max(per_picture)
     assert numbers["output"]["recall_ceiling"] == pytest.approx(sum(min(n, 5) for n in per_picture) / total, abs=1e-6)
     assert numbers["output"]["recall_ceiling_coco"] == numbers["output"]["recall_ceiling"]
+    assert [found.ceiling(limit) for limit in (1, 100)] == [sum(n > 0 for n in per_picture) / total, 1]
     assert numbers["anchors"]["count"] in anchors
     assert numbers["anchors"]["reachable_50"] == pytest.approx(sum(row[1] >= 0.5 for row in slow) / total, abs=1e-6)
     assert numbers["anchors"]["median_best_iou"] == pytest.approx(statistics.median(row[1] for row in slow), abs=1e-4)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 from torchvision.ops import box_iou
 
 from labelkit.audit.faults import DataFaults, duplicates
@@ -42,6 +43,24 @@ def test_duplicates_are_all_pairs_of_one_class_that_overlap_by_nine_tenths(seed)
     first, second, same = duplicates(boxes, image, label)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == slow and len(slow) > 5
     assert same == pytest.approx([overlap[pair] for pair in slow], abs=1e-9)
+
+
+@pytest.mark.parametrize("at_once", [1, 30, 1000])
+def test_how_many_are_compared_at_a_time_changes_nothing(monkeypatch, at_once):
+    monkeypatch.setattr("labelkit.audit.faults.AT_ONCE", at_once)
+    boxes, image, label = scene(0)
+    wrapped = [
+        {
+            "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(boxes[image == n]), format="XYXY", canvas_size=(99, 99)),
+            "labels": torch.from_numpy(label[image == n]),
+        }
+        for n in (0, 5, 1, 2)  # 5: a picture without boxes
+    ]
+    found = DataFaults.of(BoxTable.of(wrapped))
+    order = np.argsort(image, kind="stable")
+    expected = duplicates(boxes[order], image[order], label[order])
+    assert [column.tolist() for column in (found.first, found.second, found.same)] == [x.tolist() for x in expected]
+    assert found.per_image.tolist() == [(image == n).sum() for n in (0, 5, 1, 2)] and len(expected[0]) > 3
 
 
 def test_no_box_no_duplicate():
