@@ -31,11 +31,20 @@ class NetworkInput:
     feature_sizes: tuple[Size, ...]
 
     @classmethod
-    def of(cls, model: nn.Module, image_size: Size, *, enlarge: float = 1.0, finer: int = 1) -> NetworkInput:
+    def of(
+        cls,
+        model: nn.Module,
+        image_size: Size,
+        *,
+        enlarge: float = 1.0,
+        finer: int = 1,
+        known: dict[Size, tuple[Size, ...]] | None = None,
+    ) -> NetworkInput:
         """For a picture of `image_size`, alone in its batch, as the model in evaluation mode would take it.
 
         enlarge: were the picture that much larger after the resize. finer: were every stride that much smaller. Both
-        ask what another setting of the same detector would see.
+        ask what another setting of the same detector would see. known: the maps of the padded sizes that were asked
+        before, which are not asked again; filled here.
         """
         parts: Any = model
         for name in ("transform", "backbone"):
@@ -52,8 +61,10 @@ class NetworkInput:
         size = int(picture.shape[-2] * enlarge), int(picture.shape[-1] * enlarge)
         batch = transform.batch_images([picture.new_empty(3, *size)], size_divisible=transform.size_divisible)
         padded = _size(batch)
-        shapes = _feature_sizes(parts.backbone, batch.new_empty(1, 3, padded[0] * finer, padded[1] * finer))
-        return cls((height, width), size, padded, shapes)
+        known = {} if known is None else known
+        if padded not in known:
+            known[padded] = feature_sizes(parts.backbone, batch.new_empty(1, 3, padded[0] * finer, padded[1] * finer))
+        return cls((height, width), size, padded, known[padded])
 
     def at_input(self, boxes: Float[Tensor, "G 4"]) -> Float[Tensor, "G 4"]:
         """Boxes of the picture in pixels of the network's input, as torchvision's `resize_boxes` scales them."""
@@ -65,7 +76,8 @@ def _size(image: Tensor) -> Size:
     return image.shape[-2], image.shape[-1]
 
 
-def _feature_sizes(backbone: nn.Module, batch: Tensor) -> tuple[Size, ...]:
+def feature_sizes(backbone: nn.Module, batch: Tensor) -> tuple[Size, ...]:
+    """(rows, columns) of every level's map for a batch [B, 3, H, W] on the meta device."""
     state = {name: value.to("meta") for name, value in (*backbone.named_parameters(), *backbone.named_buffers())}
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()  # in training a batch norm refuses a map of one cell

@@ -245,15 +245,23 @@ class Priors:
         return cls.from_levels(levels, nominal, boxes, device)
 
     @classmethod
-    def from_detector(cls, model: Any, image_size: tuple[int, int], strides: Sequence[float] | None = None) -> Priors:
+    def from_detector(
+        cls,
+        model: Any,
+        image_size: tuple[int, int],
+        strides: Sequence[float] | None = None,
+        *,
+        seen: NetworkInput | None = None,
+    ) -> Priors:
         """The priors that a torchvision detector makes for a picture of `image_size` (height, width) alone in its
         batch, bit for bit: after its own resize and padding, on the CPU, without a forward pass.
 
         model: RetinaNet, FCOS, Faster R-CNN (those of its proposal network), SSD, or a subclass. Of an FCOS they are
         squares of one stride, whose centres are its points; of an SSD no grid is known. strides: see
         `from_torchvision`; by default what labelkit's own detector says, or for an FCOS the sides of its squares.
+        seen: `NetworkInput.of(model, image_size)`, where it is known.
         """
-        seen = NetworkInput.of(model, image_size)
+        seen = NetworkInput.of(model, image_size) if seen is None else seen
         known = getattr(model, "rpn", model).anchor_generator
         if strides is None:
             of_fcos = [sizes[0] for sizes in known.sizes] if hasattr(model, "center_sampling_radius") else None

@@ -104,7 +104,7 @@ def labels_of(steps: Steps, gts: GroundTruths, ignored: Int[Tensor, "m"] | None)
 
 def explanations(steps: Steps, gts: GroundTruths, answers: list[Assignment], totals: list[int]) -> list[Explanation]:
     """One an image. answers: the assignment of each image; totals: how many boxes its target has, flagged ones too."""
-    candidates, chosen = _gathered(steps.candidates), _gathered(steps.chosen)
+    candidates, chosen = gathered(steps.candidates), gathered(steps.chosen)
     bar = steps.bar
     if not isinstance(bar, Tensor):
         highest = chosen.value.new_full((len(gts),), torch.inf if bar is None else bar)
@@ -133,7 +133,8 @@ def explanations(steps: Steps, gts: GroundTruths, answers: list[Assignment], tot
     return result
 
 
-def _gathered(found: Found) -> Pairs:
+def gathered(found: Found) -> Pairs:
+    """The pairs, all stages of them, of a rule that may have kept only how to find them."""
     if isinstance(found, Pairs):
         return found
     if isinstance(found, tuple):

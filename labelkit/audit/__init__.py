@@ -6,17 +6,21 @@ from labelkit.lazy import attach
 
 if TYPE_CHECKING:
     from labelkit.audit.computation import audit
-    from labelkit.audit.front import Front
-    from labelkit.audit.result import Audit, Objects
+    from labelkit.audit.front import Anchors, Front
+    from labelkit.audit.objects import Objects
+    from labelkit.audit.result import Audit
+    from labelkit.audit.tiles import Tiles
 
-__all__ = ["Audit", "Front", "Objects", "audit"]
+__all__ = ["Anchors", "Audit", "Front", "Objects", "Tiles", "audit"]
 
 __getattr__ = attach(
     __name__,
     {
+        "Anchors": "labelkit.audit.front",
         "Audit": "labelkit.audit.result",
         "Front": "labelkit.audit.front",
-        "Objects": "labelkit.audit.result",
+        "Objects": "labelkit.audit.objects",
+        "Tiles": "labelkit.audit.tiles",
         "audit": "labelkit.audit.computation",
     },
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 # From here on a cause is none. Below, an object in 20, in 5, in 50 is lost to it: more than a detector's own misses.
 ENOUGH_CEILING, ENOUGH_REACHED, FEW_STARVED = 0.95, 0.8, 0.02
+
+FIRST = 20  # notes that are told
 
 Numbers = dict[str, Any]
 
@@ -14,9 +16,11 @@ def report(numbers: Numbers) -> str:
     """For a terminal. numbers: what `Audit.to_json` gives."""
     if not numbers["objects"]:
         return f"{numbers['images']} pictures, no object: there is nothing to audit."
-    lines = [_heading(numbers), "", *causes(numbers), "", *_table(numbers)]
+    lines = [heading(numbers), "", *causes(numbers), "", *_table(numbers)]
     if numbers["what_if"]:
         lines += ["", *_changes(numbers)]
+    if odd := oddities(numbers):
+        lines += ["", *odd]
     return "\n".join([*lines, "", verdict(numbers)])
 
 
@@ -24,41 +28,97 @@ def markdown(numbers: Numbers) -> str:
     """The same for a notebook."""
     if not numbers["objects"]:
         return report(numbers)
-    parts = [_heading(numbers), *causes(numbers), "\n".join(_marked_down(size_rows(numbers)))]
+    parts = [heading(numbers), *causes(numbers), "\n".join(_marked_down(size_rows(numbers)))]
     if numbers["what_if"]:
         parts.append("\n".join(_marked_down(change_rows(numbers))))
     return "\n\n".join([*parts, f"**{verdict(numbers)}**"])
 
 
+class Cause(NamedTuple):
+    """share: of the objects that it loses, None where it can't hold. said: in numbers. mend: what would help, "" where
+    nothing is amiss; options: those of `labelkit audit` that show it."""
+
+    name: str
+    share: float | None
+    said: str
+    mend: str = ""
+    options: str = ""
+
+
 def causes(numbers: Numbers) -> list[str]:
     """One paragraph a cause, with its share of the objects and its mend."""
-    output, anchors, total = numbers["output"], numbers["anchors"], numbers["objects"]
-    lost = 1 - output["recall_ceiling"]
-    said = [
-        f"1. OUTPUT   {_of(lost, total)} cannot be reported: the detector returns "
-        f"{output['detections_per_image']} detections of a picture, and the fullest holds {output['most_objects']}."
-        + (f" Let it return more (--detections {output['most_objects']})." if lost > 0 else "")
-    ]
+    said = []
+    for number, cause in zip([1, 2, *[3] * len(numbers["rules"])], every_cause(numbers), strict=True):
+        options = f" ({cause.options})" if cause.options else ""
+        said.append(f"{number}. {cause.name:<9}{cause.said}" + (f" {cause.mend}{options}" if cause.mend else ""))
+    return said
+
+
+def every_cause(numbers: Numbers) -> list[Cause]:
+    """The output, the anchors, then each rule."""
+    return [_output(numbers), _anchors(numbers), *(_rule(numbers, name) for name in numbers["rules"])]
+
+
+def _output(numbers: Numbers) -> Cause:
+    output = numbers["output"]
+    lost, most = 1 - output["recall_ceiling"], output["detections_per_image"]
+    what = "tile" if numbers["tiles"] else "picture"
+    said = (
+        f"{_of(lost, numbers['objects'])} cannot be reported: the detector returns {most} detections of a {what}, "
+        f"and the fullest picture holds {output['most_objects']}."
+    )
     if output["recall_ceiling_coco"] < output["recall_ceiling"]:
-        said[0] += f" COCO's metric counts 100, which caps recall at {percent(output['recall_ceiling_coco'])}."
+        said += f" COCO's metric counts 100, which caps recall at {percent(output['recall_ceiling_coco'])}."
+    if not lost:
+        return Cause("OUTPUT", lost, said)
+    mend = "Let it return more, or cut the pictures into tiles."
+    return Cause("OUTPUT", lost, said, mend, f"--detections {output['most_objects']}")
+
+
+def _anchors(numbers: Numbers) -> Cause:
+    anchors = numbers["anchors"]
     if anchors["reachable_50"] is None:
-        said.append("2. ANCHORS  none: this detector begins from points.")
-    else:
-        said.append(
-            f"2. ANCHORS  {_of(1 - anchors['reachable_50'], total)} have no anchor with an IoU of 0.5 "
-            f"among the {anchors['count']:,} of a picture; the median of the best is {anchors['median_best_iou']:.2f}."
+        return Cause("ANCHORS", None, "none: this detector begins from points.")
+    lost = 1 - anchors["reachable_50"]
+    said = (
+        f"{_of(lost, numbers['objects'])} have no anchor with an IoU of 0.5 "
+        f"among the {anchors['count']:,} of a picture; the median of the best is {anchors['median_best_iou']:.2f}."
+    )
+    if anchors["reachable_50"] >= ENOUGH_REACHED:
+        return Cause("ANCHORS", lost, said)
+    mend = "Enlarge the input or cut it into tiles, take smaller anchors or a finer stride."
+    changes = [row for row in numbers["what_if"] if row["options"] and row["reachable_50"] is not None]
+    enough = [row for row in changes if row["reachable_50"] >= ENOUGH_REACHED]
+    chosen = enough[:1] or sorted(changes, key=lambda row: -row["reachable_50"])[:1]
+    return Cause("ANCHORS", lost, said, mend, chosen[0]["options"] if chosen else "")
+
+
+def _rule(numbers: Numbers, name: str) -> Cause:
+    rule = numbers["rules"][name]
+    said = f"{name} gives no positive to {_of(rule['starved'], numbers['objects'])}"
+    if rule["starved_by_a_neighbour"]:
+        share = rule["starved_by_a_neighbour"] / rule["starved"]
+        said += (
+            f"; {percent(share)} of these lost what they had chosen to a neighbour, in the median "
+            f"{rule['neighbour_times_larger']:.1f} times as large"
         )
-        if anchors["reachable_50"] < ENOUGH_REACHED:
-            said[1] += " Enlarge the input or cut it into tiles, take smaller anchors or a finer stride."
-    for name, rule in numbers["rules"].items():
-        text = f"3. RULE     {name} gives no positive to {_of(rule['starved'], total)}"
-        if rule["starved_by_a_neighbour"]:
-            share = rule["starved_by_a_neighbour"] / rule["starved"]
-            text += (
-                f"; {percent(share)} of these lost what they had chosen to a neighbour, in the median "
-                f"{rule['neighbour_times_larger']:.1f} times as large"
-            )
-        said.append(text + (". Such an object cannot be learned." if rule["starved"] else "."))
+    if not rule["starved"]:
+        return Cause("RULE", 0.0, said + ".")
+    mend = "Compare a rule in which the object chooses; a larger input, smaller anchors and tiles help every rule."
+    others = " ".join(f"--assigner {other}" for other in ("atss", "topk") if other != name)
+    return Cause("RULE", rule["starved"], said + ". Such an object cannot be learned.", mend, others)
+
+
+def oddities(numbers: Numbers) -> list[str]:
+    """What is odd in the data: a line each, none where nothing is."""
+    data, said = numbers["data"], []
+    if data["duplicates"]:
+        said.append(
+            f"{data['duplicates']:,} pairs of one class overlap by an IoU of 0.9 or more, {data['identical']:,} of them"
+            f" identical, such as {data['duplicate_pairs'][0]}."
+        )
+    if data["under_2_px"]:
+        said.append(f"{data['under_2_px']:,} boxes have a side under 2 px in their picture.")
     return said
 
 
@@ -117,22 +177,22 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _heading(numbers: Numbers) -> str:
+def heading(numbers: Numbers) -> str:
     pictures = f"{numbers['images']:,} pictures" if numbers["images"] != 1 else "1 picture"
     stopped = f" of {numbers['of_images']:,} (stopped: the rest was not looked at)" if numbers["partial"] else ""
     return f"{numbers['objects']:,} objects in {pictures}{stopped}, as {numbers['detector']} sees them."
 
 
 def _table(numbers: Numbers) -> list[str]:
-    return _aligned(size_rows(numbers))
+    return aligned(size_rows(numbers))
 
 
 def _changes(numbers: Numbers) -> list[str]:
     images = numbers["what_if"][0]["images"]
-    return [f"What would change it, worked out for {images} of the pictures:", *_aligned(change_rows(numbers))]
+    return [f"What would change it, worked out for {images} of the pictures:", *aligned(change_rows(numbers))]
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """Columns as wide as their widest entry, numbers to the right."""
     wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [

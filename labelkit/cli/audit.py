@@ -1,17 +1,24 @@
 """`labelkit audit`: why objects are not found, in one's own data: the output, the anchors, the rule."""
 
+import os
 import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from labelkit.audit.building import DETECTORS
 from labelkit.cli.arguments import parse_arguments
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, say, speaks
 
-DETECTORS = ("retinanet", "retinanet-v2", "fcos", "faster-rcnn", "ssd300", "small")
 CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9.]+)\s*(%?)")
 FAILED = 3  # the exit status where --fail-if holds
+INTERRUPTED = 130
+MANY = 2000  # pictures, from which on several processes count
 Option = typer.Option
 
 
@@ -25,11 +32,14 @@ def audit(
     run: Annotated[Path | None, Option(help="The detector and the rule of a run, in place of DETECTOR.")] = None,
     min_size: Annotated[int | None, Option(help="Shorter side at the input; the detector's own by default.")] = None,
     max_size: Annotated[int | None, Option(help="Longest side at the input; the detector's own by default.")] = None,
+    strides: Annotated[str | None, Option(help="Own strides of the levels, in pixels of the input: 4,8,16.")] = None,
     sizes: Annotated[
         str | None,
         Option(help="Own anchors: sides in pixels, levels by a comma, several on one by a +: 16+20,32."),
     ] = None,
-    ratios: Annotated[str, Option(help="Height over width of own anchors: 0.5,1,2.")] = "1",
+    ratios: Annotated[str | None, Option(help="Height over width of own anchors: 0.5,1,2; 1 by default.")] = None,
+    tile: Annotated[int | None, Option(help="Cut the pictures into squares of so many pixels, each an input.")] = None,
+    overlap: Annotated[int | None, Option(help="Pixels that they share; a quarter of the tile by default.")] = None,
     detections: Annotated[int | None, Option(help="Most detections of a picture; the detector's by default.")] = None,
     assigner: Annotated[
         list[str] | None,
@@ -37,7 +47,10 @@ def audit(
     ] = None,
     assigner_args: Annotated[list[str] | None, Option("--set", help="Argument of all of these rules: k=3.")] = None,
     what_if: Annotated[bool, Option(help="Work out what other settings would change.")] = True,
-    out: Annotated[Path | None, Option(help="Write audit.json there as well.")] = None,
+    workers: Annotated[
+        int | None, Option(help="Processes that count; as many as there are cores where the pictures are many.")
+    ] = None,
+    out: Annotated[Path | None, Option(help="Write audit.json and audit.html there as well.")] = None,
     fail_if: Annotated[
         str | None, Option(help='Exit with 3 where it holds: "starved>5%", "reachable<80%", "ceiling<0.95".')
     ] = None,
@@ -45,14 +58,16 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Why are objects not found? Three causes with their shares, and what would change them. Nothing is trained."""
-    with plain_errors():
+    with plain_errors(), _may_be_stopped():
         condition = _parse(fail_if)
         from rich.console import Console
         from rich.progress import track
 
-        from labelkit.audit import Front
         from labelkit.audit import audit as examine
+        from labelkit.audit.front import Anchors, Front
+        from labelkit.audit.provenance import made_by
         from labelkit.audit.result import shares
+        from labelkit.datasets.box_table import BoxTable
         from labelkit.training.rules import build_assigner
 
         arguments = parse_arguments(assigner_args or [])
@@ -62,31 +77,51 @@ def audit(
                 raise ValueError(f"--assigner {name} must be a labelkit.assigners.Assigner: it is asked to explain")
         if arguments and not rules:
             raise ValueError("--set is for the rules that --assigner names, and none is named")
-        model = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes, ratios)
-        front = Front(model) if detections is None else _with_detections(model, detections)
-        dataset = _open(data, images, split)
+        model = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes or strides)
+        if detections is not None:
+            _set_detections(model, detections)
+        own = None
+        if sizes or strides or ratios:
+            own = Anchors(*_levels(strides, sizes, ratios))
+        front = Front(model, anchors=own, tiles=_tiles(tile, overlap))
         hidden = quiet or as_json or not speaks()
+        console = Console(stderr=True)
+        with console.status(f"reading {data}") if not hidden else nullcontext():
+            dataset = _open(data, images, split)
+            table = BoxTable.of(dataset)
+        if table.report.problems or table.report.notes:
+            say(table.report.summary(first=5))
         found = examine(
             dataset,
             front,
             rules,
             what_if=what_if,
-            progress=lambda pictures: track(
-                pictures, "pictures", console=Console(stderr=True), transient=True, disable=hidden
-            ),
+            workers=workers or (_cores() if len(table) >= MANY else 1),
+            progress=lambda pictures: track(pictures, "pictures", console=console, transient=True, disable=hidden),
         )
-        numbers = found.to_json()
-        if numbers["faults"]:
-            say(f"Faults in the annotations: {numbers['faults']}")
+        command = shlex.join(["labelkit", *sys.argv[1:]])
+        numbers = found.to_json() | {"made_by": made_by(found.table_of_boxes.file, command)}
         if out is not None:
-            _write(out, numbers)
+            _write(out, found, numbers, command)
         if as_json:
             print_json(numbers)
         elif not quiet and speaks():
             print(found)
+    if numbers["partial"]:
+        raise typer.Exit(INTERRUPTED)
     if condition is not None and _holds(condition, shares(numbers)):
         say(f"{fail_if} holds")
         raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _may_be_stopped() -> Iterator[None]:
+    """Ctrl-C while pictures are counted leaves a report; before and after that it just ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("Stopped: nothing was reported.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _parse(text: str | None) -> tuple[str, str, float] | None:
@@ -107,7 +142,7 @@ def _holds(condition: tuple[str, str, float], values: dict[str, float | None]) -
 
 def _open(data: str, images: Path | None, split: str | None) -> Any:
     """The training part, or the split that was asked for; the course's data is made by its name."""
-    from labelkit.datasets.layouts import find_layout, open_split
+    from labelkit.datasets.box_table import BoxTable
     from labelkit.training.recipe import COURSE_DATA, Recipe
 
     if data.partition(":")[0] in COURSE_DATA:
@@ -115,75 +150,64 @@ def _open(data: str, images: Path | None, split: str | None) -> Any:
             raise ValueError(f"--images is for files, {data} is made in memory")
         recipe = Recipe(data=data)
         return recipe.val_set() if split in ("val", "test") else recipe.train_set()
-    layout = find_layout(data, images)
-    return open_split(layout, split if split or len(layout.splits) == 1 else "train")
+    return BoxTable.read(data, images, split)
 
 
-def _detector(name: str, run: Path | None, sides: dict[str, int | None], sizes: str | None, ratios: str) -> Any:
-    """torchvision's, labelkit's small one, or that of a run; with another input size, other anchors."""
+def _detector(name: str, run: Path | None, sides: dict[str, int | None], own_anchors: str | None) -> Any:
+    """torchvision's, labelkit's small one, or that of a run; with another input size."""
+    from labelkit.audit.building import build_detector
+
     given = {key: value for key, value in sides.items() if value is not None}
-    for key, value in given.items():
-        if value < 1:
-            raise ValueError(f"{key} must be at least 1, got {value}")
-    if run is not None:
-        if given or sizes:
-            raise ValueError("--run has its own input size and anchors; leave --min-size, --max-size, --sizes out")
-        from labelkit.training import load_detector
+    if run is None:
+        return build_detector(name, **given)
+    if given or own_anchors:
+        raise ValueError(
+            "--run has its own input size and anchors; leave --min-size, --max-size, --strides, --sizes out"
+        )
+    from labelkit.training import load_detector
 
-        return load_detector(run, "last")[0]
-    if name not in DETECTORS:
-        raise ValueError(f"detector must be one of {', '.join(DETECTORS)}, got {name!r}")
-    if name == "ssd300" and given:
-        raise ValueError("an SSD300 has an input of 300 x 300; leave --min-size and --max-size out")
-    if sizes is not None and name not in ("retinanet", "faster-rcnn"):
-        raise ValueError(f"--sizes is for retinanet and faster-rcnn, not {name}")
-    return _build(name, given, None if sizes is None else _anchors(sizes, ratios))
+    return load_detector(run, "last")[0]
 
 
-def _build(name: str, options: dict[str, Any], anchors: Any) -> Any:
-    from torchvision.models import detection
-
-    from labelkit.detectors import retinanet
-
-    if name == "small":
-        return retinanet(1, **options)
-    if anchors is not None:
-        options = options | {("rpn_anchor_generator" if name == "faster-rcnn" else "anchor_generator"): anchors}
-    build = {
-        "retinanet": detection.retinanet_resnet50_fpn,
-        "retinanet-v2": detection.retinanet_resnet50_fpn_v2,
-        "fcos": detection.fcos_resnet50_fpn,
-        "faster-rcnn": detection.fasterrcnn_resnet50_fpn,
-        "ssd300": detection.ssd300_vgg16,
-    }[name]
-    return build(weights=None, weights_backbone=None, **options)
-
-
-def _anchors(sizes: str, ratios: str) -> Any:
-    """ "16+20,32,64" as an anchor generator of three levels."""
-    from torchvision.models.detection.anchor_utils import AnchorGenerator
-
+def _levels(strides: str | None, sizes: str | None, ratios: str | None) -> tuple[Any, Any, Any]:
+    """ "4,8", "16+20,32" and "0.5,1" as ([4, 8], [[16, 20], [32]], [0.5, 1])."""
+    if ratios and not sizes:
+        raise ValueError("--ratios is for the anchors that --sizes names")
     try:
-        levels = tuple(tuple(float(side) for side in level.split("+")) for level in sizes.split(","))
-        shapes = tuple(float(ratio) for ratio in ratios.split(","))
+        levels = [[float(side) for side in level.split("+")] for level in sizes.split(",")] if sizes else None
+        steps = [float(stride) for stride in strides.split(",")] if strides else None
+        return steps, levels, [float(ratio) for ratio in (ratios or "1").split(",")]
     except ValueError:
-        raise ValueError(f"--sizes and --ratios must be numbers, got {sizes!r} and {ratios!r}") from None
-    if min((*(side for level in levels for side in level), *shapes)) <= 0:
-        raise ValueError(f"--sizes and --ratios must be positive, got {sizes!r} and {ratios!r}")
-    return AnchorGenerator(levels, (shapes,) * len(levels))
+        raise ValueError(
+            f"--strides, --sizes and --ratios must be numbers, got {strides!r}, {sizes!r}, {ratios!r}"
+        ) from None
 
 
-def _with_detections(model: Any, detections: int) -> Any:
-    from labelkit.audit import Front
+def _tiles(side: int | None, overlap: int | None) -> Any:
+    from labelkit.audit import Tiles
 
+    if side is None:
+        if overlap is not None:
+            raise ValueError("--overlap is for the tiles that --tile asks for")
+        return None
+    return Tiles(side, side // 4 if overlap is None else overlap)
+
+
+def _set_detections(model: Any, detections: int) -> None:
     if detections < 1:
         raise ValueError(f"detections must be at least 1, got {detections}")
     getattr(model, "roi_heads", model).detections_per_img = detections
-    return Front(model)
 
 
-def _write(folder: Path, numbers: dict[str, Any]) -> None:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write(folder: Path, found: Any, numbers: dict[str, Any], command: str) -> None:
     from labelkit.training import runs
 
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "audit.json", numbers)
+    text = found.html(command=command)
+    runs.write_whole(folder / "audit.html", lambda file: file.write(text.encode()))
+    say(f"wrote {folder / 'audit.json'} and {folder / 'audit.html'}")

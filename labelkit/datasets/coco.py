@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,10 @@ def check_coco(
             raise ValueError(f'{file}: "{key}" must be a list, got {type(coco.get(key)).__name__}')
     report = Report()
     files = None if images is None else ImageFiles(Path(images), file, report, decode=decode, white=white)
-    check = _Check(file, files, report)
-    check.categories = check.by_id("category", coco["categories"], check.category)
-    check.images = check.by_id("image", coco["images"], check.image)
-    if files is not None:
-        files.darkness()
-    annotations = check.annotations(coco["annotations"])
-    report.images = len(check.images), len(coco["images"])
+    check = Check(file, files, report)
+    check.records(coco["categories"], coco["images"])
+    highest = max((number for number in map(id_of, coco["annotations"]) if number is not None), default=0)
+    annotations = list(check.annotations(coco["annotations"], highest))
     report.annotations = len(annotations), len(coco["annotations"])
     if strict and report.problems:
         raise InvalidAnnotations(report)
@@ -107,7 +104,11 @@ def _flag(value: Any) -> int | None:
     return next((flag for flag in (0, 1) if value == flag or value == str(flag)), None)
 
 
-class _Check:
+def id_of(record: Any) -> int | None:
+    return _whole(record.get("id")) if isinstance(record, dict) else None
+
+
+class Check:
     """One pass over the three lists. A method checks one record: it returns the clean record or raises `Fault`."""
 
     def __init__(self, file: str, files: ImageFiles | None, report: Report) -> None:
@@ -115,6 +116,14 @@ class _Check:
         self.categories: dict[int, dict] = {}
         self.images: dict[int, dict] = {}
         self.listed: dict[str, set[int]] = {}  # ids of the file, kept or not
+
+    def records(self, categories: list, images: list) -> None:
+        """The categories and images first: annotations refer to them."""
+        self.categories = self.by_id("category", categories, self.category)
+        self.images = self.by_id("image", images, self.image)
+        if self.files is not None:
+            self.files.darkness()
+        self.report.images = len(self.images), len(images)
 
     def by_id(self, what: str, records: list, check: Callable[[int, dict, str], dict]) -> dict[int, dict]:
         """The clean records by id. Of two that share an id nobody knows which one is meant: both are dropped."""
@@ -173,12 +182,12 @@ class _Check:
             raise Fault("wrong type", said)
         return {"id": number, "file_name": file_name, "width": size[0], "height": size[1]}
 
-    def annotations(self, records: list) -> list[dict]:
-        numbers = [_whole(record.get("id")) if isinstance(record, dict) else None for record in records]
-        fresh = count(max((number for number in numbers if number is not None), default=0) + 1)
-        clean: list[dict] = []
+    def annotations(self, records: Iterable, highest: int) -> Iterator[dict]:
+        """The clean records, one after another. An id that has to be replaced is counted on from `highest`."""
+        fresh = count(highest + 1)
         used: set[int] = set()
-        for index, (record, number) in enumerate(zip(records, numbers, strict=True)):
+        for index, record in enumerate(records):
+            number = id_of(record)
             usable = number is not None and number not in used
             name = f"annotation id {number}" if usable else f"annotation #{index}"
             try:
@@ -193,8 +202,7 @@ class _Check:
                 message = f"id {record.get('id')!r} {reason}; it is {number} now"
                 self._problem(name, "id repaired", message, "repaired")
             used.add(number)
-            clean.append({"id": number} | fields)
-        return clean
+            yield {"id": number} | fields
 
     def _annotation(self, record: Any, name: str) -> dict:
         if not isinstance(record, dict):

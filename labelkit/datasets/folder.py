@@ -44,6 +44,7 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
             annotations = self.root / "annotations.json"
         if not isinstance(annotations, dict):
             file = os.fspath(annotations)
+        self.file = file
         coco = annotations if isinstance(annotations, dict) else load_coco(file)
         self.white = _stated_white(coco, file) if white is None else white
         self._coco, self.report = check_coco(coco, self.root, file=file, strict=strict, decode=decode, white=self.white)

@@ -118,7 +118,7 @@ def open_split(
         coco = read_wider_face(images, chosen.annotations)
     else:
         coco = load_coco(chosen.annotations)
-        images = _folder_of_images(chosen, coco)
+        images = folder_of_images(chosen, coco)
     dataset = CocoFolder(
         images, coco, strict=strict, decode=decode, transforms=transforms, white=white, file=str(chosen.annotations)
     )
@@ -151,7 +151,7 @@ def _below(images: Path, split: Split, name: str) -> tuple[Path, ...]:
     return (*(images / folder.name for folder in split.images), images / name, images)
 
 
-def _folder_of_images(split: Split, coco: dict) -> Path:
+def folder_of_images(split: Split, coco: dict) -> Path:
     """The folder that holds most of the first images listed; a `ValueError` where none holds any."""
     entries = coco.get("images")
     records = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

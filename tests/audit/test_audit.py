@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 from labelkit import detectors
 from labelkit.assigners import RFLA, SimOTA, TopK
-from labelkit.audit import Front, audit
+from labelkit.audit import Front, audit, work
 from labelkit.audit.words import causes, verdict
 from labelkit.datasets import deep_field
 
@@ -112,6 +112,7 @@ def test_the_numbers_are_the_rows(whole):
     assert numbers["output"]["detections_per_image"] == 5 and numbers["output"]["most_objects"] == max(per_picture)
     assert numbers["output"]["recall_ceiling"] == pytest.approx(sum(min(n, 5) for n in per_picture) / total, abs=1e-6)
     assert numbers["output"]["recall_ceiling_coco"] == numbers["output"]["recall_ceiling"]
+    assert [found.ceiling(limit) for limit in (1, 100)] == [sum(n > 0 for n in per_picture) / total, 1]
     assert numbers["anchors"]["count"] in anchors
     assert numbers["anchors"]["reachable_50"] == pytest.approx(sum(row[1] >= 0.5 for row in slow) / total, abs=1e-6)
     assert numbers["anchors"]["median_best_iou"] == pytest.approx(statistics.median(row[1] for row in slow), abs=1e-4)
@@ -196,16 +197,35 @@ def test_no_object_and_no_picture():
         assert "nothing to audit" in str(audit(targets, detectors.retinanet(1)))
 
 
-def test_an_interrupt_leaves_what_was_seen_and_says_so():
-    def stopped(targets):
-        yield from targets[:2]
+def test_an_interrupt_leaves_what_was_seen_and_says_so(monkeypatch):
+    def stopped(pictures):
+        yield from pictures[:3]
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(work, "FEW", 2)
+    monkeypatch.setattr(work, "PORTIONS", 2)
     targets = pictures()
     found = audit(targets, detectors.retinanet(1), progress=stopped)
     assert (found.images, found.of_images, found.to_json()["partial"]) == (2, 4, True)
-    assert len(found.objects) == int((targets[0]["iscrowd"] == 0).sum())
-    assert "of 4 (stopped: the rest was not looked at)" in str(found)
+    assert len(found.objects) == int(sum((target["iscrowd"] == 0).sum() for target in targets[:2]))
+    assert found.what_if == [] and "of 4 (stopped: the rest was not looked at)" in str(found)
+
+
+def test_any_number_of_workers_gives_one_answer(monkeypatch):
+    monkeypatch.setattr(work, "FEW", 1)
+    targets, model = pictures() + pictures(5), network()
+    alone, together = audit(targets, model), audit(targets, model, workers=3)
+    assert alone.to_json() == together.to_json() and len(alone.objects) > 20
+    for name, column in alone.objects.columns().items():
+        assert (column == together.objects.columns()[name]).all() or name == "best_iou"
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        audit(targets, model, workers=0)
+
+
+def test_how_many_go_through_a_rule_at_once_changes_nothing(monkeypatch, whole):
+    targets, model, found, _, _ = whole
+    monkeypatch.setattr("labelkit.audit.counting.SLOTS", 1)
+    assert audit(targets, model).to_json() == found.to_json()
 
 
 def numbers_of(**changes):

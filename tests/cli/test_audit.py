@@ -1,5 +1,6 @@
 """`labelkit audit`: the report, its keys, its exit status, and what it says of input that it can't take."""
 
+import hashlib
 import json
 import sys
 
@@ -42,6 +43,58 @@ def test_the_keys_that_others_read(data, tmp_path):
     assert found["sizes"][0].keys() == {"from", "to", "objects", "best_iou", "reachable_50", "rules"}
     assert found["what_if"][0].keys() >= {"change", "anchors", "reachable_50", "starved"}
     assert [row["change"] for row in found["what_if"]][:2] == ["as it is", "anchors from 8 px"]
+
+
+def test_the_page_stands_beside_the_numbers(data, tmp_path):
+    result = call(data, "--min-size", 32, "--max-size", 32, "--no-what-if", "--quiet", "--out", tmp_path)
+    page = (tmp_path / "audit.html").read_text()
+    made = json.loads((tmp_path / "audit.json").read_text())["made_by"]
+    assert result.exit_code == 0 and made["sha256"] in page and made["file"] in page
+    assert made["sha256"] == hashlib.sha256((data / "train" / "annotations.json").read_bytes()).hexdigest()
+    assert page.count("data:image/jpeg") == 4  # boxes of 5 to 12 px at the input are beyond its anchors
+
+
+def test_tiles_and_strides_are_other_inputs_and_other_anchors(data):
+    tiled = numbers(data, "--detector", "small", "--tile", 32, "--overlap", 8)
+    whole = numbers(data, "--detector", "small")
+    assert tiled["tiles"] == {"side": 32, "overlap": 8} and tiled["objects"] == whole["objects"]
+    assert tiled["anchors"]["count"] == 9 * whole["anchors"]["count"] / 4  # 3 x 3 tiles of a quarter of the picture
+    finer = numbers(data, "--detector", "small", "--strides", "2,4,8", "--workers", 2)
+    assert finer["anchors"]["count"] == 4 * whole["anchors"]["count"]
+
+
+def test_broken_entries_are_named_and_the_rest_is_audited(data, tmp_path):
+    content = json.loads((data / "train" / "annotations.json").read_text())
+    content["annotations"][3]["bbox"] = [1, 2, 3, -4]
+    content["annotations"].append({"id": 77, "image_id": 1, "category_id": 99, "bbox": [1, 1, 5, 5]})
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(content))
+    result = call(file, "--detector", "small", "--no-what-if", "--json")
+    found = json.loads(result.stdout)
+    assert found["objects"] == 7 and found["faults"] == {
+        "annotation: zero-size box": 1,
+        "annotation: unknown category": 1,
+    }
+    for said in (
+        f"{file}: annotation id 4: bbox must have a positive width and height, got [1, 2, 3, -4]",
+        "annotation id 77",
+    ):
+        assert said in result.stderr and any(said in problem for problem in found["data"]["problems"])
+    assert "with the sizes that the file states" in result.stderr  # no picture beside it
+
+
+def test_an_interrupt_writes_what_was_seen_and_ends_with_130(data, tmp_path, monkeypatch):
+    def stopped(pictures, *_, **__):
+        yield from pictures[:1]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.track", stopped)
+    monkeypatch.setattr("labelkit.audit.work.FEW", 1)
+    monkeypatch.setattr("labelkit.audit.work.PORTIONS", 4)
+    result = call(data, "--detector", "small", "--out", tmp_path)
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert result.exit_code == 130 and found["partial"] and found["images"] == 1
+    assert "stopped: the rest was not looked at" in result.output and "stopped" in (tmp_path / "audit.html").read_text()
 
 
 def test_the_report_names_the_three_causes(data):
@@ -87,9 +140,15 @@ def test_fail_if_is_the_exit_status(data, condition, status):
         (["--assigner", "simota"], "asks a network for its predictions"),
         (["--min-size", "0"], "min_size must be at least 1, got 0"),
         (["--detections", "0"], "detections must be at least 1, got 0"),
-        (["--sizes", "8,x"], "must be numbers, got '8,x'"),
-        (["--sizes", "8,-1"], "must be positive, got '8,-1'"),
-        (["--detector", "small", "--sizes", "8"], "--sizes is for retinanet and faster-rcnn, not small"),
+        (["--sizes", "8,x"], "--sizes and --ratios must be numbers, got None, '8,x', None"),
+        (["--sizes", "8,-1"], "sizes and ratios must be positive"),
+        (["--detector", "small", "--sizes", "8"], "sizes must have one entry for each level, got 1 for 3 strides"),
+        (["--detector", "small", "--ratios", "2"], "--ratios is for the anchors that --sizes names"),
+        (["--detector", "fcos", "--sizes", "8,16,32,64,128"], "begins from points"),
+        (["--detector", "ssd300", "--strides", "8"], "hang on its input's size"),
+        (["--tile", "40", "--overlap", "40"], "overlap must be at least 0 and below the tile of 40 px, got 40"),
+        (["--overlap", "4"], "--overlap is for the tiles that --tile asks for"),
+        (["--workers", "-1"], "workers must be at least 1, got -1"),
         (["--detector", "ssd300", "--min-size", "10"], "an SSD300 has an input of 300 x 300"),
         (["--split", "test"], "there is no 'test' split"),
     ],

@@ -1,0 +1,113 @@
+"""The audit at scale: a file of many pictures' boxes is made, read and audited; beside it the dense way on a sample.
+
+    python benchmarks/audit.py [--pictures 2000] [--boxes 20] [--workers 2] [--json out.json]
+
+The peer does for each picture what torchvision's RetinaNet does in training: `box_iou` of all anchors and `Matcher`.
+Times are of the processor (both sides on one thread), which other work on the machine disturbs least; the wall time of
+the whole stands below them. Memory is the peak of resident memory (Linux): this process, and the largest worker, which
+shares with this one what both have read. 100,000 pictures with 2,000,000 boxes: --pictures 100000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torchvision.models.detection._utils import Matcher
+from torchvision.ops import box_iou
+
+from labelkit.audit import Front, audit
+from labelkit.audit.building import build_detector
+from labelkit.datasets.box_table import BoxTable
+
+SIZES = [(640, 480)] * 8 + [(640, 427)] * 5 + [(480, 640)] * 2 + [(500, 375), (427, 640), (612, 612), (640, 360)]
+SAMPLE = 40  # pictures for the peer
+
+
+def make(path: Path, pictures: int, boxes: int) -> None:
+    """COCO's sizes of pictures, half of the rest of any; boxes of every size. Written record by record."""
+    dice = random.Random(0)
+    entries, number = [], 0
+    with open(path, "w") as file:
+        file.write('{"categories": [{"id": 1, "name": "one"}], "annotations": [')
+        for image in range(1, pictures + 1):
+            width, height = dice.choice(SIZES) if dice.random() < 0.8 else (640, dice.randrange(300, 640))
+            entries.append({"id": image, "file_name": f"{image:012d}.jpg", "width": width, "height": height})
+            for _ in range(min(10 * boxes, int(dice.expovariate(1 / (boxes + 0.5))))):
+                side = dice.lognormvariate(3.4, 1)
+                w, h = (min(limit - 1, side * dice.uniform(0.5, 2)) for limit in (width, height))
+                box = [round(value, 2) for value in (dice.uniform(0, width - w), dice.uniform(0, height - h), w, h)]
+                number += 1
+                record = {"id": number, "image_id": image, "category_id": 1, "bbox": box, "iscrowd": 0}
+                file.write((", " if number > 1 else "") + json.dumps(record))
+        file.write(f'], "images": {json.dumps(entries)}}}')
+
+
+def peer_ms(front: Front, table: BoxTable) -> float:
+    """The median over some pictures."""
+    match, times = Matcher(0.5, 0.4, allow_low_quality_matches=True), []
+    for image in range(0, len(table), max(1, len(table) // SAMPLE)):
+        seen, priors = front.see(tuple(table.sizes[image].tolist()))
+        boxes = seen.at_input(torch.from_numpy(table.boxes[table.starts[image] : table.starts[image + 1]]))
+        if len(boxes):
+            start = time.process_time()
+            match(box_iou(boxes, priors.boxes))
+            times.append(1e3 * (time.process_time() - start))
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--boxes", type=int, default=20, help="of a picture, in the mean")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "many.json"
+        make(file, given.pictures, given.boxes)
+        wall, start = time.perf_counter(), time.process_time()
+        table = BoxTable.read(file)
+        reading = time.process_time() - start
+    front, start = Front(build_detector("retinanet")), time.process_time()
+    found = audit(table, front, what_if=False, workers=given.workers)
+    numbers = found.to_json()
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    auditing = time.process_time() - start + workers.ru_utime + workers.ru_stime
+    wall = time.perf_counter() - wall
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # before the peer's matrices
+    ours, peer = 1e3 * auditing / given.pictures, peer_ms(front, table)
+    row = {
+        "pictures": len(table),
+        "boxes": numbers["objects"],
+        "reading, s of the processor": round(reading, 1),
+        "auditing, s of the processor": round(auditing, 1),
+        "audit, ms a picture": round(ours, 2),
+        "dense matcher alone, ms a picture": round(peer, 2),
+        "ratio": round(peer / ours, 1),
+        f"wall with {given.workers} workers, s": round(wall, 1),
+        "peak memory, MB": round(peak / 1024),
+        "of which the imports, MB": round(imports / 1024),
+        "peak memory of a worker, MB": round(workers.ru_maxrss / 1024),
+    }
+    chart = Table("", "")
+    for name, value in row.items():
+        chart.add_row(name, f"{value:,}")
+    Console().print(chart)
+    if given.json:
+        given.json.write_text(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
