@@ -1056,7 +1056,13 @@ assert ahead.min() > 0 and 5.9 < ahead.mean() < 6.1
 # | cost | sparse: k IoUs per level and object |
 # | fails when | an object fits between the cells; the pyramid has two levels; k is small |
 # | report | k, and whether it counts priors or cells; n or n − 1; the levels |
-#
+
+# %% tags=["hide-input"]
+plot.show(course.method_map(up_to=9), alt=(
+    "The methods so far. ATSS is on the static side, as chapter 4 announced, because its "
+    "cut follows the object and the anchors around it, and not the network."))
+
+# %% [markdown]
 # ## Can the object tell us?
 #
 # We asked whether an object can say for itself how many anchors should learn it. To a
