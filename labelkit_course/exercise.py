@@ -127,7 +127,9 @@ def _difference(got: Any, want: Any, atol: float, where: str = "your answer") ->
     elif isinstance(want, list | tuple):
         if not isinstance(got, list | tuple) or len(got) != len(want):
             kind = "a tensor, " if isinstance(got, Tensor) else ""
-            return f"{where.capitalize()} should be a {type(want).__name__} of {len(want)}; it is {kind}{describe(got)}."
+            return (
+                f"{where.capitalize()} should be a {type(want).__name__} of {len(want)}; it is {kind}{describe(got)}."
+            )
         parts = [(f"{where}[{i}]", g, w) for i, (g, w) in enumerate(zip(got, want, strict=True))]
     elif _is_number(want) and not isinstance(want, bool):
         if isinstance(got, Tensor) and got.ndim == 0:

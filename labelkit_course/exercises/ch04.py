@@ -326,7 +326,10 @@ CAUSES = {
     ),
     "factor times gamma": (_focal_with(factor=lambda p, g: (1 - p) * g), "gamma is a power, and you multiply by it."),
     "the sign": (lambda *a, **k: -focal_loss(*a, **k), "The size is right and the sign is not: ln p is below 0."),
-    "to base 2": (lambda *a, **k: focal_loss(*a, **k) / math.log(2), "Your logarithm is to base 2, not the natural one."),
+    "to base 2": (
+        lambda *a, **k: focal_loss(*a, **k) / math.log(2),
+        "Your logarithm is to base 2, not the natural one.",
+    ),
     "sigmoid twice": (
         lambda logits, *a, **k: focal_loss(logits.sigmoid(), *a, **k),
         "You seem to take the sigmoid twice. logsigmoid takes the logit itself.",
