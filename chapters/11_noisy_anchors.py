@@ -401,7 +401,7 @@ assert 0.98 < noisy.weight[noisy.positive].mean() < 1.02
 # positives we take those whose predicted box has an IoU below 0.5, and ask which label
 # each form gives them.
 
-# %% tags=["nbval-check-output"]
+# %%
 wrong = own_iou(said.boxes, noisy) < 0.5
 for name, answer in forms.items():
     values = answer.score_target[noisy.positive]
@@ -409,14 +409,16 @@ for name, answer in forms.items():
           f"{values[~wrong].mean():.2f} elsewhere")
 
 # %% tags=["hide-input"]
-assert int(wrong.sum()) == 958 and len(wrong) == 5712
+mean_of_wrong = [answer.score_target[noisy.positive][wrong].mean().item()
+                 for answer in forms.values()]
+assert 0.28 < mean_of_wrong[0] < 0.31 and 0.69 < mean_of_wrong[1] < 0.72
 
 # %% [markdown]
-# TopK calls all 958 of them 1. In the paper's form such an anchor is 0.29 of a positive,
-# and the others are 0.69. In the code's form it is still 0.70 of one, because the stretch
-# lets no label of an image fall below the mean IoU of its boxes. The paper says how much
-# the network has found there. The code says so only in comparison, since 0.70 is less
-# than the 0.91 of the others.
+# A hard label is 1 for all of them. In the paper's form such an anchor is 0.29 of a
+# positive, and the others are 0.69. In the code's form it is still 0.70 of one, because
+# the stretch lets no label of an image fall below the mean IoU of its boxes. The paper
+# says how much the network has found there. The code says so only in comparison, since
+# 0.70 is less than the 0.91 of the others.
 #
 # ### A label that depends on its neighbours
 #
