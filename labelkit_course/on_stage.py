@@ -29,7 +29,7 @@ from labelkit_course.rows import VARIANTS, Cell
 PICTURES = {"sky": ("sky", 0), "star": ("sky", 1), "digits": ("digits", 0)}
 # colour and dash of a frame, and the mark on it, which tells them apart where colours and dashes can't: small, in grey
 LOOKS = ((plot.SKY, "-", ""), (plot.ORANGE, (0, (2, 1)), "X"), (plot.PURPLE, (0, (1, 1)), "v"))
-MARK = {"mfc": plot.GROUND, "mec": plot.INK, "mew": 1.1}
+MARK: dict[str, Any] = {"mfc": plot.GROUND, "mec": plot.INK, "mew": 1.1}
 SHARP_ENOUGH = 120  # dpi: photographs of 200 px, which finer ones make larger only
 LEAST_SCORE, LEAST_IOU = 0.25, 0.5  # of a detection that counts, and of a detection with what it finds
 
@@ -164,7 +164,7 @@ def _frames(ax: Axes, kinds: dict[str, Tensor], *others: Line2D) -> None:
             frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, ls=dash, lw=1.4, zorder=5)
             frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=plot.INK)])
             ax.add_patch(frame)
-        style = {"color": color, "ls": dash, "lw": 2, "marker": mark, "ms": 9} | MARK
+        style: dict[str, Any] = {"color": color, "ls": dash, "lw": 2, "marker": mark, "ms": 9} | MARK
         handles.append(Line2D([], [], label=f"{name} ({len(boxes)})", **style))
     look: dict[str, Any] = {"fontsize": 11, "frameon": False, "handlelength": 1.5, "columnspacing": 0.9, "ncols": 2}
     ax.legend(handles=[*handles, *others], loc="upper center", bbox_to_anchor=(0.5, 0.0), **look)
