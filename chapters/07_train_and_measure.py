@@ -118,6 +118,7 @@ def edged(ax, box, color, lw):
     x, y, width, height = ops.box_convert(box, "xyxy", "xywh").tolist()
     ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=color, lw=lw, zorder=5))
 
+# %%
 def followed_through_the_maps():
     _, maps = through_the_network(trained("max_iou, nearest tie"), [image])
     fig, axes = plot.figure(2, rows=2, width=3.1, height=3.4)
