@@ -312,8 +312,11 @@ mean, deviation, cut, two = torch.tensor(list(by_side.values())).T
 fig, (ax,) = plot.figure(width=6.2, height=3.6)
 plot.curves(ax, sides, {"mean": mean, "deviation": deviation, "cut": cut},
             xlabel="side of the square in px", ylabel="IoU")
-for side in sides[two > 0.5].tolist():
-    ax.axvspan(side - 0.5, side + 0.5, color=plot.ORANGE, alpha=0.3, lw=0)
+for number, side in enumerate(sides[two > 0.5].tolist()):
+    ax.axvspan(side - 0.5, side + 0.5, color=plot.ORANGE, alpha=0.3, lw=0,
+               label="" if number else "positives on two levels")
+ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize=plot.TYPE,
+          frameon=False, handlelength=1.6, columnspacing=1)
 plot.show(fig, alt=(
     "Mean, deviation and cut against the side of a square. In the two shaded bands two "
     "levels have positives. From 16 px up the deviation is lowest beside a band and not "
@@ -363,13 +366,19 @@ print(f"{len(boxes)} crowns: {len(found.prior.unique())} anchors are candidates,
 fig, axes = plot.figure(2, width=3.8, height=4.6)
 anchor = torch.arange(len(pyramid))
 reached = torch.isin(anchor, enough)
-plot.scene(axes[0], tiles[30][0], boxes, title="candidates")
-plot.points(axes[0], pyramid.centers[found.prior.unique()], "prediction")
+pale = 0.55 + 0.45 * tiles[30][0].float().as_subclass(torch.Tensor)
+plot.scene(axes[0], pale, boxes, title="candidates")
+axes[0].plot(*pyramid.centers[found.prior.unique()].T, "^", ms=6.5, mfc=plot.PURPLE,
+             mec=plot.INK, mew=0.7)
 plot.legend(axes[0], gt="crown", prediction="candidate")
-plot.scene(axes[1], tiles[30][0], boxes, title="what becomes of them")
-plot.points(axes[1], pyramid.centers[reached & ~answer.positive], "ignored")
-plot.points(axes[1], pyramid.centers[answer.positive], "positive")
-plot.legend(axes[1], positive="positive", ignored="outside")
+plot.scene(axes[1], pale, boxes, title="what becomes of them")
+marks = {"positive": (answer.positive, "o", 8, plot.BLUE),
+         "centre outside": (reached & ~answer.positive, "X", 14, plot.GROUND)}
+for name, (part, marker, size, color) in marks.items():
+    axes[1].plot(*pyramid.centers[part].T, marker, ms=size, mfc=color, mec=plot.INK,
+                 mew=1.4, label=name, zorder=8)
+axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2,
+               fontsize=plot.TYPE, frameon=False)
 for ax in axes:
     ax.set(xlim=(0, 68), ylim=(128, 60))
 plot.show(fig, alt=(
@@ -1056,7 +1065,13 @@ assert ahead.min() > 0 and 5.9 < ahead.mean() < 6.1
 # | cost | sparse: k IoUs per level and object |
 # | fails when | an object fits between the cells; the pyramid has two levels; k is small |
 # | report | k, and whether it counts priors or cells; n or n − 1; the levels |
-#
+
+# %% tags=["hide-input"]
+plot.show(course.method_map(up_to=9), alt=(
+    "The methods so far. ATSS is on the static side, as chapter 4 announced, because its "
+    "cut follows the object and the anchors around it, and not the network."))
+
+# %% [markdown]
 # ## Can the object tell us?
 #
 # We asked whether an object can say for itself how many anchors should learn it. To a

@@ -614,8 +614,8 @@ assert (int(extra.sum()), int(answer.ignored.sum())) == (22, 179)
 # *Difficulty 3 of 5, 10 minutes. Implement.*
 #
 # Return this loss for one image. You are given $\ell_a$ and $F_a$ for every anchor, `gt`
-# with an object's index, `NEGATIVE` or `IGNORED`, and a mask of the compensating
-# anchors. Ignored anchors are in neither sum.
+# with an object's index, `NEGATIVE` or `IGNORED`, and a mask of the compensating anchors.
+# Ignored anchors are in neither sum, and $F_a$ is a constant to the gradient.
 
 # %%
 def my_loss(losses, gt, compensated, decoded_iou):
@@ -626,7 +626,8 @@ def my_loss(losses, gt, compensated, decoded_iou):
     # BEGIN SOLUTION 10.4
     matched = (gt >= 0) & ~compensated
     rest = ~compensated & (gt != IGNORED)
-    extra = (decoded_iou * losses)[compensated].sum() / compensated.sum().clamp(min=1)
+    weighed = decoded_iou.detach() * losses
+    extra = weighed[compensated].sum() / compensated.sum().clamp(min=1)
     return extra + losses[rest].sum() / matched.sum().clamp(min=1)
     # END SOLUTION
 

@@ -88,15 +88,19 @@ def compare(
     *,
     atol: float = 1e-5,
     draw: Callable[[], Any] | None = None,
+    clues: Sequence[tuple[Any, str]] = (),
 ) -> None:
     """Raise `Wrong` unless `got` equals `want`; floats to `atol`, everything else exactly.
 
     `case` is the sentence that names the situation ("Boxes that only touch do not overlap"), `inputs` what the
     learner's function was called with. The message shows both and what came back, never `want`. `draw` is kept for
     an answer of the right kinds, which may be longer or shorter than `want`: others are told, not drawn.
+    clues: pairs (wrong answer, sentence that names its cause), said if one cause alone explains what came back.
     """
     difference = _difference(got, want, atol)
     if difference:
+        causes = {sentence for wrong, sentence in clues if got is not None and not _difference(got, wrong, atol)}
+        difference += f"\n{causes.pop()}" if len(causes) == 1 else ""
         shown = "\n".join(f"    {name} = {describe(value)}" for name, value in inputs.items())
         raise Wrong(f"{case}.\n{shown}\n{difference}", draw if _same_form(got, want) else None, inputs)
 
@@ -122,7 +126,10 @@ def _difference(got: Any, want: Any, atol: float, where: str = "your answer") ->
         parts = [(f"{where}[{key!r}]", got[key], want[key]) for key in want]
     elif isinstance(want, list | tuple):
         if not isinstance(got, list | tuple) or len(got) != len(want):
-            return f"{where.capitalize()} should be a {type(want).__name__} of {len(want)}; it is {describe(got)}."
+            kind = "a tensor, " if isinstance(got, Tensor) else ""
+            return (
+                f"{where.capitalize()} should be a {type(want).__name__} of {len(want)}; it is {kind}{describe(got)}."
+            )
         parts = [(f"{where}[{i}]", g, w) for i, (g, w) in enumerate(zip(got, want, strict=True))]
     elif _is_number(want) and not isinstance(want, bool):
         if isinstance(got, Tensor) and got.ndim == 0:

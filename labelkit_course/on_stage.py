@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from labelkit import plot
+from labelkit.boxes import centers
 from labelkit.similarity import iou
 from labelkit.training import runs
 from labelkit.training.measuring import assigned
@@ -26,7 +27,9 @@ from labelkit_course.rows import VARIANTS, Cell
 
 # name of a picture -> data of the board, place among that data's pictures of the stage
 PICTURES = {"sky": ("sky", 0), "star": ("sky", 1), "digits": ("digits", 0)}
-LOOKS = ((plot.SKY, "-"), (plot.ORANGE, (0, (2, 1))), (plot.PURPLE, (0, (1, 1))))
+# colour and dash of a frame, and the mark on it, which tells them apart where colours and dashes can't: small, in grey
+LOOKS = ((plot.SKY, "-", ""), (plot.ORANGE, (0, (2, 1)), "X"), (plot.PURPLE, (0, (1, 1)), "v"))
+MARK: dict[str, Any] = {"mfc": plot.GROUND, "mec": plot.INK, "mew": 1.1}
 SHARP_ENOUGH = 120  # dpi: photographs of 200 px, which finer ones make larger only
 LEAST_SCORE, LEAST_IOU = 0.25, 0.5  # of a detection that counts, and of a detection with what it finds
 
@@ -139,9 +142,10 @@ def _labels(detector: Any, image: Tensor, target: dict[str, Tensor]) -> tuple[Te
 def draw_labels(ax: Axes, panel: Scene, row: str) -> None:
     """Who has a positive, and where the positives are."""
     plot.scene(ax, panel.image, title=f"{row}\n{int(panel.taught.sum())} of {len(panel.boxes)} have a positive")
-    _frames(ax, {"has a positive": panel.boxes[panel.taught], "has none": panel.boxes[~panel.taught]})
     x, y = panel.places.T
-    ax.scatter(x, y, s=2, color=plot.SKY, zorder=6)
+    ax.scatter(x, y, s=5, color=plot.SKY, ec=plot.INK, lw=0.3, zorder=6)
+    dot = Line2D([], [], ls="", marker="o", ms=5, mfc=plot.SKY, mec=plot.INK, mew=0.5, label="positive prior")
+    _frames(ax, {"has a positive": panel.boxes[panel.taught], "has none": panel.boxes[~panel.taught]}, dot)
 
 
 def draw_found(ax: Axes, panel: Scene, title: str = "what it teaches") -> None:
@@ -150,17 +154,20 @@ def draw_found(ax: Axes, panel: Scene, title: str = "what it teaches") -> None:
     _frames(ax, {"found": panel.boxes[panel.found], "missed": panel.boxes[~panel.found], "false alarm": panel.alarms})
 
 
-def _frames(ax: Axes, kinds: dict[str, Tensor]) -> None:
-    """Boxes by kind, and their key below the panel. Colour and dash tell kinds apart, on dark pictures and in grey."""
+def _frames(ax: Axes, kinds: dict[str, Tensor], *others: Line2D) -> None:
+    """Boxes by kind, and the key below the panel, of these and of `others`."""
     handles = []
-    for (name, boxes), (color, dash) in zip(kinds.items(), LOOKS, strict=False):
+    for (name, boxes), (color, dash, mark) in zip(kinds.items(), LOOKS, strict=False):
+        large = 10 if len(boxes) < 30 else 6.5
+        ax.plot(*centers(boxes).T, marker=mark, ls="", ms=large, zorder=7, **MARK)
         for x1, y1, x2, y2 in boxes.tolist():
             frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, ls=dash, lw=1.4, zorder=5)
             frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=plot.INK)])
             ax.add_patch(frame)
-        handles.append(Line2D([], [], color=color, ls=dash, lw=2, label=f"{name} ({len(boxes)})"))
-    look: dict[str, Any] = {"fontsize": 11, "frameon": False, "handlelength": 1.5, "columnspacing": 0.9, "ncols": 3}
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), **look)
+        style: dict[str, Any] = {"color": color, "ls": dash, "lw": 2, "marker": mark, "ms": 9} | MARK
+        handles.append(Line2D([], [], label=f"{name} ({len(boxes)})", **style))
+    look: dict[str, Any] = {"fontsize": 11, "frameon": False, "handlelength": 1.5, "columnspacing": 0.9, "ncols": 2}
+    ax.legend(handles=[*handles, *others], loc="upper center", bbox_to_anchor=(0.5, 0.0), **look)
     ax.title.set_fontsize(13)
     ax.set(xticks=[], yticks=[])
 

@@ -102,7 +102,8 @@ def _unnamed(got: Any, want: Any, within: Any, where: str = "It") -> str:
     if isinstance(want, dict) or (isinstance(want, list) and len(got) == len(want)):
         keys = want if isinstance(want, dict) else range(len(want))
         key = next(key for key in keys if not _fits(got[key], want[key], _of(within, key)))
-        return _unnamed(got[key], want[key], _of(within, key), f"{where}[{key!r}]")
+        entry = f"“{key}”" if isinstance(want, dict) else f"number {key + 1}"
+        return _unnamed(got[key], want[key], _of(within, key), entry if where == "It" else f"{where}, {entry},")
     if _is_number(want):
-        return f"{where} is too {'large' if got > want else 'small'}."
-    return f"{where} is not so."
+        return f"{where[0].upper()}{where[1:]} is too {'large' if got > want else 'small'}."
+    return f"{where[0].upper()}{where[1:]} is not so."

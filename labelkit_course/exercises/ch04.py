@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.functional import logsigmoid
 
 from labelkit import IGNORED, NEGATIVE, Priors, plot
@@ -234,11 +235,13 @@ def six_sentences(answer):
 def _focal(case, logits, targets, answer, **options):
     logits, targets = torch.tensor(logits), torch.tensor(targets)
     want = focal_loss(logits, targets, **options)
-    compare(case, {"logits": logits, "targets": targets, **options}, answer(logits, targets, **options), want)
+    causes = [(wrong(logits, targets, **options), sentence) for wrong, sentence in CAUSES.values()]
+    inputs = {"logits": logits, "targets": targets, **options}
+    compare(case, inputs, answer(logits, targets, **options), want, clues=causes)
 
 
-def undecided(answer):
-    _focal("The network is undecided about one positive, p = 0.5", [0.0], [1.0], answer)
+def one_positive(answer):
+    _focal("The network is rather sure of one positive, p = 0.82", [1.5], [1.0], answer)
 
 
 def easy_and_hard_positives(answer):
@@ -246,7 +249,8 @@ def easy_and_hard_positives(answer):
 
 
 def easy_and_hard_negatives(answer):
-    _focal("There are three negatives, from easy to hard", [-2.0, 0, 2], [0.0, 0, 0], answer)
+    case = "There is one positive, and there are three negatives from easy to hard"
+    _focal(case, [1.0, -2, 0, 2], [1.0, 0, 0, 0], answer)
 
 
 def gamma_zero(answer):
@@ -265,16 +269,6 @@ def extreme_logits(answer):
     _focal("Extreme logits give large losses, never infinite ones", [-200.0, 200], [1.0, 0], answer)
 
 
-def _focal_with(weight, factor, logs=None):
-    def wrong(logits, targets, alpha=0.25, gamma=2.0):
-        p = logits.sigmoid()
-        p_t = torch.where(targets == 1, p, 1 - p)
-        log_p_t = torch.where(targets == 1, logsigmoid(logits), logsigmoid(-logits)) if logs is None else logs(p_t)
-        return -weight(targets, alpha) * factor(p_t, gamma) * log_p_t
-
-    return wrong
-
-
 def _balance(targets, alpha):
     return torch.where(targets == 1, alpha, 1 - alpha)
 
@@ -283,11 +277,101 @@ def _modulate(p_t, gamma):
     return (1 - p_t) ** gamma
 
 
+def _focal_with(weight=_balance, factor=_modulate, logs=None, score=torch.sigmoid):
+    """The loss with one thing changed."""
+
+    def wrong(logits, targets, alpha=0.25, gamma=2.0):
+        p = score(logits)
+        p_t = torch.where(targets == 1, p, 1 - p)
+        log_p_t = torch.where(targets == 1, logsigmoid(logits), logsigmoid(-logits)) if logs is None else logs(p_t)
+        return -weight(targets, alpha) * factor(p_t, gamma) * log_p_t
+
+    return wrong
+
+
+def _p_for_both(logits, targets, alpha=0.25, gamma=2.0):
+    p = logits.sigmoid()
+    return _balance(targets, alpha) * (1 - p) ** gamma * cross_entropy(logits, targets, reduction="none")
+
+
+# name -> (a wrong loss, what is wrong with it)
+CAUSES = {
+    "no alpha": (
+        _focal_with(weight=lambda t, a: torch.ones_like(t)),
+        "This is the loss without its third step: alpha is missing.",
+    ),
+    "alpha for both": (
+        _focal_with(weight=lambda t, a: a),
+        "Your negatives have the weight alpha, which belongs to the positives.",
+    ),
+    "alpha on the negatives": (
+        _focal_with(weight=lambda t, a: _balance(1 - t, a)),
+        "The two weights have changed places: alpha belongs to the positives.",
+    ),
+    "no factor": (
+        _focal_with(factor=lambda p, g: 1),
+        "This is cross entropy with a weight. The factor that makes easy examples fall silent is missing.",
+    ),
+    "silences the hard ones": (
+        _focal_with(factor=lambda p, g: p**g),
+        "Your factor is p_t ** gamma, which falls silent for the hard examples. For which p_t should it be near 0?",
+    ),
+    "one factor for both": (
+        _p_for_both,
+        "Your negatives have the factor of the positives. In the factor stands p_t, which for a negative is not p.",
+    ),
+    "gamma fixed at 2": (
+        _focal_with(factor=lambda p, g: (1 - p) ** 2),
+        "Your power is 2 whatever gamma is.",
+    ),
+    "factor times gamma": (_focal_with(factor=lambda p, g: (1 - p) * g), "gamma is a power, and you multiply by it."),
+    "the sign": (lambda *a, **k: -focal_loss(*a, **k), "The size is right and the sign is not: ln p is below 0."),
+    "to base 2": (
+        lambda *a, **k: focal_loss(*a, **k) / math.log(2),
+        "Your logarithm is to base 2, not the natural one.",
+    ),
+    "sigmoid twice": (
+        lambda logits, *a, **k: focal_loss(logits.sigmoid(), *a, **k),
+        "You seem to take the sigmoid twice. logsigmoid takes the logit itself.",
+    ),
+    "logits for scores": (
+        _focal_with(score=lambda logits: logits),
+        "Your factor is made of the logit. It should be made of the probability, which is the logit's sigmoid.",
+    ),
+    "logarithm of the sigmoid": (
+        _focal_with(logs=torch.log),
+        "The logarithm of a probability that was rounded to 0 is infinite. Take it of the logit, by logsigmoid.",
+    ),
+}
+
+
 # --- 04.3 -----------------------------------------------------------------------------------------------------------
 
 
+BIASES = {
+    "the sign": (lambda p: math.log((1 - p) / p), "The size is right and the sign is not."),
+    "logarithm of the score": (math.log, "This is the logarithm of pi. What has become of the 1 in 1 + exp(-b)?"),
+    "minus that": (lambda p: -math.log(p), "This is -ln pi. What has become of the 1 in 1 + exp(-b)?"),
+    "logarithm to base 10": (
+        lambda p: math.log10(p / (1 - p)),
+        "Your logarithm is to base 10, and e ** b needs the natural one.",
+    ),
+    "logarithm to base 2": (
+        lambda p: math.log2(p / (1 - p)),
+        "Your logarithm is to base 2, and e ** b needs the natural one.",
+    ),
+    "the sigmoid itself": (
+        lambda p: 1 / (1 + math.exp(-p)),
+        "This is the sigmoid of pi. You need the number whose sigmoid is pi, which goes the other way.",
+    ),
+    "the odds": (lambda p: p / (1 - p), "This is e ** b, and b is asked for."),
+    "the odds against": (lambda p: (1 - p) / p, "This is e ** -b, and b is asked for."),
+}
+
+
 def _bias(case, pi, answer):
-    compare(case, {"pi": pi}, answer(pi), math.log(pi / (1 - pi)))
+    causes = [(wrong(pi), sentence) for wrong, sentence in BIASES.values()]
+    compare(case, {"pi": pi}, answer(pi), math.log(pi / (1 - pi)), clues=causes)
 
 
 def one_half(answer):
@@ -462,7 +546,7 @@ EXERCISES = (
             "-(1 - alpha) * p ** gamma * logsigmoid(-logits); torch.where(targets == 1, positive, negative).",
         ),
         tests=(
-            undecided,
+            one_positive,
             easy_and_hard_positives,
             easy_and_hard_negatives,
             gamma_zero,
@@ -470,22 +554,7 @@ EXERCISES = (
             a_table,
             extreme_logits,
         ),
-        mutants={
-            "no alpha": (_focal_with(lambda t, a: torch.ones_like(t), _modulate), "undecided about one positive"),
-            "alpha for both": (_focal_with(lambda t, a: a, _modulate), "three negatives"),
-            "alpha on the negatives": (
-                _focal_with(lambda t, a: _balance(1 - t, a), _modulate),
-                "undecided about one positive",
-            ),
-            "silences the hard ones": (
-                _focal_with(_balance, lambda p, g: p**g),
-                "There are three positives, from hard to easy",
-            ),
-            "gamma fixed at 2": (_focal_with(_balance, lambda p, g: (1 - p) ** 2), "gamma 0"),
-            "factor times gamma": (_focal_with(_balance, lambda p, g: (1 - p) * g), "undecided about one positive"),
-            "logarithm of the sigmoid": (_focal_with(_balance, _modulate, torch.log), "Extreme logits"),
-            "mean instead of elements": (lambda *a, **k: focal_loss(*a, **k).mean(), "shape"),
-        },
+        mutants=CAUSES | {"mean instead of elements": (lambda *a, **k: focal_loss(*a, **k).mean(), "shape")},
     ),
     Exercise(
         id="04.3",
@@ -497,13 +566,8 @@ EXERCISES = (
             "Then exp(-b) = 1 / pi - 1 = (1 - pi) / pi. Take the logarithm of both sides.",
             "b = -math.log((1 - pi) / pi).",
         ),
-        tests=(one_half, one_in_a_hundred, nearly_sure),
-        mutants={
-            "the sign": (lambda p: math.log((1 - p) / p), "0.01"),
-            "logarithm of the score": (lambda p: math.log(p), "0.5"),
-            "logarithm to base 10": (lambda p: math.log10(p / (1 - p)), "0.01"),
-            "the sigmoid itself": (lambda p: 1 / (1 + math.exp(-p)), "0.5"),
-        },
+        tests=(one_in_a_hundred, one_half, nearly_sure),
+        mutants=BIASES | {"a fixed one": (lambda pi: -4.59512, "A first score of 0.5")},
     ),
     Exercise(
         id="04.4",

@@ -226,23 +226,29 @@ def _best_of_each(boxes, scores, gt_boxes, threshold=0.5):
 def _curve(case, hits, num_gts, answer):
     hit = torch.tensor(hits, dtype=torch.bool)
     count = hit.double().cumsum(0)
-    want = ((count / torch.arange(1, len(hit) + 1)).float(), (count / num_gts).float())
+    want = ((count / _ranks(hit)).float(), (count / num_gts).float())
     got = answer(hit, num_gts)
     if isinstance(got, tuple) and len(got) == 2 and all(isinstance(part, torch.Tensor) for part in got):
         got = tuple(part.float() if part.is_floating_point() else part for part in got)
-    compare(case, {"hit": hit, "num_gts": num_gts}, got, want)
+    causes = [(wrong(hit, num_gts), sentence) for wrong, sentence in SLIPS.values()]
+    compare(case, {"hit": hit, "num_gts": num_gts}, got, want, clues=causes)
 
 
 def all_found(answer):
-    _curve("Two objects have two hits", [True, True], 2, answer)
+    _curve(
+        "Two detections are both right, there are two objects, and both numbers are asked for after each detection",
+        [True, True],
+        2,
+        answer,
+    )
 
 
 def some_missed(answer):
-    _curve("Three hits are there for four objects, and no false positive", [True, True, True], 4, answer)
+    _curve("Three detections are all right, and one of the four objects is missed", [True, True, True], 4, answer)
 
 
 def a_false_positive_between(answer):
-    _curve("A false positive comes between two hits", [True, False, True], 4, answer)
+    _curve("The second of three detections is a false positive", [True, False, True], 4, answer)
 
 
 def starts_with_a_false_positive(answer):
@@ -255,6 +261,30 @@ def nothing_detected(answer):
 
 def _ranks(hit):
     return torch.arange(1, len(hit) + 1)
+
+
+SLIPS = {
+    "recall over the detections": (
+        lambda hit, n: (hit.cumsum(0) / _ranks(hit), hit.cumsum(0) / max(len(hit), 1)),
+        "Your recall is a share of the detections. Which number of the formula does it ask for?",
+    ),
+    "ranks from 0": (
+        lambda hit, n: (hit.cumsum(0) / torch.arange(len(hit)).clamp(min=1), hit.cumsum(0) / n),
+        "You divide the first precision by the detections before it. The detection itself has been seen too.",
+    ),
+    "not cumulative": (
+        lambda hit, n: (hit.float(), hit.float() / n),
+        "You divide each detection by itself. Both formulas count the hits so far.",
+    ),
+    "recall first": (
+        lambda hit, n: (hit.cumsum(0) / n, hit.cumsum(0) / _ranks(hit)),
+        "The two have changed places: precision is asked for first.",
+    ),
+    "precision over all detections": (
+        lambda hit, n: (hit.cumsum(0) / max(len(hit), 1), hit.cumsum(0) / n),
+        "You divide every precision by the number of all detections. Only those so far have been seen.",
+    ),
+}
 
 
 # --- 07.5 -----------------------------------------------------------------------------------------------------------
@@ -569,17 +599,8 @@ EXERCISES = (
             "found = hit.cumsum(0); return found / torch.arange(1, len(hit) + 1), found / num_gts.",
         ),
         tests=(all_found, some_missed, a_false_positive_between, starts_with_a_false_positive, nothing_detected),
-        mutants={
-            "recall over the detections": (
-                lambda hit, n: (hit.cumsum(0) / _ranks(hit), hit.cumsum(0) / max(len(hit), 1)),
-                "Three hits are there for four",
-            ),
-            "ranks from 0": (
-                lambda hit, n: (hit.cumsum(0) / torch.arange(len(hit)).clamp(min=1), hit.cumsum(0) / n),
-                "Two objects have",
-            ),
-            "not cumulative": (lambda hit, n: (hit.float(), hit.float() / n), "Two objects have"),
-            "recall first": (lambda hit, n: (hit.cumsum(0) / n, hit.cumsum(0) / _ranks(hit)), "Two objects have"),
+        mutants=SLIPS
+        | {
             "only the totals": (lambda hit, n: (hit.float().mean(), hit.sum() / n), "shape"),
             "counts for shares": (lambda hit, n: (hit.cumsum(0), hit.cumsum(0)), "floats"),
         },

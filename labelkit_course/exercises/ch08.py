@@ -310,46 +310,57 @@ def _drawn(both):
 
 # --- 08.5 -----------------------------------------------------------------------------------------------------------
 
-LENGTHS = {"200": "fast", "750": "full"}  # steps, and the budget of that name
-VERDICTS = ("3", "9", "open")
+ROWS = {"3": "topk, k=3", "9": "topk, k=9", "ties": "max_iou, nearest tie"}  # of the board
+COLUMNS = {"AP": "AP", "under 8 px": "AP50_0-8", "16 px and more": "AP50_16+"}
+ASKED = ("3 or 9, AP", "3 or 9, 16 px and more", "9 or ties, AP", "9 or ties, under 8 px")
+VERDICTS = ("3", "9", "ties", "open")
 
 
-def k3_over_k9(budget):
-    """AP of k = 3 minus AP of k = 9, in points, one number per seed, as the first board has stored them."""
-    board = leaderboard.read(datasets.data_dir() / "results", "digits", budget)
-    three, nine = board["topk, k=3"], board["topk, k=9"]
-    return [100 * (three[seed]["scores"]["AP"] - nine[seed]["scores"]["AP"]) for seed in sorted(three)]
+def gains(question):
+    """What the first of the two rows is ahead by, in points, one number per seed, as the board has stored them."""
+    rows, column = question.split(", ")
+    board = leaderboard.read(datasets.data_dir() / "board", "digits", "full")
+    one, other = (board[ROWS[name]] for name in rows.split(" or "))
+    key = COLUMNS[column]
+    return [100 * (one[seed]["scores"][key] - other[seed]["scores"][key]) for seed in range(3)]
 
 
-def verdict(differences):
+def verdict(question):
     """The rule of the text: all seeds agree on the sign, and the mean is at least 2.5 points."""
+    differences = gains(question)
     mean = sum(differences) / len(differences)
     one_sign = min(differences) > 0 or max(differences) < 0
     if not one_sign or abs(mean) < 100 * leaderboard.NOISE:
         return "open"
-    return "3" if mean > 0 else "9"
+    return question.split(", ")[0].split(" or ")[0 if mean > 0 else 1]
 
 
-def by_length(answer):
-    key = {steps: verdict(k3_over_k9(budget)) for steps, budget in LENGTHS.items()}
+def four_questions(answer):
+    key = {question: verdict(question) for question in ASKED}
+    signs = "A positive difference is one for the row that is named first."
     clues = [
+        ({"3 or 9, AP": "open"}, "All three seeds agree on AP. Take the mean of their differences, too."),
+        ({"3 or 9, AP": lambda said: said != "3"}, f"Look at the signs of the AP once more. {signs}"),
         (
-            {"200": "3", "750": "3"},
-            "At 200 steps two of the three seeds are against k = 3. A verdict is not carried over from another length.",
+            {"3 or 9, 16 px and more": "3"},
+            "For the digits of 16 px and more you have counted the signs. That is one of the two conditions.",
         ),
         (
-            {"200": "9", "750": "9"},
-            "At 750 steps look at the signs once more, and at 200 steps at seed 1.",
+            {"3 or 9, 16 px and more": lambda said: said in ("9", "ties")},
+            f"Look at the signs for the digits of 16 px and more. {signs}",
         ),
-        ({"200": "3"}, "At 200 steps two of the three seeds are against k = 3."),
-        ({"200": "9"}, "At 200 steps seed 1 says the opposite, and the mean difference is under 2.5 points."),
+        ({"9 or ties, AP": "open"}, "A mean difference below 0 can pass both conditions as well."),
+        ({"9 or ties, AP": lambda said: said in ("3", "9")}, f"Which of the two rows has the higher AP? {signs}"),
         (
-            {"750": "open"},
-            "At 750 steps all three seeds agree. Take the mean of the three differences, and compare it with 2.5.",
+            {"9 or ties, under 8 px": lambda said: said != "open"},
+            "Under 8 px there is a mean of three differences, and there are their signs. Put each condition to them.",
         ),
-        ({"750": "9"}, "At 750 steps look at the signs once more. A positive difference means that k = 3 is ahead."),
     ]
     expect(answer, key, among=VERDICTS, clues=clues)
+
+
+def _said(*verdicts):
+    return dict(zip(ASKED, verdicts, strict=True))
 
 
 EXERCISES = (
@@ -489,15 +500,16 @@ EXERCISES = (
         title="Three or nine?",
         difficulty=2,
         minutes=6,
-        hints=("The rule has two conditions. Ask both of each length, with the numbers of that length alone.",),
-        tests=(by_length,),
+        hints=("The rule has two conditions. Ask both of each question, with the differences of that column alone.",),
+        tests=(four_questions,),
         mutants={
-            "three at both": ({"200": "3", "750": "3"}, "not carried over"),
-            "nine at both": ({"200": "9", "750": "9"}, "signs once more"),
-            "the mean at 200 steps": ({"200": "9", "750": "3"}, "seed 1 says the opposite"),
-            "nothing is certain": ({"200": "open", "750": "open"}, "all three seeds agree"),
-            "the wrong way round": ({"200": "open", "750": "9"}, "k = 3 is ahead"),
-            "both wrong": ({"200": "9", "750": "open"}, "seed 1"),
+            "no claim": (_said("open", "open", "ties", "open"), "the mean of their differences"),
+            "the wrong way round": (_said("9", "open", "ties", "open"), "signs of the AP once more"),
+            "signs alone": (_said("3", "3", "ties", "open"), "one of the two conditions"),
+            "the large by nine": (_said("3", "9", "ties", "open"), "digits of 16 px and more."),
+            "only gains are claims": (_said("3", "open", "open", "open"), "below 0"),
+            "nine by AP": (_said("3", "open", "9", "open"), "Which of the two rows"),
+            "by the mean": (_said("3", "open", "ties", "9"), "there are their signs"),
         },
     ),
 )

@@ -178,6 +178,11 @@ def neighbours(answer):
     _atss("Two objects choose the same anchors: the higher IoU wins", boxes, 9, answer)
 
 
+def neighbours_swapped(answer):
+    boxes = [[4.0, 2.0, 17.0, 16.0], [4.5, 3.5, 26.0, 21.0]]
+    _atss("Two objects choose the same anchors, and the first has the lower IoU with some of them", boxes, 9, answer)
+
+
 def small_beside_large(answer):
     case = "A small object beside a large one: each has a cut of its own"
     _atss(case, [[2.0, 2.0, 10.0, 11.0], [14.0, 12.0, 46.0, 45.0]], 9, answer)
@@ -251,6 +256,8 @@ def _wrong_atss(
             keep &= encode_ltrb(box, priors.centers[own]).amin(dim=1) > inside
             if compete == "chosen":
                 keep &= value > best[own]
+            elif compete == "first":
+                keep &= gt[own] == NEGATIVE
             gt[own[keep]], best[own[keep]] = g, value[keep]
         return gt
 
@@ -563,12 +570,13 @@ EXERCISES = (
             a_centre_on_the_edge,
             a_centre_in_the_sliver,
             neighbours,
+            neighbours_swapped,
             small_beside_large,
             twins,
-            one_single_candidate,
             one_level,
             four_levels,
             equal_ious,
+            one_single_candidate,
             no_objects,
         ),
         mutants={
@@ -587,6 +595,7 @@ EXERCISES = (
             "the edge is inside": (_wrong_atss(inside=-1e-9), "is not inside"),
             "a sliver is inside": (_wrong_atss(inside=1e-9), "0.005 px"),
             "the last object overwrites": (_wrong_atss(compete="nobody"), "the higher IoU wins"),
+            "the first object keeps": (_wrong_atss(compete="first"), "the first has the lower IoU"),
             "not a number for one": (_wrong_atss(cut=lambda v, _: v.mean() + v.std()), "a single anchor"),
             "in 32 bits": (_wrong_atss(bits=torch.float32), "the same IoU"),
         },

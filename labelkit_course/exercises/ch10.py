@@ -7,7 +7,8 @@ from labelkit import IGNORED, NEGATIVE, Assignment, Predictions, Priors, plot
 from labelkit.assigners import HAMBox
 from labelkit.boxes import centers
 from labelkit.similarity import iou
-from labelkit_course import Exercise, compare, expect
+from labelkit_course import Exercise, Wrong, compare, expect
+from labelkit_course.exercise import describe
 from labelkit_course.exercises.crowns import crowns
 
 OBJECT, SECOND = [0.0, 0.0, 20.0, 20.0], [40.0, 0.0, 60.0, 20.0]
@@ -423,14 +424,32 @@ def only_background(answer):
     _loss("All anchors are background", [1.0, 0.5], [-1, -1], [False, False], [0.0, 0.0], 1.5, answer)
 
 
-def _wrong_loss(weigh=True, normal="matched", extra="compensated", ignored=True, guard=1):
+def a_weight_teaches_nothing(answer):
+    losses = torch.tensor([4.0, 1.0], requires_grad=True)
+    decoded_iou = torch.tensor([0.5, 0.0], requires_grad=True)
+    loss = answer(losses, torch.tensor([0, -1]), torch.tensor([True, False]), decoded_iou)
+    case = "The losses depend on the network, and so do the decoded IoUs"
+    if not loss.requires_grad:
+        raise Wrong(f"{case}. Your loss is cut off from both, so that nothing can be learned from it.")
+    through, weight = torch.autograd.grad(loss, (losses, decoded_iou), allow_unused=True)
+    if weight is not None and weight.any():
+        raise Wrong(
+            f"{case}. A gradient flows through your F: the network could lower this loss by making its box of a "
+            "compensating anchor worse. F is to be a constant weight."
+        )
+    if through is None or not torch.allclose(through, torch.tensor([0.5, 1.0])):
+        raise Wrong(f"{case}. The gradient of the losses themselves is lost on the way: {describe(through)}.")
+
+
+def _wrong_loss(weigh=True, normal="matched", extra="compensated", ignored=True, guard=1, constant=True):
     """The loss with one thing changed."""
 
     def answer(losses, gt, compensated, decoded_iou):
         rest = ~compensated & (gt != IGNORED) if ignored else ~compensated
         counts = {"matched": (gt >= 0) & ~compensated, "compensated": compensated, "positive": gt >= 0, "rest": rest}
         number, others = counts[extra].sum().clamp(min=guard), counts[normal].sum().clamp(min=guard)
-        value = losses * decoded_iou if weigh else losses
+        weight = decoded_iou.detach() if constant else decoded_iou
+        value = losses * weight if weigh else losses
         return value[compensated].sum() / number + losses[rest].sum() / others
 
     return answer
@@ -583,8 +602,11 @@ EXERCISES = (
             nobody_compensated,
             only_compensated,
             only_background,
+            a_weight_teaches_nothing,
         ),
         mutants={
+            "a gradient through F": (_wrong_loss(constant=False), "box of a compensating anchor worse"),
+            "nothing is learned": (lambda *given: _wrong_loss()(*given).detach(), "cut off from both"),
             "no weight": (_wrong_loss(weigh=False), "each sum has its own count"),
             "one count for all": (_wrong_loss(extra="positive", normal="positive"), "each sum has its own count"),
             "divided by all anchors": (_wrong_loss(normal="rest"), "only the matched ones are counted"),

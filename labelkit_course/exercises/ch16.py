@@ -1,5 +1,6 @@
 """The exercises of chapter 16: size classes, room-mates, shares of positives, five reasons, a floor, compensation."""
 
+from collections.abc import Mapping
 from functools import cache
 
 import torch
@@ -94,7 +95,9 @@ def _share(case, gt, sides, low, high, answer):
     gt, sides = torch.tensor(gt, dtype=torch.int64), torch.tensor(sides)
     served = [sides[k].item() for k in gt.tolist() if k >= 0]
     want = sum(low <= side < high for side in served) / len(served) if served else 0.0
-    compare(case, {"gt": gt, "sides": sides, "low": low, "high": high}, answer(gt, sides, low, high), want)
+    causes = [(wrong(gt, sides, low, high), sentence) for wrong, sentence in SLIPS.values()]
+    inputs = {"gt": gt, "sides": sides, "low": low, "high": high}
+    compare(case, inputs, answer(gt, sides, low, high), want, clues=causes)
 
 
 def one_of_each(answer):
@@ -113,7 +116,7 @@ def a_starved_object(answer):
 
 def exactly_eight(answer):
     case = "Objects of exactly 8 and exactly 16 px, where the share from 8 to 16 px is asked"
-    _share(case, [0, 1, 1, 2], [8.0, 16.0, 4.0], 8, 16, answer)
+    _share(case, [1, 0, 0, 2], [16.0, 8.0, 4.0], 8, 16, answer)
 
 
 def no_positive(answer):
@@ -150,6 +153,28 @@ def _not_a_number(gt, sides, low, high):
     return ((served >= low) & (served < high)).float().mean().item()
 
 
+SLIPS = {
+    "index 0 forgotten": (
+        lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g > 0),
+        "You seem to leave out the priors of object 0. The index 0 is an object too, the first.",
+    ),
+    "over all priors": (_over_all_priors, "You divide by all priors. The share is one of the positives."),
+    "background served by the last object": (
+        lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g >= -1),
+        "You look up the side of index -1 too, which Python counts from the end of the list.",
+    ),
+    "share of the objects": (_share_of_objects, "This is the share of the objects, and positives are to be counted."),
+    "upper end included": (
+        lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v >= a) & (v <= b)),
+        "You count an object whose side is exactly high.",
+    ),
+    "lower end left out": (
+        lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v > a) & (v < b)),
+        "You leave out an object whose side is exactly low.",
+    ),
+}
+
+
 # --- 16.5 -----------------------------------------------------------------------------------------------------------
 
 
@@ -162,11 +187,9 @@ def room_mates(guess):
             cell = (centers(target["boxes"]) / stride).floor()
             shared.append((cell[:, None] == cell).all(dim=-1).sum(dim=1) > 1)
         truth[stride] = torch.cat(shared)[_sides() < 8].float().mean().item()
+    if isinstance(guess, Mapping) and any(isinstance(share, int | float) and share > 1 for share in guess.values()):
+        raise ValueError("the unit is fractions of 1, so that 12 percent is written 0.12.")
     clues = [
-        (
-            lambda got: any(share > 1 for share in got.values()),
-            "The shares are fractions of 1, and no share can be above 1.",
-        ),
         (
             lambda got: not got[8] <= got[16] <= got[32],
             "Each cell of a coarser map consists of whole cells of the finer one, so who shares a cell at stride 8 "
@@ -518,7 +541,7 @@ EXERCISES = (
             "all in the end": ({8: 0.06, 16: 0.57, 32: 1.0}, "in a clearing"),
             "too few in the end": ({8: 0.06, 16: 0.57, 32: 0.7}, "a tile has 16 cells"),
             "too many in the middle": ({8: 0.06, 16: 0.8, 32: 0.95}, "a cell of their own"),
-            "percent": ({8: 6, 16: 57, 32: 91}, "fractions of 1"),
+            "percent": ({8: 6, 16: 57, 32: 91}, "12 percent is written 0.12"),
             "falling": ({8: 0.1, 16: 0.6, 32: 0.5}, "no share can fall"),
         },
     ),
@@ -534,21 +557,7 @@ EXERCISES = (
             "The mean of nothing is NaN, so return 0.0 before.",
         ),
         tests=(one_of_each, with_background, a_starved_object, exactly_eight, no_positive, no_objects_at_all),
-        mutants={
-            "over all priors": (_over_all_priors, "do not count"),
-            "background served by the last object": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g >= -2), "do not count",
-            ),
-            "index 0 forgotten": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, positive=lambda g: g > 0), "a large one has three",
-            ),
-            "share of the objects": (_share_of_objects, "a large one has three"),
-            "upper end included": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v >= a) & (v <= b)), "exactly 16",
-            ),
-            "lower end left out": (
-                lambda gt, s, lo, hi: _shared(gt, s, lo, hi, keep=lambda v, a, b: (v > a) & (v < b)), "exactly 16",
-            ),
+        mutants=SLIPS | {
             "NaN without positives": (_not_a_number, "Not one prior is positive"),
         },
     ),

@@ -64,6 +64,14 @@ def test_the_message_names_the_case_and_the_input_and_not_the_answer():
     assert "123" not in message
 
 
+def test_a_cause_is_said_if_it_alone_explains_the_answer():
+    clues = [(T([2.0]), "You doubled it."), (T([0.0]), "You took nothing."), (T([0.0]), "You took it away.")]
+    assert said(T([2.0]), T([1.0]), clues=clues).endswith("\nYou doubled it.")
+    for unknown in (T([3.0]), T([0.0]), T([[2.0]]), None):
+        assert "You " not in said(unknown, T([1.0]), clues=clues)
+    compare("Some case", {}, T([1.0]), T([1.0]), clues=[(T([1.0]), "Here it makes no difference.")])
+
+
 def test_a_picture_is_kept_only_for_an_answer_that_can_be_drawn():
     for got, drawn in ((T([2.0]), True), (T([1.0, 1.0]), True), (T([[2.0]]), False), (None, False)):
         with pytest.raises(Wrong) as wrong:

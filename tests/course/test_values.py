@@ -40,13 +40,13 @@ def test_the_right_value_is_right(got, want, options):
     [
         (0.32, 0.25, {"within": 0.06}, "It is too large"),
         (0.79, 1.0, {"within": factor(1.25)}, "too small"),
-        ([1.0, 3.0], [1.0, 2.0], {"within": 0.5}, "It[1] is too large"),
-        ({"A": 3, "B": 1}, {"A": 3, "B": 2}, {}, "It['B'] is too small"),
+        ([1.0, 3.0], [1.0, 2.0], {"within": 0.5}, "Number 2 is too large"),
+        ({"A": 3, "B": 1}, {"A": 3, "B": 2}, {}, "“B” is too small"),
         ([0], [0, 2], {}, "It is not so"),
         ({1}, {1, 2}, {}, "You say {1}"),
-        ({"A": "yes"}, {"A": "no"}, {"among": ("yes", "no")}, "It['A'] is not so"),
-        ({"A": [0, 1]}, {"A": [0]}, {}, "It['A'] is not so"),
-        ({"n": 4.3, "share": 0.5}, {"n": 4.0, "share": 0.5}, {"within": {"n": 0.2, "share": 9}}, "It['n']"),
+        ({"A": "yes"}, {"A": "no"}, {"among": ("yes", "no")}, "“A” is not so"),
+        ({"A": [0, 1]}, {"A": [0]}, {}, "“A” is not so"),
+        ({"n": 4.3, "share": 0.5}, {"n": 4.0, "share": 0.5}, {"within": {"n": 0.2, "share": 9}}, "“n” is"),
     ],
 )
 def test_a_wrong_value_is_described(got, want, options, clue):
@@ -66,7 +66,7 @@ CLUES = (
     ("got", "want", "clues", "sentence"),
     [
         ([0.2, 0.52], [0.25, 0.3], CLUES[:1], "the union grew"),
-        ([0.2, 0.6], [0.25, 0.3], CLUES[:1], "It[1] is too large"),
+        ([0.2, 0.6], [0.25, 0.3], CLUES[:1], "Number 2 is too large"),
         ({"A": 3, "B": 0}, {"A": 11, "B": 7}, CLUES[1:3], "the large ones"),
         ({"A": 13, "B": 7}, {"A": 11, "B": 7}, CLUES[1:3], "count digits"),
         ({"A": 13, "B": 0}, {"A": 11, "B": 7}, CLUES[1:3], "the large ones"),
