@@ -40,7 +40,7 @@ class DataFaults:
         per_image = np.bincount(image, minlength=len(table))
         found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
         ends = np.cumsum(per_image)
-        edges = np.unique(ends[np.searchsorted(ends, np.arange(0, len(objects), AT_ONCE))]) if len(objects) else []
+        edges = np.unique(ends[np.searchsorted(ends, np.arange(0, len(objects), AT_ONCE))]).tolist()
         for low, high in zip([0, *edges], [*edges, len(objects)], strict=True):  # whole pictures, some at a time
             here = slice(low, high)
             first, second, same = duplicates(boxes[here], image[here], table.labels[objects[here]])
