@@ -10,6 +10,7 @@
     course.stage("atss")                  a row of the board at work on three fixed pictures; course.shown: its counts
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
     course.status(), course.reset()       progress, kept in work/.labelkit
+    course.broken_dataset(seed=0)         tree crowns with faults in their annotations, to be found and mended
     course.method_map(up_to=9)            the map of methods as it stands after chapter 9
 
 Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
@@ -21,6 +22,7 @@ from labelkit.lazy import attach
 
 if TYPE_CHECKING:
     from labelkit_course.answers import assigner, use
+    from labelkit_course.broken import broken_dataset
     from labelkit_course.checking import case, check, hint, predict, preview, solution
     from labelkit_course.diagram import pipeline
     from labelkit_course.exercise import GIVEN, Exercise, Wrong, compare, todo
@@ -34,6 +36,7 @@ __all__ = [
     "Exercise",
     "Wrong",
     "assigner",
+    "broken_dataset",
     "case",
     "check",
     "compare",
@@ -60,6 +63,7 @@ __getattr__ = attach(
         "GIVEN": "labelkit_course.exercise",
         "Wrong": "labelkit_course.exercise",
         "assigner": "labelkit_course.answers",
+        "broken_dataset": "labelkit_course.broken",
         "case": "labelkit_course.checking",
         "check": "labelkit_course.checking",
         "compare": "labelkit_course.exercise",

@@ -185,7 +185,7 @@ def _direction(got: Any, want: Any) -> str:
 
 
 def describe(value: Any, limit: int = 40) -> str:
-    """A value as one would type it; a long tensor by its shape and its first values."""
+    """A value as one would type it; a long tensor by its shape and its first values, others by their beginning."""
     if isinstance(value, Tensor):
         if value.ndim == 0:
             return describe(value.item())
@@ -196,11 +196,14 @@ def describe(value: Any, limit: int = 40) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in value.items()) + "}"
+        return _cut("{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in value.items()) + "}", 2000)
     if isinstance(value, list | tuple) and any(isinstance(item, Tensor | Mapping) for item in value):
-        return "[" + ", ".join(describe(item) for item in value) + "]"
-    text = repr(value)
-    return text if len(text) <= 400 else text[:400] + " ..."
+        return _cut("[" + ", ".join(describe(item) for item in value) + "]", 2000)
+    return _cut(repr(value), 400)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + " ..."
 
 
 def _nested(values: Any) -> str:

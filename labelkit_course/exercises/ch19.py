@@ -1,16 +1,21 @@
-"""The exercises of chapter 19: the ceiling of an output, anchors that reach, where to look first, mending the sky."""
+"""The exercises of chapter 19: the ceiling of an output, anchors that reach, where to look first, mending the sky,
+and mending a data set."""
 
+from collections.abc import Mapping
 from functools import cache
 from itertools import chain
 
 import torch
+from torchvision import tv_tensors
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from labelkit import Priors, best_prior, datasets
 from labelkit.assigners import MaxIoU
 from labelkit.audit import Front, audit
+from labelkit.boxes import area
 from labelkit.detectors import retinanet
-from labelkit_course import Exercise, Wrong, compare, expect
+from labelkit.similarity import iou
+from labelkit_course import Exercise, Wrong, broken, compare, expect
 from labelkit_course.exercises.crowns import crowns
 
 # --- 19.1 -----------------------------------------------------------------------------------------------------------
@@ -237,6 +242,195 @@ def _detector(enlarge=1, anchors=8, stride=4, detections=1300):
     return {"input": enlarge, "anchors from": anchors, "stride": stride, "detections": detections}
 
 
+# --- 19.5 -----------------------------------------------------------------------------------------------------------
+
+HIDDEN = (1951, 1952, 1953, 1954, 1955)
+CORNER_OF = (36, 41)  # of these tiles one of the clean sets keeps the upper left quarter
+FAULTS = {
+    "half": "boxes of a tile at half scale",
+    "corners": "boxes with corners where sizes belong",
+    "duplicate": "crowns that were annotated twice",
+    "speck": "specks under 1 px",
+}
+FALSE_ALARMS, EACH, ALL, EXTRA, POINT = 3, 0.8, 0.9, 3, 0.01
+
+
+@cache
+def _spoilt(seed):
+    return broken.broken(seed)
+
+
+@cache
+def _sound():
+    return broken.clean(), broken.clean(CORNER_OF)
+
+
+def _mended(answer, coco):
+    """What the learner's function returns, its form checked: the faults by kind, and boxes [G, 4] by image."""
+    given = answer(coco)
+    if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(one, Mapping) for one in given):
+        raise ValueError("your function should return two dicts, the faults and the mended data set.")
+    faults, mended = given
+    if not isinstance(mended.get("annotations"), list):
+        raise ValueError('the mended data set needs its list of "annotations".')
+    known = {one["id"] for one in coco["annotations"]}
+    for name, kind in faults.items():
+        if name not in known:
+            raise ValueError(f"no annotation has the id {name!r}.")
+        if kind not in FAULTS:
+            raise ValueError(f"the fault of annotation {name} should be one of {', '.join(FAULTS)}, not {kind!r}.")
+    boxes = {image["id"]: [] for image in coco["images"]}
+    for one in mended["annotations"]:
+        x, y, width, height = (float(value) for value in one["bbox"])
+        boxes[one["image_id"]].append([x, y, x + width, y + height])
+    named = {kind: [name for name, its in faults.items() if its == kind] for kind in FAULTS}
+    return named, {image: torch.tensor(rows).reshape(-1, 4) for image, rows in boxes.items()}
+
+
+def _best(truth, boxes):
+    """The highest IoU that each true crown of each image has with a mended box, by image."""
+    best = {}
+    for image, true in truth.crowns.items():
+        real, there = torch.as_tensor(true, dtype=torch.float32), boxes[image]
+        best[image] = iou(real[:, None], there[None]).amax(dim=1) if len(there) else torch.zeros(len(real))
+    return best
+
+
+def _hits(truth, kind, named):
+    """How many faults of a kind there are, and how many of them are named: either one of two annotations will do."""
+    real = {name for name, its in truth.kinds.items() if its == kind}
+    first = {twin: name for name, twin in truth.twins.items()} if kind == "duplicate" else {}
+    return len(real), len(real & {first.get(name, name) for name in named})
+
+
+def _f1(real, named, hits):
+    return 2 * hits / (real + named) if real + named else 1.0
+
+
+def sound_data(answer):
+    for truth in _sound():
+        named, boxes = _mended(answer, truth.coco)
+        false = {kind: len(ids) for kind, ids in named.items() if ids}
+        if sum(false.values()) > FALSE_ALARMS:
+            kind = max(false, key=false.get)
+            why = {
+                "duplicate": "Crowns that touch overlap too, and less than two annotations of one crown do.",
+                "half": "It is a clean tile, though its crowns stand in one quarter. How large are they?",
+            }
+            raise Wrong(
+                f"In a data set without any fault your function names {false[kind]} {FAULTS[kind]}. {why.get(kind, '')}"
+            )
+        _nobody_is_lost("a data set without any fault", truth, boxes)
+
+
+def every_kind(answer):
+    for seed in HIDDEN:
+        truth = _spoilt(seed)
+        named, _ = _mended(answer, truth.coco)
+        counts = {kind: _hits(truth, kind, ids) for kind, ids in named.items()}
+        for kind, (real, hits) in counts.items():
+            if _f1(real, len(named[kind]), hits) < EACH:
+                every, found = len(truth.kinds), sum(hits for _, hits in counts.values())
+                raise Wrong(
+                    f"Of the {FAULTS[kind]} your function finds {hits} of {real}, and it names {len(named[kind])} as "
+                    f"such. Of all faults it finds {found} of {every} (a hidden seed)."
+                )
+        real, hits = (sum(column) for column in zip(*counts.values(), strict=True))
+        score = _f1(real, sum(map(len, named.values())), hits)
+        if score < ALL:
+            raise Wrong(f"Over all kinds F1 is {score:.2f}, with {hits} of {real} faults found (a hidden seed).")
+
+
+def _nobody_is_lost(where, truth, boxes):
+    best = _best(truth, boxes)
+    lost = {image: int((overlap < 0.5).sum()) for image, overlap in best.items()}
+    if sum(lost.values()):
+        image = max(lost, key=lost.get)
+        raise Wrong(
+            f"In {where} the mended annotations have {sum(lost.values())} crowns lost, {lost[image]} of them on one "
+            "tile: a crown has no box there that overlaps it by half. A wrong box is not to be thrown away if it can "
+            "be put right."
+        )
+    extra = sum(map(len, boxes.values())) - sum(map(len, truth.crowns.values()))
+    if extra > EXTRA:
+        raise Wrong(f"In {where} your function kept {extra} boxes more than there are crowns.")
+
+
+def nobody_lost(answer):
+    for seed in HIDDEN:
+        truth = _spoilt(seed)
+        _, boxes = _mended(answer, truth.coco)
+        _nobody_is_lost("one of the hidden data sets", truth, boxes)
+
+
+def boxes_put_right(answer):
+    for seed in HIDDEN:
+        truth = _spoilt(seed)
+        _, boxes = _mended(answer, truth.coco)
+        best = _best(truth, boxes)
+        of_image = {one["id"]: one["image_id"] for one in truth.coco["annotations"]}
+        for kind in ("half", "corners"):
+            image = next(of_image[name] for name, its in truth.kinds.items() if its == kind)
+            if best[image].min() < 0.95:
+                raise Wrong(
+                    f"After mending, the {FAULTS[kind]} overlap their crowns by {best[image].min():.2f} at worst. "
+                    "What exactly was done to them can be undone."
+                )
+
+
+def the_audit_agrees(answer):
+    rule = {"max_iou": MaxIoU(allow_low_quality_matches=False)}
+    small = Front(retinanet(1))
+    for seed in HIDDEN[:2]:
+        truth = _spoilt(seed)
+        _, boxes = _mended(answer, truth.coco)
+        real = {image: torch.as_tensor(one, dtype=torch.float32) for image, one in truth.crowns.items()}
+        after, before = (audit(_targets(each), small, rule, what_if=False).starved("max_iou") for each in (boxes, real))
+        if abs(after - before) > POINT:
+            raise Wrong(
+                f"The audit finds {after:.1%} of the mended boxes without a positive at a threshold of 0.5, and "
+                f"{before:.1%} of the crowns."
+            )
+
+
+def _targets(boxes):
+    size = (broken.TILE, broken.TILE)
+    return [{"boxes": tv_tensors.BoundingBoxes(one, format="XYXY", canvas_size=size)} for one in boxes.values()]
+
+
+def _mending(coco, *, above=0.6, exact=False, valid_only=False, drop=(), any_small=False, keep_all=False, late=False):
+    """The faults and the mended data, with one thing done wrong."""
+    records = {image["id"]: [] for image in coco["images"]}
+    for one in coco["annotations"]:
+        records[one["image_id"]].append(one)
+    usual = torch.tensor([one["bbox"] for one in coco["annotations"]])[:, 2:].prod(dim=1).sqrt().median()
+    faults, kept = {}, []
+    for rows in records.values():
+        corner, size = torch.tensor([one["bbox"] for one in rows]).reshape(-1, 4).split(2, dim=1)
+        ends, kind = corner + size, ""
+        if valid_only:
+            bad = ((ends > broken.TILE) | (size <= 0)).any(dim=1).tolist()
+            faults |= {one["id"]: "corners" for one, is_bad in zip(rows, bad, strict=True) if is_bad}
+            kept += rows
+            continue
+        if len(rows) and (size > corner).all() and (ends > broken.TILE).any():
+            kind, size = "corners", size - corner
+        elif (ends <= broken.TILE / 2).all() and (any_small or size.prod(dim=1).sqrt().median() < 0.75 * usual):
+            kind, corner, size = "half", corner * 2, size * 2
+        boxes, taken = torch.cat([corner, corner + size], dim=1), []
+        for index, one in enumerate(rows):
+            same = iou(boxes[index], boxes[taken]) if taken else boxes.new_zeros(0)
+            double = (same == 1).any() if exact else (same > above).any()
+            its = kind or ("speck" if area(boxes[index]) < 1 else "duplicate" if double else "")
+            if its:
+                faults[one["id"]] = its
+            if keep_all or (its in ("", "half", "corners") and its not in drop):
+                taken.append(index)
+                box = one["bbox"] if late else [*corner[index].tolist(), *size[index].tolist()]
+                kept.append(one | {"bbox": box})
+    return faults, coco | {"annotations": kept}
+
+
 EXERCISES = (
     Exercise(
         id="19.1",
@@ -334,6 +528,34 @@ EXERCISES = (
             "the crowns' rule": (_guess(crowns="rule"), "not one"),
             "anchors at 0.7": (_guess(crowns_07="anchors"), "nine of ten"),
             "a fine rule at 0.7": (_guess(crowns_07="none"), "Is that because"),
+        },
+    ),
+    Exercise(
+        id="19.5",
+        kind="X",
+        title="Audit and mend a data set",
+        difficulty=5,
+        minutes=60,
+        hints=(
+            "Take the annotations tile by tile. Two of the faults are those of a whole tile, and no single box shows "
+            "them: what holds for all boxes of such a tile, and for no other tile?",
+            "On a tile with corners every width is larger than its x, and some box passes the border. On a tile at "
+            "half scale everything stands in the upper left quarter and is small besides. The other two faults are "
+            "those of a box: its size, and its IoU with the boxes that you have kept.",
+            "Put the boxes of the tile right first: width minus x, or everything times two. Then go through them. "
+            "Under 1 px: a speck. IoU above 0.6 with a box that was kept: a duplicate. All others are kept.",
+        ),
+        tests=(sound_data, every_kind, nobody_lost, boxes_put_right, the_audit_agrees),
+        mutants={
+            "validity only": (lambda coco: _mending(coco, valid_only=True), "at half scale your function finds 0"),
+            "exact duplicates": (lambda coco: _mending(coco, exact=True), "twice your function finds 0 of 12"),
+            "IoU over 0.3": (lambda coco: _mending(coco, above=0.3), "Crowns that touch"),
+            "a tile deleted": (lambda coco: _mending(coco, drop=("half",)), "crowns lost"),
+            "every small tile doubled": (lambda coco: _mending(coco, any_small=True), "a clean tile"),
+            "nothing": (lambda coco: ({}, coco), "finds 0 of"),
+            "nothing thrown away": (lambda coco: _mending(coco, keep_all=True), "boxes more than there are"),
+            "named, not mended": (lambda coco: _mending(coco, late=True), "crowns lost"),
+            "one answer": (lambda coco: coco, "two dicts"),
         },
     ),
 )

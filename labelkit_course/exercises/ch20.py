@@ -1,13 +1,24 @@
-"""The exercises of chapter 20: what chance does to equal rules, six comparisons, a method that weighs everybody."""
+"""The exercises of chapter 20: what chance does to equal rules, six comparisons, a method that weighs everybody,
+a rule from its paper, and a rule of the reader's own."""
 
 import random
 import statistics
+import traceback
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-from labelkit import Priors, datasets
+from labelkit import Assignment, Priors, datasets
+from labelkit.assigners import FCOS, Assigner, MaxIoU, TopK
+from labelkit.assigners.explanation import Steps
+from labelkit.boxes import area
+from labelkit.search.candidates import Pairs, inside, plausible
+from labelkit.search.choosing import best_first, best_per_prior, first_of, top_k
+from labelkit.similarity import iou
 from labelkit_course import Exercise, Wrong, board, compare, expect
+from labelkit_course.exercise import Blank
+from labelkit_course.exercises.crowns import crowns
 
 # --- 20.1 -----------------------------------------------------------------------------------------------------------
 
@@ -232,6 +243,296 @@ def _crashes_without_objects(priors, gt_boxes):
     return _foveal(priors, gt_boxes)
 
 
+# --- 20.6 -----------------------------------------------------------------------------------------------------------
+
+BRIEFS = ("crowns", "strips", "one each")
+STRIDES = {"strips": (8, 16, 32, 64, 128)}
+ANCHORED = (4, 8, 16)  # each with an anchor of four strides
+STARVED, POSITIVES, OVERLAP = 0.01, 2.2, 0.5
+
+
+def _pyramid(brief):
+    """The priors on which a rule for this brief is tried."""
+    if brief == "strips":
+        return Priors.points((512, 512), STRIDES[brief])
+    return Priors.anchors((128, 128), ANCHORED, tuple((4.0 * stride,) for stride in ANCHORED))
+
+
+def _one_prior(brief):
+    if brief == "strips":
+        return Priors.points((16, 16), (16,))
+    return Priors.anchors((16, 16), (16,), ((16.0,),))
+
+
+def _scene(brief, seed, count, room=32.0):
+    """Objects of sixteenths of a pixel, so that a shift by whole pixels is exact, in the middle of the pyramid."""
+    generator = torch.Generator().manual_seed(seed)
+    corner, size = torch.rand(2, count, 2, generator=generator)
+    corner, size = 40 + corner * room, 4 + size * 12
+    if brief == "strips":
+        corner, size = 60 + corner, torch.where(size > size.flip(1), 9 * size, size + 10)
+    return (torch.cat([corner, corner + size], dim=1) * 16).round() / 16
+
+
+def _made(answer):
+    """The learner's rule and its brief."""
+    rule = answer()
+    brief = getattr(rule, "brief", None)
+    if brief not in BRIEFS:
+        raise ValueError(f"its brief should be one of {', '.join(BRIEFS)}, and it is {brief!r}.")
+    if not callable(rule) or not hasattr(rule, "explain"):
+        raise ValueError("it should be an assigner, which can be called and can explain.")
+    if getattr(rule, "needs_predictions", False):
+        raise ValueError("a rule that asks for predictions cannot be tried here: there is no network.")
+    return rule, brief
+
+
+def _target(boxes):
+    return {"boxes": boxes.clone(), "labels": torch.zeros(len(boxes), dtype=torch.int64)}
+
+
+def _run(case, call, priors, *images):
+    """Call a rule or its `explain`; what goes wrong is told together with the case."""
+    targets, before = [_target(boxes) for boxes in images], priors.boxes.clone()
+    try:
+        given = call(priors, targets[0] if len(targets) == 1 else targets)
+    except (Blank, Wrong):
+        raise
+    except Exception:
+        raise Wrong(f"{case}: your rule stopped.\n{traceback.format_exc(limit=-3)}") from None
+    changed = not torch.equal(before, priors.boxes)
+    if changed or not all(torch.equal(one["boxes"], boxes) for one, boxes in zip(targets, images, strict=True)):
+        raise Wrong(f"{case}: your rule changed {'the priors' if changed else 'the objects'} that it was given.")
+    return given
+
+
+def _labels(case, rule, priors, *images):
+    """The labels [P], or [B, P] of several images."""
+    given = _run(case, rule, priors, *images)
+    shape = (len(priors),) if len(images) == 1 else (len(images), len(priors))
+    if not isinstance(given, Assignment) or given.gt.shape != shape:
+        raise Wrong(f"{case}: your rule should return an Assignment with labels of shape {shape}.")
+    return given.gt
+
+
+def some_objects(answer):
+    rule, brief = _made(answer)
+    boxes = _scene(brief, 1, 3)
+    labels = _labels("Three objects", rule, _pyramid(brief), boxes)
+    if not (labels >= 0).any():
+        raise Wrong("Three objects: your rule makes no prior positive.")
+
+
+def next_to_nothing(answer):
+    rule, brief = _made(answer)
+    priors, boxes, one = _pyramid(brief), _scene(brief, 1, 3), _one_prior(brief)
+    if (_labels("There are no objects", rule, priors, boxes[:0]) >= 0).any():
+        raise Wrong("There are no objects, and your rule makes a prior positive.")
+    nothing = Priors(priors.boxes[:0], (0,) * len(priors.level_sizes), priors.level_strides)
+    _labels("There are no priors", rule, nothing, boxes)
+    many = torch.tensor([[0.0, 0, 16, 16], [1, 1, 15, 15], [2, 2, 14, 14]])
+    _labels("There is one prior for three objects, fewer than any k", rule, one, many)
+
+
+def any_order(answer):
+    rule, brief = _made(answer)
+    priors = _pyramid(brief)
+    for seed in range(20):
+        boxes = _scene(brief, seed, 8)
+        order = torch.randperm(8)
+        labels = _labels("The objects in some order", rule, priors, boxes)
+        again = _labels("The objects in another order", rule, priors, boxes[order])
+        back = torch.where(again >= 0, order[again.clamp(min=0)], again)
+        if not torch.equal(back, labels):
+            wrong = int((back != labels).sum())
+            raise Wrong(
+                f"Eight objects, permuted: {wrong} priors serve another object than before. An object's place in the "
+                "list should not matter.",
+                inputs={"boxes": boxes, "order": order},
+            )
+
+
+def whole_strides(answer):
+    rule, brief = _made(answer)
+    priors = _pyramid(brief)
+    shift = max(STRIDES.get(brief, ANCHORED))
+    for seed in range(10):
+        boxes = _scene(brief, seed, 5)
+        here = _labels("Five objects", rule, priors, boxes).split(priors.level_sizes)
+        there = _labels("Five objects", rule, priors, boxes + shift).split(priors.level_sizes)
+        for stride, one, other in zip(priors.known_strides(), here, there, strict=True):
+            side, cells = int(len(one) ** 0.5), int(shift / stride)
+            one, other = one.view(side, side)[:-cells, :-cells], other.view(side, side)[cells:, cells:]
+            if not torch.equal(one, other):
+                raise Wrong(
+                    f"Five objects, shifted by {shift} px in x and y, a whole number of strides on each level: on the "
+                    f"level of stride {stride:g} their priors should shift with them, and some do not.",
+                    inputs={"boxes": boxes},
+                )
+
+
+def two_of_one_box(answer):
+    rule, brief = _made(answer)
+    priors, box = _pyramid(brief), _scene(brief, 4, 1)
+    alone = (_labels("One object", rule, priors, box) == 0).sum()
+    labels = _labels("Twins", rule, priors, box.repeat(2, 1))
+    first, second = ((labels == gt).sum() for gt in (0, 1))
+    if first < second or (alone and not first):
+        raise Wrong(
+            f"Twins: two objects have the same box. The first gets {first} positives and the second {second}, and "
+            "among equal ones the lower index should go first."
+        )
+
+
+def one_image_or_three(answer):
+    rule, brief = _made(answer)
+    priors = _pyramid(brief)
+    images = _scene(brief, 5, 6), _scene(brief, 6, 0), _scene(brief, 7, 3)
+    together = _labels("A batch of three images", rule, priors, *images)
+    for number, boxes in enumerate(images):
+        if not torch.equal(together[number], _labels("An image alone", rule, priors, boxes)):
+            raise Wrong(
+                f"In a batch of three images, image {number} ({len(boxes)} objects) gets other labels than alone. What "
+                "is counted or compared over all objects of the batch mixes the images."
+            )
+
+
+def with_and_without_a_grid(answer):
+    rule, brief = _made(answer)
+    priors = _pyramid(brief)
+    loose = Priors(priors.boxes, priors.level_sizes, priors.level_strides)
+    for seed in range(5):
+        boxes = _scene(brief, seed, 5)
+        case = "The same priors without a grid"
+        if not torch.equal(_labels(case, rule, loose, boxes), _labels("Five objects", rule, priors, boxes)):
+            raise Wrong(f"{case} get other labels.", inputs={"boxes": boxes})
+
+
+def who_took_it(answer):
+    rule, brief = _made(answer)
+    pair = torch.tensor([[0.0, 0, 16, 16], [1, 1, 15, 15]])
+    crowded = [(_pyramid(brief), _scene(brief, seed, 10, room=8.0)) for seed in range(5)]
+    for priors, boxes in [(_one_prior(brief), pair), *crowded]:
+        labels = _labels("Objects close together", rule, priors, boxes)
+        told = _run("explain, of objects close together", rule.explain, priors, boxes)
+        for gt in set(range(len(boxes))) - set(labels.tolist()):
+            alone = _labels("One object alone", rule, priors, boxes[gt : gt + 1])
+            if (alone >= 0).any() and not (told.taken_by[told.losers.gt == gt] >= 0).any():
+                raise Wrong(
+                    f"Object {gt} of {len(boxes)} has no positive, and alone it would have one. explain says:\n    "
+                    + told.story(gt).replace("\n", "\n    ")
+                    + "\nand names nobody who took its prior. What an object had chosen belongs into Steps.chosen, "
+                    "also where it lost.",
+                    inputs={"boxes": boxes},
+                )
+
+
+def the_brief(answer):
+    rule, brief = _made(answer)
+    {"crowns": _for_crowns, "strips": _for_strips, "one each": _one_for_each}[brief](rule)
+
+
+def _on_crowns(rule, *more):
+    """The boxes of each tile, and of images of more objects, with their positives: the priors and whom they serve."""
+    images = [target["boxes"] for target in crowns()] + list(more)
+    labels = _labels("The test tiles", rule, _pyramid("crowns"), *images)
+    for boxes, gt in zip(images, labels, strict=True):
+        prior = (gt >= 0).nonzero().squeeze(1)
+        yield boxes, prior, gt[prior]
+
+
+def _for_crowns(rule):
+    priors, counts, overlaps = _pyramid("crowns"), [], []
+    for boxes, prior, gt in _on_crowns(rule):
+        counts.append(torch.bincount(gt, minlength=len(boxes)))
+        overlaps.append(iou(priors.boxes[prior], boxes[gt]))
+    count, overlap = torch.cat(counts), torch.cat(overlaps)
+    starved, each, mean = (count == 0).double().mean(), count.double().mean(), overlap.mean()
+    said = f"{starved:.1%} of the crowns starved, {each:.2f} positives per crown, mean IoU {mean:.2f}"
+    if starved > STARVED:
+        raise Wrong(f"Brief crowns: {said}. At most 1 % may be without a positive.")
+    if each < POSITIVES:
+        raise Wrong(f"Brief crowns: {said}. At least 2.2 positives per crown are asked for.")
+    if mean < OVERLAP:
+        raise Wrong(f"Brief crowns: {said}. The mean IoU of the positives should be 0.5 or more.")
+
+
+def _for_strips(rule):
+    generator, priors = torch.Generator().manual_seed(20), _pyramid("strips")
+    size = torch.tensor([[300.0, 20.0], [20.0, 300.0]]).repeat(100, 1)
+    corner = torch.rand(200, 2, generator=generator) * (512 - size)
+    strips = torch.cat([corner, corner + size], dim=1)
+    labels = _labels("200 strips, one in each image", rule, priors, *strips[:, None])
+    image, prior = (labels >= 0).nonzero(as_tuple=True)
+    there = torch.cat([priors.centers[prior] - strips[image, :2], strips[image, 2:] - priors.centers[prior]], dim=1)
+    outside = int((there.amin(dim=1) < 0).sum())
+    if outside:
+        raise Wrong(f"Brief strips: {outside} positive points lie outside their strip, where there is background.")
+    starved = 1 - len(image.unique()) / len(strips)
+    if starved > STARVED:
+        raise Wrong(f"Brief strips: {starved:.0%} of the strips have no positive point, and 1 % are allowed.")
+
+
+def _one_for_each(rule):
+    priors = _pyramid("one each")
+    crowded = [_scene("one each", seed, 12, room=8.0) for seed in range(10)]
+    for number, (boxes, prior, gt) in enumerate(_on_crowns(rule, *crowded)):
+        where = f"on tile {number}" if number < len(crowns()) else "in a crowd of 12 objects"
+        count = torch.bincount(gt, minlength=len(boxes))
+        if len(count) and count.max() > 1:
+            raise Wrong(f"Brief one each: {where} an object has {int(count.max())} positives.")
+        for starved in (count == 0).nonzero().squeeze(1).tolist():
+            could = (iou(priors.boxes, boxes[starved]) > 0).nonzero().squeeze(1)
+            free = set(could.tolist()) - set(prior.tolist())
+            if free:
+                raise Wrong(
+                    f"Brief one each: {where} object {starved} has no positive, and {len(free)} priors that overlap "
+                    "it are free.",
+                    inputs={"boxes": boxes},
+                )
+
+
+@dataclass(frozen=True)
+class _Rule(Assigner):
+    """A rule for each brief, with one thing done wrong."""
+
+    brief: str = "crowns"
+    wrong: str = ""
+
+    def assign(self, priors, gts):
+        if self.brief == "strips":
+            pairs = inside(priors, gts.boxes)
+            smallest = first_of(gts.slot(pairs), gts.slots, area(gts.boxes)[pairs.gt], pairs.gt)
+            return Steps(pairs, pairs, pairs[smallest])
+        if self.wrong == "no objects":
+            gts.boxes.amax(dim=0)
+        if self.wrong == "grid":
+            priors.known_grid()
+        if self.wrong == "in place":
+            priors.boxes.clamp_(min=0)
+        floor = 1e-6 if self.brief == "one each" else 0.5
+        pairs = plausible(priors, gts.boxes, iou, floor=floor, k=9)
+        chosen = pairs[(pairs.value >= 0.5) | top_k(pairs, len(gts), 9)] if self.brief == "crowns" else pairs
+        if self.wrong == "place":
+            chosen = chosen[chosen.prior % 5 > 0]
+        if self.wrong == "of all":
+            chosen = chosen[chosen.value.argsort(descending=True, stable=True).argsort() < 9]
+        first = chosen[best_first(chosen, gts.slot(chosen), gts.slots, torch.ones(len(gts), dtype=torch.int64))]
+        left = chosen[~gts.mark(first)[gts.slot(chosen)] & (chosen.value >= 0.5)]
+        rest = left[best_per_prior(left, gts.slot(left), gts.slots)]
+        winners = first if self.brief == "one each" else Pairs.join((first, rest))
+        if self.wrong == "index":
+            winners = chosen[first_of(gts.slot(chosen), gts.slots, chosen.gt)]
+        if self.wrong == "last":
+            winners = chosen[first_of(gts.slot(chosen), gts.slots, -chosen.value, -chosen.gt)]
+        return Steps(pairs, winners if self.wrong == "silent" else chosen, winners)
+
+
+def _with(rule, brief, **arguments):
+    """A rule of the library that claims to serve a brief."""
+    return lambda: type("Named", (rule,), {"brief": brief})(**arguments)
+
+
 EXERCISES = (
     Exercise(
         id="20.1",
@@ -328,6 +629,49 @@ EXERCISES = (
             "ends left out": (lambda p, g: _foveal(p, g, ends=False), "exactly 16 by 16"),
             "border left out": (lambda p, g: _foveal(p, g, border=False), "border of the fovea"),
             "no objects": (_crashes_without_objects, "amax"),
+        },
+    ),
+    Exercise(
+        id="20.6",
+        kind="X",
+        title="Capstone: design an assigner",
+        difficulty=5,
+        minutes=240,
+        hints=(
+            "Write the four questions as comments into assign, and one line of code under each. Which question does "
+            "your brief make difficult? In the crowns it is the last: who has chosen is not who wins.",
+            "labelkit.search.candidates finds pairs: plausible (the most similar ones) and inside (points in objects). "
+            "labelkit.search.choosing marks pairs: top_k, best_per_prior, first_of and best_first.",
+            "best_first with room 1 gives each object one prior, the best pair first. What is left can be given away "
+            "by best_per_prior. Use gts.slot(pairs) and gts.slots, which keep the images of a batch apart.",
+        ),
+        tests=(
+            some_objects,
+            with_and_without_a_grid,
+            next_to_nothing,
+            any_order,
+            whole_strides,
+            two_of_one_box,
+            one_image_or_three,
+            who_took_it,
+            the_brief,
+        ),
+        also_right=(lambda: _Rule("strips"), lambda: _Rule("one each"), _Rule),
+        mutants={
+            "index order": (lambda: _Rule(wrong="index"), "permuted"),
+            "global k": (lambda: _Rule(wrong="of all"), "batch"),
+            "every fifth prior": (lambda: _Rule(wrong="place"), "shifted by 16 px"),
+            "the last twin": (lambda: _Rule(wrong="last"), "Twins"),
+            "no objects": (lambda: _Rule(wrong="no objects"), "There are no objects"),
+            "needs a grid": (lambda: _Rule(wrong="grid"), "without a grid"),
+            "losers left out": (lambda: _Rule(wrong="silent"), "names nobody"),
+            "in place": (lambda: _Rule(wrong="in place"), "changed the priors"),
+            "TopK, k = 3": (_with(TopK, "crowns", k=3), "mean IoU 0.47"),
+            "nearest tie": (_with(MaxIoU, "crowns", low_quality_ties="nearest"), "of the crowns starved"),
+            "FCOS for strips": (_with(FCOS, "strips"), "of the strips have no positive"),
+            "one best anchor": (_with(TopK, "one each", k=1), "are free"),
+            "several for one": (_with(TopK, "one each", k=2), "an object has 2 positives"),
+            "no brief": (lambda: TopK(), "brief should be one of"),
         },
     ),
 )
