@@ -116,7 +116,7 @@ def framed(ax, box, role):
 
 def edged(ax, box, color, lw):
     x, y, width, height = ops.box_convert(box, "xyxy", "xywh").tolist()
-    ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=color, lw=lw, zorder=5))
+    ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=color, lw=lw))
 
 # %%
 def followed_through_the_maps():
