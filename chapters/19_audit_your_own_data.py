@@ -248,8 +248,9 @@ assert rows["input x 2, anchors from 8 px, stride 4"]["reachable_50"] > 0.9
 # at the same number of anchors. Both together reach 92 %, with sixteen times as many
 # anchors as before.
 #
-# Enlarging the input four times has the same effect as cutting the picture into tiles
-# of a quarter of its width and enlarging these, which needs less memory at a time.
+# Cutting the picture into tiles enlarges it too, as far as the detector enlarges a
+# tile: 250 px become 800, which is 3.2 times as wide, and no more than a tile has to
+# fit into memory at a time.
 #
 # ### Exercise 19.4: mend the sky
 # *Difficulty 3 of 5, 8 minutes. Choose.*
@@ -443,9 +444,9 @@ print(f"{len(spoilt['annotations'])} annotations in {len(spoilt['images'])} tile
 print("complaints:", report.counts())
 
 # %% [markdown]
-# It complains about the boxes that pass the border of their picture, and has no word
-# for the others. Most of the faults can be seen only by comparing a box with its
-# neighbours, or a tile with other tiles.
+# It complains about eight boxes that pass the border of their picture, clips them, and
+# has no word for the other 45 that are wrong. They can be seen only if a box is
+# compared with its neighbours, or a tile with other tiles.
 #
 # ### Exercise 19.5: audit and mend a data set
 # *Difficulty 5 of 5, 60 minutes. Project.*
@@ -463,8 +464,9 @@ print("complaints:", report.counts())
 #
 # The second is the data set as it should be, in the same form: boxes that can be put
 # right are put right, and what is no crown is left out. All tiles are 128 × 128 px, and
-# the ids tell you nothing. Crowns do overlap, some by as much as an IoU of 0.43, and a
-# tile may have crowns in one quarter only.
+# the ids tell you nothing. Two things look like faults and are none. We have added ten
+# crowns that stand half under another, with an IoU of 0.43, and a tile may have crowns
+# in one quarter only.
 #
 # We call your function with five hidden seeds and with two data sets that have no
 # faults. F1 has to reach 0.8 for each kind and 0.9 over all ids, and without faults you
@@ -510,9 +512,9 @@ def my_mending(coco):
 course.check("19.5", my_mending)
 
 # %% [markdown]
-# No threshold here was difficult to find once the fault had a name. What took the time
-# is to suspect it. Draw twenty of your own pictures with their boxes before you train:
-# three of the four faults are in plain sight there.
+# Once a fault has a name, a few lines find it, and the difficult part is to suspect it.
+# So draw some of your own pictures with their boxes before you train. A tile at half
+# scale is in plain sight there, and no number of the audit would have named it.
 #
 # ## Recap
 #

@@ -96,8 +96,8 @@ def _crowns(draw: np.random.Generator) -> Boxes:
 
 def _at_least(crowns: Boxes, side: float) -> list[tuple[int, int]]:
     """(image id, index) of the crowns whose sides are that long or longer."""
-    sizes = {image: (boxes[:, 2:] - boxes[:, :2]) for image, boxes in crowns.items()}
-    return [(image, k) for image, size in sizes.items() for k in (size >= side).all(axis=1).nonzero()[0].tolist()]
+    sizes = {image: boxes[:, 2:] - boxes[:, :2] for image, boxes in crowns.items()}
+    return [(image, k) for image, size in sizes.items() for k in np.flatnonzero(size.min(axis=1) >= side).tolist()]
 
 
 def _shows(boxes: np.ndarray) -> bool:

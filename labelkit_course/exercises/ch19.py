@@ -279,7 +279,7 @@ def _mended(answer, coco):
             raise ValueError(f"no annotation has the id {name!r}.")
         if kind not in FAULTS:
             raise ValueError(f"the fault of annotation {name} should be one of {', '.join(FAULTS)}, not {kind!r}.")
-    boxes = {image["id"]: [] for image in coco["images"]}
+    boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in coco["images"]}
     for one in mended["annotations"]:
         x, y, width, height = (float(value) for value in one["bbox"])
         boxes[one["image_id"]].append([x, y, x + width, y + height])
@@ -312,7 +312,7 @@ def sound_data(answer):
         named, boxes = _mended(answer, truth.coco)
         false = {kind: len(ids) for kind, ids in named.items() if ids}
         if sum(false.values()) > FALSE_ALARMS:
-            kind = max(false, key=false.get)
+            kind = max(false, key=lambda one: false[one])
             why = {
                 "duplicate": "Crowns that touch overlap too, and less than two annotations of one crown do.",
                 "half": "It is a clean tile, though its crowns stand in one quarter. How large are they?",
@@ -345,7 +345,7 @@ def _nobody_is_lost(where, truth, boxes):
     best = _best(truth, boxes)
     lost = {image: int((overlap < 0.5).sum()) for image, overlap in best.items()}
     if sum(lost.values()):
-        image = max(lost, key=lost.get)
+        image = max(lost, key=lambda one: lost[one])
         raise Wrong(
             f"In {where} the mended annotations have {sum(lost.values())} crowns lost, {lost[image]} of them on one "
             "tile: a crown has no box there that overlaps it by half. A wrong box is not to be thrown away if it can "
@@ -400,11 +400,12 @@ def _targets(boxes):
 
 def _mending(coco, *, above=0.6, exact=False, valid_only=False, drop=(), any_small=False, keep_all=False, late=False):
     """The faults and the mended data, with one thing done wrong."""
-    records = {image["id"]: [] for image in coco["images"]}
+    records: dict[int, list[dict]] = {image["id"]: [] for image in coco["images"]}
     for one in coco["annotations"]:
         records[one["image_id"]].append(one)
     usual = torch.tensor([one["bbox"] for one in coco["annotations"]])[:, 2:].prod(dim=1).sqrt().median()
-    faults, kept = {}, []
+    faults: dict[int, str] = {}
+    kept = []
     for rows in records.values():
         corner, size = torch.tensor([one["bbox"] for one in rows]).reshape(-1, 4).split(2, dim=1)
         ends, kind = corner + size, ""
@@ -417,7 +418,8 @@ def _mending(coco, *, above=0.6, exact=False, valid_only=False, drop=(), any_sma
             kind, size = "corners", size - corner
         elif (ends <= broken.TILE / 2).all() and (any_small or size.prod(dim=1).sqrt().median() < 0.75 * usual):
             kind, corner, size = "half", corner * 2, size * 2
-        boxes, taken = torch.cat([corner, corner + size], dim=1), []
+        boxes = torch.cat([corner, corner + size], dim=1)
+        taken: list[int] = []
         for index, one in enumerate(rows):
             same = iou(boxes[index], boxes[taken]) if taken else boxes.new_zeros(0)
             double = (same == 1).any() if exact else (same > above).any()
