@@ -372,17 +372,16 @@ course.check("20.4", my_fovea)
 #
 # Every rule of this course was somebody's answer to a case. Here are three cases, and
 # none of the rules that you have met was made for the first of them. The four questions
-# are the plan of the code as well, and labelkit has the tools for each: `plausible` and
-# `inside` find pairs of a prior and an object, and the functions of `choosing` mark
-# those that are taken.
+# are the plan of the code as well, and labelkit has the tools for each:
+# `candidates.plausible` and `candidates.inside` find pairs of a prior and an object,
+# and the functions of `choosing` mark those that are taken.
 
 # %%
 from dataclasses import dataclass
 
 from labelkit.assigners import Assigner
 from labelkit.assigners.explanation import Steps
-from labelkit.search.candidates import Pairs, inside, plausible
-from labelkit.search.choosing import best_first, best_per_prior, first_of, top_k
+from labelkit.search import candidates, choosing
 from labelkit.similarity import iou
 
 # %% [markdown]
@@ -443,14 +442,14 @@ class MyAssigner(Assigner):
     k: int = 9
 
     def assign(self, priors, gts):
-        pairs = plausible(priors, gts.boxes, iou, floor=0.5, k=self.k)
-        chosen = pairs[(pairs.value >= 0.5) | top_k(pairs, len(gts), self.k)]
+        pairs = candidates.plausible(priors, gts.boxes, iou, floor=0.5, k=self.k)
+        chosen = pairs[(pairs.value >= 0.5) | choosing.top_k(pairs, len(gts), self.k)]
         room = torch.ones(len(gts), dtype=torch.int64, device=priors.device)
         slot = gts.slot(chosen)
-        first = chosen[best_first(chosen, slot, gts.slots, room)]
+        first = chosen[choosing.best_first(chosen, slot, gts.slots, room)]
         left = chosen[~gts.mark(first)[slot] & (chosen.value >= 0.5)]
-        rest = left[best_per_prior(left, gts.slot(left), gts.slots)]
-        return Steps(pairs, chosen, Pairs.join((first, rest)))
+        rest = left[choosing.best_per_prior(left, gts.slot(left), gts.slots)]
+        return Steps(pairs, chosen, candidates.Pairs.join((first, rest)))
 # END SOLUTION
 
 # %%
