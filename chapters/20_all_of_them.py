@@ -401,13 +401,14 @@ from labelkit.similarity import iou
 #   objects that overlap, no object has more than one positive, and an object has none
 #   only if every anchor that overlaps it serves another.
 #
-# We make your rule without arguments, and before the brief we test what any assigner
-# has to hold. It says the same of the objects in another order, and shifts with them by
-# whole strides. Of two objects with one box the first goes first. It works without
-# objects, without priors and with fewer priors than any k. An image in a batch gets the
-# labels that it gets alone, priors without a grid those of priors with one, and what
-# the rule is given stays as it was. Last, where an object is left without a positive
-# because of another one, `explain` has to name that other one.
+# We make your rule without arguments (one in a file is checked by its name, as
+# `course.check("20.6", "my_rules:MyAssigner")`), and before the brief we test what any
+# assigner has to hold. It says the same of the objects in another order, and shifts
+# with them by whole strides. Of two objects with one box the first goes first. It works
+# without objects, without priors and with fewer priors than any k. An image in a batch
+# gets the labels that it gets alone, priors without a grid those of priors with one,
+# and what the rule is given stays as it was. Last, where an object is left without a
+# positive because of another one, `explain` has to name that other one.
 #
 # `assign` returns `Steps(candidates, chosen, winners)`, each of them `Pairs` with the
 # vectors `prior`, `gt` and `value`; `chosen` holds also those who lost afterwards.

@@ -16,6 +16,7 @@ from labelkit.boxes import area
 from labelkit.search.candidates import Pairs, inside, plausible
 from labelkit.search.choosing import best_first, best_per_prior, first_of, top_k
 from labelkit.similarity import iou
+from labelkit.training.rules import build_assigner
 from labelkit_course import Exercise, Wrong, board, compare, expect
 from labelkit_course.exercise import Blank
 from labelkit_course.exercises.crowns import crowns
@@ -275,8 +276,8 @@ def _scene(brief, seed, count, room=32.0):
 
 
 def _made(answer):
-    """The learner's rule and its brief."""
-    rule = answer()
+    """The learner's rule and its brief: a class, a function that makes one, or where it stands, "my_rules:Mine"."""
+    rule = build_assigner(answer) if isinstance(answer, str) else answer()
     brief = getattr(rule, "brief", None)
     if brief not in BRIEFS:
         raise ValueError(f"its brief should be one of {', '.join(BRIEFS)}, and it is {brief!r}.")
@@ -656,7 +657,7 @@ EXERCISES = (
             who_took_it,
             the_brief,
         ),
-        also_right=(lambda: _Rule("strips"), lambda: _Rule("one each"), _Rule),
+        also_right=(lambda: _Rule("strips"), lambda: _Rule("one each"), f"{__name__}:_Rule"),
         mutants={
             "index order": (lambda: _Rule(wrong="index"), "permuted"),
             "global k": (lambda: _Rule(wrong="of all"), "batch"),
