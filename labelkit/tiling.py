@@ -1,4 +1,4 @@
-"""Pictures that are too large, cut into tiles: where the tiles stand. Training and prediction cut by the same rule."""
+"""Pictures that are too large, cut into tiles: where the tiles stand. Training, prediction and audit cut alike."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class Tiling:
     def windows(self, height: int, width: int) -> list[Window]:
         """The tiles of a picture, row by row."""
         down, across = min(self.tile, height), min(self.tile, width)
-        corners = [(x, y) for y in self._starts(height) for x in self._starts(width)]
+        corners = [(x, y) for y in self.starts(height) for x in self.starts(width)]
         return [(x, y, x + across, y + down) for x, y in corners]
 
-    def _starts(self, length: int) -> list[int]:
+    def starts(self, length: int) -> list[int]:
+        """Where the tiles along a side of `length` pixels begin, ascending."""
         last = max(length - self.tile, 0)
         return [*range(0, last, self.tile - self.overlap), last]
 

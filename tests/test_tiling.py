@@ -44,6 +44,7 @@ def test_an_object_no_larger_than_the_overlap_is_whole_somewhere(given, data):
 
 def test_by_hand():
     assert Tiling(6, 2).windows(6, 13) == [(0, 0, 6, 6), (4, 0, 10, 6), (7, 0, 13, 6)]
+    assert [Tiling(6, 2).starts(length) for length in (6, 7, 14)] == [[0], [0, 1], [0, 4, 8]]
     assert Tiling(6, 2).windows(5, 6) == [(0, 0, 6, 5)] == Tiling(6, 0).windows(5, 6)
     assert Tiling.of(None) is None and Tiling.of(10) == Tiling(10, 2) and Tiling.of(10, 0) == Tiling(10, 0)
     assert str(Tiling(6, 2)) == "tiles of 6 x 6 px that share 2 px"

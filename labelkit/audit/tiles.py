@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelkit.datasets.box_table import BoxTable
+from labelkit.tiling import Tiling
 
 SHOWN = 0.5  # the share of its area with which an object competes in a tile where it does not count
 
@@ -32,10 +33,8 @@ class Tiles:
             raise ValueError(f"overlap must be at least 0 and below the tile of {self.side} px, got {self.overlap}")
 
     def starts(self, length: int) -> np.ndarray:
-        """Where the tiles along a side of `length` pixels begin."""
-        if length <= self.side:
-            return np.zeros(1, dtype=np.int64)
-        return np.append(np.arange(0, length - self.side, self.side - self.overlap), length - self.side)
+        """Where the tiles along a side of `length` pixels begin: where training's do."""
+        return np.array(Tiling(self.side, self.overlap).starts(length), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

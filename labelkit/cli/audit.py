@@ -29,7 +29,9 @@ def audit(
         str | None, Option(help="train, val or test, where the data has several; train by default.")
     ] = None,
     detector: Annotated[str, Option(help=f"{', '.join(DETECTORS)}: torchvision's, as it comes.")] = "retinanet",
-    run: Annotated[Path | None, Option(help="The detector and the rule of a run, in place of DETECTOR.")] = None,
+    run: Annotated[
+        Path | None, Option(help="The detector, the rule and the tiles of a run, in place of DETECTOR.")
+    ] = None,
     min_size: Annotated[int | None, Option(help="Shorter side at the input; the detector's own by default.")] = None,
     max_size: Annotated[int | None, Option(help="Longest side at the input; the detector's own by default.")] = None,
     strides: Annotated[str | None, Option(help="Own strides of the levels, in pixels of the input: 4,8,16.")] = None,
@@ -38,7 +40,10 @@ def audit(
         Option(help="Own anchors: sides in pixels, levels by a comma, several on one by a +: 16+20,32."),
     ] = None,
     ratios: Annotated[str | None, Option(help="Height over width of own anchors: 0.5,1,2; 1 by default.")] = None,
-    tile: Annotated[int | None, Option(help="Cut the pictures into squares of so many pixels, each an input.")] = None,
+    tile: Annotated[
+        int | None,
+        Option(help="Cut the pictures into squares of so many pixels, each an input; as RUN by default, 0: whole."),
+    ] = None,
     overlap: Annotated[int | None, Option(help="Pixels that they share; a quarter of the tile by default.")] = None,
     detections: Annotated[int | None, Option(help="Most detections of a picture; the detector's by default.")] = None,
     assigner: Annotated[
@@ -77,13 +82,13 @@ def audit(
                 raise ValueError(f"--assigner {name} must be a labelkit.assigners.Assigner: it is asked to explain")
         if arguments and not rules:
             raise ValueError("--set is for the rules that --assigner names, and none is named")
-        model = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes or strides)
+        model, trained = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes or strides)
         if detections is not None:
             _set_detections(model, detections)
         own = None
         if sizes or strides or ratios:
             own = Anchors(*_levels(strides, sizes, ratios))
-        front = Front(model, anchors=own, tiles=_tiles(tile, overlap))
+        front = Front(model, anchors=own, tiles=_tiles(tile, overlap, trained))
         hidden = quiet or as_json or not speaks()
         console = Console(stderr=True)
         with console.status(f"reading {data}") if not hidden else nullcontext():
@@ -153,20 +158,21 @@ def _open(data: str, images: Path | None, split: str | None) -> Any:
     return BoxTable.read(data, images, split)
 
 
-def _detector(name: str, run: Path | None, sides: dict[str, int | None], own_anchors: str | None) -> Any:
-    """torchvision's, labelkit's small one, or that of a run; with another input size."""
+def _detector(name: str, run: Path | None, sides: dict[str, int | None], own_anchors: str | None) -> tuple[Any, Any]:
+    """torchvision's, labelkit's small one, or that of a run; with another input size. And how the run cut pictures."""
     from labelkit.audit.building import build_detector
 
     given = {key: value for key, value in sides.items() if value is not None}
     if run is None:
-        return build_detector(name, **given)
+        return build_detector(name, **given), None
     if given or own_anchors:
         raise ValueError(
             "--run has its own input size and anchors; leave --min-size, --max-size, --strides, --sizes out"
         )
-    from labelkit.training import load_detector
+    from labelkit.training.folder import load_trained
 
-    return load_detector(run, "last")[0]
+    found = load_trained(run, "last")
+    return found.detector, found.recipe.tiling
 
 
 def _levels(strides: str | None, sizes: str | None, ratios: str | None) -> tuple[Any, Any, Any]:
@@ -183,10 +189,13 @@ def _levels(strides: str | None, sizes: str | None, ratios: str | None) -> tuple
         ) from None
 
 
-def _tiles(side: int | None, overlap: int | None) -> Any:
+def _tiles(side: int | None, overlap: int | None, trained: Any) -> Any:
+    """Those that are asked for, or those of the run, as predict takes them; a side of 0: none."""
     from labelkit.audit import Tiles
 
-    if side is None:
+    if side is None and trained is not None:
+        side, overlap = trained.tile, trained.overlap if overlap is None else overlap
+    if not side:
         if overlap is not None:
             raise ValueError("--overlap is for the tiles that --tile asks for")
         return None

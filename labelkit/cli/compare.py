@@ -37,6 +37,12 @@ def compare(
     ),
     detections: Annotated[int | None, Option(help="Most detections of an image.")] = Recipe.detections,
     flip: Annotated[bool, Option("--flip", help="Mirror half of the training images.")] = Recipe.flip,
+    tile: Annotated[
+        int | None, Option(help="Train and measure in tiles of so many pixels, for pictures that don't fit.")
+    ] = Recipe.tile,
+    overlap: Annotated[int | None, Option(help="Pixels that neighbouring tiles share; TILE / 4 by default.")] = (
+        Recipe.overlap
+    ),
     images: Annotated[int, Option(help="How many images are generated, of digits and trees.")] = Recipe.images,
     steps: Annotated[int, Option(help="Batches of each training.")] = Recipe.steps,
     batch_size: Annotated[int, Option(help="Images in a batch.")] = Recipe.batch_size,
@@ -50,8 +56,8 @@ def compare(
     with plain_errors():
         base = Recipe(
             data=data, val=val, detector=detector, backbone=backbone, weights=weights, loss=loss, min_size=min_size,
-            anchor_scale=anchor_scale, detections=detections, flip=flip, images=images, steps=steps,
-            batch_size=batch_size, lr=lr, workers=workers,
+            anchor_scale=anchor_scale, detections=detections, flip=flip, tile=tile, overlap=overlap,
+            images=images, steps=steps, batch_size=batch_size, lr=lr, workers=workers,
         )  # fmt: skip
         rules = recipes(assigner, base)
         folder = out or Path("runs") / f"compare-{_name(data)}"

@@ -1,13 +1,19 @@
 """Tiles and own anchors: the same numbers as the tiles as pictures, and the anchors as a detector, would have."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision import tv_tensors
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from labelkit import Priors, detectors
 from labelkit.assigners import ATSS
 from labelkit.audit import Anchors, Front, Tiles, audit
+from labelkit.audit.tiles import Inputs
+from labelkit.datasets.box_table import BoxTable
+from labelkit.tiling import Tiling
 from tests.audit.test_audit import by_brute_force, network, pictures
 
 
@@ -29,6 +35,18 @@ def test_tiles_cover_a_side(length, overlap):
         and starts[-1] + 40 >= length
         and all(b - a <= 40 - overlap for a, b in zip(starts, starts[1:], strict=False))
     )
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 20), st.integers(0, 19), st.integers(1, 40), st.integers(1, 40))
+def test_the_audits_tiles_are_those_of_training(side, overlap, height, width):
+    overlap = min(overlap, side - 1)
+    boxes = tv_tensors.BoundingBoxes([[0.0, 0, 1, 1]], format="XYXY", canvas_size=(height, width))
+    table = BoxTable.of([{"boxes": boxes, "iscrowd": torch.zeros(1)}])
+    inputs = Inputs.of(table, np.zeros(1, dtype=np.int64), Tiles(side, overlap))
+    tiles = [(*corner, *(corner + size[::-1])) for corner, size in zip(inputs.corner, inputs.sizes, strict=True)]
+    assert tiles == Tiling(side, overlap).windows(height, width)
+    assert sorted({x for x, *_ in tiles}) == by_hand(width, side, overlap)
 
 
 def cut_by_hand(target, side, overlap):

@@ -119,6 +119,24 @@ def test_a_run_brings_its_detector_and_its_rule(data, tmp_path):
     train(recipe, tmp_path / "run", progress=False, accelerator="cpu")
     found = numbers(data, "--run", tmp_path / "run")
     assert found["detector"] == "AssignedRetinaNet" and found["rules"]["topk"]["rule"] == "TopK(k=2)"
+    assert found["tiles"] is None
+
+
+def test_a_run_brings_its_tiles(data, tmp_path):
+    """As it was trained, and as `predict` cuts: another overlap of the same tiles, other tiles, none."""
+    run = tmp_path / "run"
+    train(Recipe(data=str(data), steps=1, batch_size=2, tile=40, overlap=24), run, progress=False, accelerator="cpu")
+    found = numbers(data, "--run", run)
+    assert found["tiles"] == {"side": 40, "overlap": 24}
+    assert found == numbers(data, "--run", run, "--tile", 40, "--overlap", 24) | {"made_by": found["made_by"]}
+    for words, tiles in (
+        (["--overlap", 4], {"side": 40, "overlap": 4}),
+        (["--tile", 32], {"side": 32, "overlap": 8}),
+        (["--tile", 0], None),
+    ):
+        assert numbers(data, "--run", run, *words)["tiles"] == tiles
+    result = call(data, "--run", run, "--tile", 0, "--overlap", 4)
+    assert result.exit_code == 1 and "--overlap is for the tiles" in result.output
 
 
 @pytest.mark.parametrize(

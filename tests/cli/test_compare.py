@@ -52,11 +52,23 @@ def test_one_command_trains_compares_and_goes_on(folder, tmp_path):
     assert call(*words, "--quiet").output == ""
 
 
+def test_rules_are_compared_in_tiles(folder, tmp_path):
+    words = ["compare", folder, "--assigner", "atss", "--assigner", "topk", *TINY, "--out", tmp_path / "out", "--json"]
+    tiled = call(*words, "--tile", 40, "--overlap", 24)
+    assert tiled.exit_code == 0, tiled.output
+    for name, rule in json.loads(tiled.stdout)["rules"].items():
+        recipe = rule["seeds"]["0"]["recipe"]
+        assert (recipe["assigner"], recipe["tile"], recipe["overlap"]) == (name, 40, 24)
+    whole = call(*words)
+    assert whole.exit_code == 1 and "another configuration: tile=40, overlap=24" in whole.output
+
+
 def test_what_is_wrong_is_one_line(folder, tmp_path):
     for words, told in (
         (["--assigner", "nothing"], "nothing"),
         (["--assigner", "atss", "--baseline", "topk"], "baseline must be one of atss, got 'topk'"),
         (["--assigner", "atss k=0"], "k"),
+        (["--assigner", "atss", "--overlap", 4], "overlap is that of tiles, and there is no tile: got 4"),
     ):
         result = call("compare", folder, *words, *TINY, "--out", tmp_path / "none")
         assert result.exit_code == 1 and result.output.startswith("Error: ") and told in result.output

@@ -79,7 +79,8 @@ def test_a_newcomer_follows_what_is_printed(tmp_path, monkeypatch, layout, tile)
     assert f"{100 * result['scores']['AP50']:.1f}" in outputs["evaluate"]
     images = json.loads((tmp_path / "a run" / "predictions" / "images.json").read_text())
     assert len(images["images"]) == 2 and images["categories"] == [{"id": 1, "name": "square"}]
-    assert "detections in 2 pictures" in outputs["predict"] and outputs["audit"].strip()
+    assert "detections in 2 pictures" in outputs["predict"]
+    assert f"detections of a {'tile' if tile else 'picture'}, " in " ".join(outputs["audit"].split())
 
 
 def test_the_courses_data_have_no_folder_to_name(tmp_path, monkeypatch):
