@@ -8,6 +8,8 @@
 # how well if nobody removes its duplicates?
 
 # %%
+import itertools
+import json
 import random
 import statistics
 
@@ -56,10 +58,11 @@ plot.show(fig, alt=(
 # **You will be able to**
 # - tell a difference between two rules from chance, and know how much chance there is;
 # - read AP, AP without suppression, AP by size and cost as four answers;
+# - fix a claim before its runs, and let them decide;
 # - choose a rule for your case, with the row of the board that speaks for it;
 # - place a method that you have never met, and design one yourself.
 #
-# **You need** chapters 15 and 18; 15 minutes to read and 289 to solve the exercises, and
+# **You need** chapters 15 and 18; 20 minutes to read and 349 to solve the exercises, and
 # a few seconds of CPU.
 #
 # ## The whole map
@@ -368,6 +371,97 @@ course.check("20.4", my_fovea)
 # that it excludes the smallest objects, which chapter 16 found to be untrue. Of this
 # rule you could say it.
 #
+# ## One that you settle
+#
+# ### Exercise 20.5: confirm or overturn
+# *Difficulty 5 of 5, 60 minutes, and 10 to 40 minutes of your machine. Project.*
+#
+# RKA over ATSS is open, and so is RFLA over all ties. Take one of them, or another open
+# line of the board whose rows differ in the rule alone, and settle it with new seeds.
+# Whoever looks at the runs first finds a column, a number of seeds or a moment at which
+# the favourite is ahead. So the plan comes before the first run:
+#
+# | entry | says |
+# |---|---|
+# | `"better"`, `"than"` | the claim: two rows, as `--assigner` names them |
+# | `"data"`, `"steps"` | what both are trained on, and for how many batches |
+# | `"quantity"` | a score: `"AP"`, `"AP50_0-8"`, `"AP without NMS"` |
+# | `"matters"` | the smallest difference that matters to you, in percent |
+# | `"seeds"`, `"first seed"` | how many seeds, and the lowest of them |
+# | `"stop"` | when you look and stop: `"after all seeds"`, `"at the first success"` |
+#
+# If both rows were equal, each of the $n$ differences could as well have had the other
+# sign. Of all $2^n$ ways to give them signs, p is the share whose mean is as far from 0
+# as yours, or farther. Your own and its opposite are always among them, so five seeds
+# cannot fall below p = 2/32 = 0.06, however good a rule is. Take at least six.
+#
+# | verdict | where |
+# |---|---|
+# | `"confirmed"` | p is 0.05 or less, and the mean difference is what matters, or more |
+# | `"overturned"` | p is 0.05 or less, and the mean difference is below 0 |
+# | `"open"` | everywhere else |
+#
+# The board has the seeds 0, 1 and 2 of `digits` with 750 steps. They made you choose
+# this line, so they cannot test it: begin with seed 3. A run of 100 steps takes half a
+# minute and one of 750 a few minutes, but what is claimed after 100 steps is not the
+# board's claim.
+
+# %%
+my_plan = {
+    "better": ...,
+    "than": ...,
+    "data": "digits",
+    "quantity": ...,
+    "matters": ...,
+    "seeds": ...,
+    "first seed": 3,
+    "steps": ...,
+    "stop": ...,
+}
+
+# %%
+course.plan("20.5", my_plan)
+
+# %% [markdown]
+# `course.plan` keeps the date and the plan's SHA-256 (a checksum that changes with any
+# character), beside your progress. It takes a JSON file too. Once it says that the plan
+# is sealed, train in a terminal, with your rows and numbers:
+#
+# ```
+# labelkit compare digits --assigner "topk k=3" --assigner fcos --seeds 6 \
+#     --first-seed 3 --steps 100 --preset course --out runs/settled
+# ```
+#
+# Each run leaves `ROW/seedN/compared.json` in that folder (of a row's name, blanks
+# become `_`), and there `scores` holds the quantities between 0 and 1, `scores_no_nms`
+# those without NMS. Work out p to three decimals, two-sided, and answer. We test that
+# the plan is the sealed one and older than all files, that recipes differ in the rule
+# alone, that every run in the folder is used and none is missing, and that p and the
+# verdict follow. No verdict is the right one: a claim that you overturn passes.
+#
+# Our own answer cannot train while you wait. It uses `course.example_comparison()`, a
+# folder of made-up runs with a plan in it. No rule was ever trained for those numbers.
+
+# %%
+# BEGIN GIVEN
+# my_verdict = {"plan": my_plan, "folder": ..., "p": ..., "verdict": ...}
+# BEGIN SOLUTION 20.5
+folder = course.example_comparison()
+ap = {row: [json.loads(file.read_text())["scores"]["AP"]
+            for file in sorted((folder / row).glob("seed*/compared.json"))]
+      for row in ("rka", "atss")}
+gaps = [100 * (one - other) for one, other in zip(ap["rka"], ap["atss"], strict=True)]
+sums = [sum(sign * gap for sign, gap in zip(signs, gaps, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(gaps))]
+far = [abs(each) >= abs(sum(gaps)) - 1e-9 for each in sums]
+my_verdict = {"plan": folder / "plan.json", "folder": folder,
+              "p": sum(far) / len(far), "verdict": "open"}
+# END SOLUTION
+
+# %%
+course.check("20.5", my_verdict)
+
+# %% [markdown]
 # ## One that is yours
 #
 # Every rule of this course was somebody's answer to a case. Here are three cases, and

@@ -11,6 +11,8 @@
     course.use("09.3", my_atss)           put a passed answer into the demonstrations
     course.status(), course.reset()       progress, kept in work/.labelkit
     course.broken_dataset(seed=0)         tree crowns with faults in their annotations, to be found and mended
+    course.plan("20.5", my_plan)          seal a plan before the first run
+    course.example_comparison()           a folder of `labelkit compare`, made up, with its plan
     course.method_map(up_to=9)            the map of methods as it stands after chapter 9
 
 Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from labelkit_course.exercise import GIVEN, Exercise, Wrong, compare, todo
     from labelkit_course.method_map import method_map
     from labelkit_course.on_stage import shown, stage
+    from labelkit_course.plans import example_comparison, plan
     from labelkit_course.report import reset, status
     from labelkit_course.values import expect, factor
 
@@ -40,11 +43,13 @@ __all__ = [
     "case",
     "check",
     "compare",
+    "example_comparison",
     "expect",
     "factor",
     "hint",
     "method_map",
     "pipeline",
+    "plan",
     "predict",
     "preview",
     "reset",
@@ -67,11 +72,13 @@ __getattr__ = attach(
         "case": "labelkit_course.checking",
         "check": "labelkit_course.checking",
         "compare": "labelkit_course.exercise",
+        "example_comparison": "labelkit_course.plans",
         "expect": "labelkit_course.values",
         "factor": "labelkit_course.values",
         "hint": "labelkit_course.checking",
         "method_map": "labelkit_course.method_map",
         "pipeline": "labelkit_course.diagram",
+        "plan": "labelkit_course.plans",
         "predict": "labelkit_course.checking",
         "preview": "labelkit_course.checking",
         "reset": "labelkit_course.report",

@@ -7,11 +7,9 @@ from importlib import import_module
 from labelkit_course import exercises
 from labelkit_course.exercise import Exercise
 
-# Ids of exercises that the course no longer has. None is used again: what a learner passed was another task. 20.5 never
-# appeared: it stays free for the one task that it is planned for.
+# Ids of exercises that the course no longer has. None is used again: what a learner passed was another task.
 RETIRED = frozenset(
     ["01.2", "04.1", "05.1", "05.3", "06.1", "06.3", "08.3", "09.2", "11.2", "11.4", "16.3", "17.1", "18.1", "18.2"]
-    + ["20.5"]
 )
 
 

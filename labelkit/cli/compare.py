@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,8 @@ def compare(
     assigner: Annotated[
         list[str], Option(help='A rule, with its arguments behind it: atss, "topk k=3"; once for each rule.')
     ],
-    seeds: Annotated[int, Option(help="Seeds 0, 1, ... of every rule; below 3 nothing is claimed.")] = 3,
+    seeds: Annotated[int, Option(help="How many seeds of every rule; below 3 nothing is claimed.")] = 3,
+    first_seed: Annotated[int, Option(help="The lowest seed; --seeds 6 --first-seed 3 are the seeds 3 to 8.")] = 0,
     baseline: Annotated[str | None, Option(help="The rule that the others are compared with; the first.")] = None,
     preset: Annotated[str, Option(help="Sizes and limits of the measuring: coco, aitod, soda_d or course.")] = "coco",
     out: Annotated[Path | None, Option(help="Folder of the comparison; runs/compare-DATA by default.")] = None,
@@ -61,7 +62,7 @@ def compare(
         )  # fmt: skip
         rules = recipes(assigner, base)
         folder = out or Path("runs") / f"compare-{_name(data)}"
-        comparison = _filled(rules, folder, seeds, preset, baseline, device, not (quiet or as_json))
+        comparison = _filled(rules, folder, seeds, first_seed, preset, baseline, device, not (quiet or as_json))
         comparison.write(folder)
         if as_json:
             print_json({"folder": str(folder)} | comparison.as_dict())
@@ -88,6 +89,7 @@ def _filled(
     rules: dict[str, Recipe],
     folder: Path,
     seeds: int,
+    first_seed: int,
     preset: str,
     baseline: str | None,
     device: str,
@@ -100,10 +102,9 @@ def _filled(
     first = known(baseline, rules)
     entries: dict[str, dict[int, dict]] = {name: {} for name in rules}
     whole = seeds * len(rules)
+    options: dict[str, Any] = {"first_seed": first_seed, "preset": preset, "progress": talks} | trainer_device(device)
     try:
-        for number, (name, seed, entry) in enumerate(
-            fill(rules, folder, seeds, preset=preset, progress=talks, **trainer_device(device)), start=1
-        ):
+        for number, (name, seed, entry) in enumerate(fill(rules, folder, seeds, **options), start=1):
             entries[name][seed] = entry
             if talks:
                 ap, without = entry["scores"]["AP"], entry["scores_no_nms"]["AP"]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,16 +112,18 @@ def compare(
     folder: str | os.PathLike,
     seeds: int = 3,
     *,
+    first_seed: int = 0,
     preset: str = "coco",
     baseline: str | None = None,
     progress: bool = True,
     **trainer_options: Any,
 ) -> Comparison:
-    """Train every rule with seeds 0, 1, ... and compare; what stands in `folder` already is read, not trained again.
+    """Train every rule with the same seeds and compare; what stands in `folder` already is read, not trained again.
 
     Args:
         rules: by name, a whole `Recipe` each, so that a row may differ in its loss or its detector as well as in its
             assigner. Their seeds are replaced.
+        seeds, first_seed: how many, and the lowest: 6 from 3 are the seeds 3 to 8.
         preset: sizes and limits of the measuring, see `labelkit.evaluate`.
         baseline: the rule that the others are compared with; the first by default.
         trainer_options: Lightning's, see `labelkit.training.train`.
@@ -132,7 +134,8 @@ def compare(
     """
     entries: dict[str, dict[int, Entry]] = {name: {} for name in rules}
     first = known(baseline, rules)
-    for name, seed, entry in fill(rules, folder, seeds, preset=preset, progress=progress, **trainer_options):
+    options: dict[str, Any] = {"first_seed": first_seed, "preset": preset, "progress": progress} | trainer_options
+    for name, seed, entry in fill(rules, folder, seeds, **options):
         entries[name][seed] = entry
     return Comparison(entries, first)
 
@@ -142,6 +145,7 @@ def fill(
     folder: str | os.PathLike,
     seeds: int = 3,
     *,
+    first_seed: int = 0,
     preset: str = "coco",
     progress: bool = True,
     **trainer_options: Any,
@@ -149,15 +153,17 @@ def fill(
     """The entries of `compare` one by one, seed by seed, so that a stopped comparison is whole for the first seeds."""
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
+    if first_seed < 0:
+        raise ValueError(f"first_seed must not be negative, got {first_seed}")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     known(None, rules)
-    folders = _folders(rules, Path(folder))
+    places = folders(rules, Path(folder))
     for recipe in rules.values():
         recipe.rules()  # what is wrong with the last rule is said before the first is trained
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         for name, recipe in rules.items():
-            place = folders[name] / f"seed{seed}"
+            place = places[name] / f"seed{seed}"
             options = trainer_options | {"progress": progress}
             yield name, seed, _entry(replace(recipe, seed=seed), place, preset, options)
 
@@ -187,8 +193,8 @@ def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any]) -
     return entry
 
 
-def _folders(rules: Mapping[str, Recipe], folder: Path) -> dict[str, Path]:
-    """A place for every rule, by its name made safe for any file system."""
+def folders(rules: Iterable[str], folder: Path) -> dict[str, Path]:
+    """A place below `folder` for every rule, by its name made safe for any file system."""
     places: dict[Path, str] = {}
     for name in rules:
         place = folder / re.sub(r"[^\w.=-]+", "_", name)

@@ -428,7 +428,7 @@ EXERCISES = (
             "the share falls": (_guess(0.8, 30, 0.3, 20), "cannot fall"),
             "the same step twice": (_guess(1.0, 55, 0.6, 75), "second step"),
             "shares as fractions": (_guess(0.8, 0.55, 0.24, -0.78), "percentages"),
-            "too few lost": (_guess(0.8, 45, 0.24, 60), "'% without at 0.6'] is too small"),
+            "too few lost": (_guess(0.8, 45, 0.24, 60), "“% without at 0.6” is too small"),
         },
     ),
     Exercise(

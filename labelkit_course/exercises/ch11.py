@@ -471,7 +471,7 @@ EXERCISES = (
             "the middle": (_pair(0.5, 0.5), "not that far"),
             "the wrong side": (_pair(0.42, 0.63), "On which side"),
             "away from the middle": (_pair(0.72, 0.05), "moved away from the middle"),
-            "the second is the label": (_pair(0.54, 0.2), "'label 0.2'] is too small"),
+            "the second is the label": (_pair(0.54, 0.2), "“label 0.2” is too small"),
         },
     ),
     Exercise(

@@ -1,5 +1,5 @@
 """The exercises of chapter 20: what chance does to equal rules, six comparisons, a method that weighs everybody,
-a rule from its paper, and a rule of the reader's own."""
+a rule from its paper, a claim with a plan before it (confirm.py), and a rule of the reader's own."""
 
 import random
 import statistics
@@ -19,6 +19,7 @@ from labelkit.similarity import iou
 from labelkit.training.rules import build_assigner
 from labelkit_course import Exercise, Wrong, board, compare, expect
 from labelkit_course.exercise import Blank
+from labelkit_course.exercises import confirm
 from labelkit_course.exercises.crowns import crowns
 
 # --- 20.1 -----------------------------------------------------------------------------------------------------------
@@ -630,6 +631,87 @@ EXERCISES = (
             "ends left out": (lambda p, g: _foveal(p, g, ends=False), "exactly 16 by 16"),
             "border left out": (lambda p, g: _foveal(p, g, border=False), "border of the fovea"),
             "no objects": (_crashes_without_objects, "amax"),
+        },
+    ),
+    Exercise(
+        id="20.5",
+        kind="X",
+        title="Confirm or overturn",
+        difficulty=5,
+        minutes=60,
+        hints=(
+            "The folder has one folder for each row, in it one for each seed, and there compared.json with `scores`. "
+            "Take the differences seed by seed, in the direction of the claim, in percent.",
+            "itertools.product((1, -1), repeat=6) gives all 64 ways to sign six differences. Yours is one of them, and "
+            "its opposite another: p is never less than 2 / 64.",
+            "p = the mean of [abs(sum(s * d for s, d in zip(signs, differences))) >= abs(sum(differences)) - 1e-9 for "
+            "signs in product(...)]. Then the table of verdicts, with the `matters` of the plan.",
+        ),
+        tests=(
+            confirm.kept_to_the_plan,
+            confirm.equal_but_for_the_rule,
+            confirm.new_seeds,
+            confirm.p_value,
+            confirm.verdict,
+        ),
+        also_right=(
+            confirm.answer(confirm.UP, confirm.P_SURE, "confirmed"),
+            confirm.answer(confirm.DOWN, 0.031, "overturned"),
+            confirm.answer(confirm.SMALL, confirm.P_SURE, "open"),
+            confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", first_seed=0),  # at 100 steps the board has none
+        ),
+        mutants={
+            "stored seeds": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", first_seed=0, steps=750),
+                "they chose the claim",
+            ),
+            "a run left out": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", confirm.without(5, rows=["atss"])),
+                "no measured run of seed 5",
+            ),
+            "a pair left out": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", confirm.without(5)),
+                "no measured run of seed 5",
+            ),
+            "unpaired": (confirm.answer(confirm.UP, confirm.P_UNPAIRED, "open"), "seed's own effect"),
+            "one-sided": (confirm.answer(confirm.UP, confirm.P_HALF, "confirmed"), "two-sided"),
+            "p made smaller": (confirm.answer(confirm.UNSURE, 0.04, "open"), "too small"),
+            "stopped early": (
+                confirm.answer((*confirm.UP, 1, 1), confirm.P_SURE, "confirmed", confirm.without(9, 10), seeds=8),
+                "breaks the stop rule",
+            ),
+            "went on": (confirm.answer((*confirm.UP, 1), confirm.P_HALF, "confirmed"), "until it fits"),
+            "at the first success": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", stop="at the first success"),
+                "p holds for one look",
+            ),
+            "five seeds": (confirm.answer(confirm.UP[:5], 0.0625, "open", seeds=5), "below 0.0625"),
+            "another step count": (
+                confirm.answer(
+                    confirm.UP, confirm.P_SURE, "confirmed", settings={"rka": {"steps": 200}, "atss": {"steps": 200}}
+                ),
+                "another claim",
+            ),
+            "another learning rate": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", settings={"rka": {"lr": 0.004}}),
+                "more than the rule: lr",
+            ),
+            "a plan changed": (
+                confirm.answer(confirm.SMALL, confirm.P_SURE, "confirmed", changed={"matters": 0.3}),
+                "not sealed",
+            ),
+            "a plan afterwards": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", confirm.an_hour_old),
+                "older than the plan",
+            ),
+            "a third row": (
+                confirm.answer(confirm.UP, confirm.P_SURE, "confirmed", confirm.a_third_row),
+                "not in the plan",
+            ),
+            "claimed at p = .2": (confirm.answer(confirm.UNSURE, confirm.P_UNSURE, "confirmed"), "in 22 of 100"),
+            "overturned at p = .2": (confirm.answer(confirm.UNSURE, confirm.P_UNSURE, "overturned"), "in 22 of 100"),
+            "too small to matter": (confirm.answer(confirm.SMALL, confirm.P_SURE, "confirmed"), "a difference matters"),
+            "kept open": (confirm.answer(confirm.DOWN, confirm.P_SURE, "open"), "what follows"),
         },
     ),
     Exercise(

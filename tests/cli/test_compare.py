@@ -63,6 +63,19 @@ def test_rules_are_compared_in_tiles(folder, tmp_path):
     assert whole.exit_code == 1 and "another configuration: tile=40, overlap=24" in whole.output
 
 
+def test_the_first_seed_can_be_named(folder, tmp_path, monkeypatch):
+    entry = {
+        "preset": "coco",
+        "scores": {"AP": 0.3, "AP50": 0.4},
+        "scores_no_nms": {"AP": 0.1},
+        "positives": {"0-8": {"gts": 2, "positives": 1.0, "starved": 0.5}},
+        "seconds": {"training": 1.0},
+    }
+    monkeypatch.setattr("labelkit.training.compare._entry", lambda *_: entry)
+    result = call("compare", folder, "--assigner", "atss", *TINY, "--first-seed", "7", "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "[1/1] atss, seed 7: AP 30.0" in result.output
+
+
 def test_what_is_wrong_is_one_line(folder, tmp_path):
     for words, told in (
         (["--assigner", "nothing"], "nothing"),

@@ -118,11 +118,25 @@ def test_a_comparison_trains_each_once_and_goes_on(data, tmp_path, monkeypatch):
         compare(rules, tmp_path / "out", preset="aitod", **options)
 
 
+def test_the_seeds_begin_where_one_says(tmp_path, monkeypatch):
+    asked = []
+
+    def entry(recipe, folder, *_):
+        asked.append((recipe.seed, folder.name))
+        return made_up(a=[0.3])["a"][0]
+
+    monkeypatch.setattr("labelkit.training.compare._entry", entry)
+    comparison = compare({"a": Recipe(), "b": Recipe()}, tmp_path, 2, first_seed=3)
+    assert asked == [(3, "seed3"), (3, "seed3"), (4, "seed4"), (4, "seed4")]
+    assert list(comparison.entries["b"]) == [3, 4]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"rules": {}}, "at least one rule"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"first_seed": -1}, "first_seed must not be negative, got -1"),
         ({"preset": "voc"}, "preset must be one of coco, .*got 'voc'"),
         ({"baseline": "rka"}, "baseline must be one of a b, got 'rka'"),
         ({"rules": {"a b": Recipe(), "a/b": Recipe()}}, "'a b' and 'a/b' would share the folder"),
