@@ -345,7 +345,7 @@ plot.show(fig, alt=(
 # | understand the classic rules | 1 to 9 | 5 | 7 |
 # | find small objects | 1 to 8 and 16 to 18 | 6 | 9 |
 # | train a detector on your own data | 1 to 7 and 19, then `labelkit train -h` | 4 | 7 |
-# | know everything that is here | 0 to 20 | 12 | 20 |
+# | know everything that is here | 0 to 20 | 12 | 21 |
 #
 # | chapter | the question it answers |
 # |---|---|

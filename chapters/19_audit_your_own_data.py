@@ -454,26 +454,26 @@ print("complaints:", report.counts())
 # Return two dicts for a data set such as `course.broken_dataset(0)`. The first gives
 # for the id of every annotation that is wrong its fault:
 #
-# - `"half"`: the boxes of one tile belong to the picture at half its size, so that
-#   they all stand in the upper left quarter and are half as large as they should be;
+# - `"half"`: the boxes of one tile belong to the picture at half its size, so that they
+#   all stand in the upper left quarter and are half as large as they should be;
 # - `"corners"`: on another tile `bbox` is [x1, y1, x2, y2] in place of [x, y, width,
 #   height];
-# - `"duplicate"`: a crown was annotated twice, and the second annotation is up to 0.6 px
-#   off on each side. Name one of the two;
+# - `"duplicate"`: a crown was annotated twice, and the second annotation is up to 0.6
+#   px off on each side. Name one of the two;
 # - `"speck"`: both sides are under 1 px.
 #
-# The second is the data set as it should be, in the same form: boxes that can be put
-# right are put right, and what is no crown is left out. All tiles are 128 × 128 px, and
-# the ids tell you nothing. Two things look like faults and are none. We have added ten
-# crowns that stand half under another, with an IoU of 0.43, and a tile may have crowns
-# in one quarter only.
+# The second is the data set as it should be, in the same form (we read `bbox` and
+# `image_id`): boxes that can be put right are put right, and what is no crown is left
+# out. All tiles are 128 × 128 px, and the ids tell you nothing. Two things look like
+# faults and are none. We have added ten crowns that stand half under another, with an
+# IoU of 0.43, and a tile may have crowns in one quarter only.
 #
 # We call your function with five hidden seeds and with two data sets that have no
 # faults. F1 has to reach 0.8 for each kind and 0.9 over all ids, and without faults you
 # may name three at most. Each crown needs a box in the mended data that overlaps it by
-# 0.5, on the two spoilt tiles by 0.95, and three boxes too many are allowed. Last, the
-# audit of the mended data has to find the same share without a positive as that of the
-# true crowns, within one point.
+# 0.5, on the two spoilt tiles by 0.95, and three boxes too many are allowed. Last, an
+# audit of the mended data (the course's small detector, a threshold of 0.5) has to find
+# the same share without a positive as that of the true crowns, within one point.
 
 # %%
 def my_mending(coco):

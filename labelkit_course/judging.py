@@ -92,7 +92,7 @@ class _Recorder:
         result = self.answer(*given, **named)
         self.returned = True
         if not _same(args, given) or not _same(kwargs, named):
-            raise Wrong(f"Your function changed what it was given. Work on a new tensor.\n    {self.called_with}")
+            raise Wrong(f"Your function changed what it was given. Work on a copy.\n    {self.called_with}")
         return result
 
     def explain(self, error: Exception) -> str:

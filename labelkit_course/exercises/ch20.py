@@ -278,6 +278,8 @@ def _scene(brief, seed, count, room=32.0):
 
 def _made(answer):
     """The learner's rule and its brief: a class, a function that makes one, or where it stands, "my_rules:Mine"."""
+    if isinstance(getattr(answer, "answer", answer), Assigner):
+        raise ValueError("give the class itself and no object of it, as in course.check('20.6', MyAssigner).")
     rule = build_assigner(answer) if isinstance(answer, str) else answer()
     brief = getattr(rule, "brief", None)
     if brief not in BRIEFS:
@@ -322,7 +324,11 @@ def some_objects(answer):
     boxes = _scene(brief, 1, 3)
     labels = _labels("Three objects", rule, _pyramid(brief), boxes)
     if not (labels >= 0).any():
-        raise Wrong("Three objects: your rule makes no prior positive.")
+        sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+        raise Wrong(
+            f"Three objects with sides of {sides.min():.0f} to {sides.max():.0f} px: no prior is positive.",
+            inputs={"boxes": boxes},
+        )
 
 
 def next_to_nothing(answer):
@@ -342,6 +348,12 @@ def any_order(answer):
     for seed in range(20):
         boxes = _scene(brief, seed, 8)
         order = torch.randperm(8)
+        told = _run("Eight objects", rule.explain, priors, boxes)
+        if twice := len(told.winners) - len(told.winners.prior.unique()):
+            raise Wrong(
+                f"Eight objects: Steps.winners gives {twice} priors to a second object. Who wins?",
+                inputs={"boxes": boxes},
+            )
         labels = _labels("The objects in some order", rule, priors, boxes)
         again = _labels("The objects in another order", rule, priors, boxes[order])
         back = torch.where(again >= 0, order[again.clamp(min=0)], again)
@@ -349,7 +361,7 @@ def any_order(answer):
             wrong = int((back != labels).sum())
             raise Wrong(
                 f"Eight objects, permuted: {wrong} priors serve another object than before. An object's place in the "
-                "list should not matter.",
+                "list should not matter, not even where two different boxes have the same value at a prior.",
                 inputs={"boxes": boxes, "order": order},
             )
 
