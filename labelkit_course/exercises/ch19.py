@@ -322,8 +322,8 @@ def sound_data(answer):
             raise Wrong(
                 f"In a data set without any fault your function names {false[kind]} {FAULTS[kind]}. {why.get(kind, '')}"
             )
-        why = "Either its box was left out, or it stands elsewhere: bbox is [x, y, width, height]."
-        _nobody_is_lost("a data set without any fault", truth, boxes, why)
+        elsewhere = "Either its box was left out, or it stands elsewhere: bbox is [x, y, width, height]."
+        _nobody_is_lost("a data set without any fault", truth, boxes, elsewhere)
 
 
 def every_kind(answer):
