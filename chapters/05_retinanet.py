@@ -13,7 +13,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 import labelkit_course as course
-from labelkit import IGNORED, NEGATIVE, Priors, datasets, plot
+from labelkit import IGNORED, NEGATIVE, Priors, datasets, interop, plot
 from labelkit.assigners import MaxIoU
 from labelkit.boxes import area, decode_deltas, encode_deltas
 from labelkit.similarity import iou
@@ -989,7 +989,8 @@ course.check("05.8", my_targets)
 
 # %% [markdown]
 # Going the other way is as short. We take the class targets and the encoded boxes that
-# this chapter has built, and put them into rows of five.
+# this chapter has built, and put them into rows of five. Both ways are in
+# `labelkit.interop` too, beside those to MMDetection, Detectron2 and Ultralytics.
 
 # %%
 def padded_rows(priors, assignment, targets):
@@ -1004,6 +1005,8 @@ def padded_rows(priors, assignment, targets):
 
 # %% tags=["nbval-check-output"]
 rows = padded_rows(pyramid, thresholds_only(pyramid, two), two)
+assert torch.equal(rows, interop.padded_rows(
+    pyramid, thresholds_only(pyramid, two), two))
 print("rows:", list(rows.shape), " class targets:", rows[..., 4].unique().tolist())
 positive = rows[0, :, 4] > 0
 decoded = decode_deltas(rows[0, positive, :4], pyramid.boxes[positive])
