@@ -23,5 +23,12 @@ def squares(count=10, seed=0, transforms=None):
     return DetectionDataset(images, targets, ("square",), transforms)
 
 
+def in_folders(root, train=4, val=2):
+    """A data set as a user has it: below `root` train and val, each with annotations.json and images. Returns root."""
+    squares(train).to_coco(root / "train")
+    squares(val, seed=1).to_coco(root / "val")
+    return root
+
+
 def run(recipe, folder, **options):
     return train(recipe, folder, data=(squares(), squares(4, seed=1)), progress=False, accelerator="cpu", **options)

@@ -14,12 +14,9 @@ from typer.testing import CliRunner
 import labelkit
 from labelkit.cli.app import app, join
 from labelkit.cli.output import percent, plain_errors
+from tests.cli.calling import call
 
 PROLOGUE = "import sys; sys.argv = ['labelkit', *sys.argv[1:]]; from labelkit.cli.app import main; main()"
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 def process(*arguments, code=PROLOGUE, **variables):

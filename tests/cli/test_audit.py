@@ -5,25 +5,21 @@ import json
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from labelkit.cli.app import app
 from labelkit.training import train
 from labelkit.training.recipe import Recipe
-from tests.squares import squares
+from tests.cli import calling
+from tests.squares import in_folders
 
 
 def call(*arguments):
-    return CliRunner().invoke(app, ["audit", *map(str, arguments)], env={"COLUMNS": "200"})
+    return calling.call("audit", *arguments)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A folder with train and val."""
-    root = tmp_path_factory.mktemp("audit")
-    squares(4).to_coco(root / "train")
-    squares(2, seed=1).to_coco(root / "val")
-    return root
+    return in_folders(tmp_path_factory.mktemp("audit"))
 
 
 def numbers(*arguments):

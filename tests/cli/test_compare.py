@@ -3,26 +3,18 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from labelkit.cli.app import app
 from labelkit.cli.compare import recipes
 from labelkit.training.recipe import Recipe
-from tests.squares import squares
+from tests.cli.calling import call
+from tests.squares import in_folders
 
 TINY = ["--steps", "2", "--batch-size", "2", "--device", "cpu", "--seeds", "1"]
 
 
-def call(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("mine")
-    squares(4).to_coco(root / "train")
-    squares(2, seed=1).to_coco(root / "val")
-    return root
+    return in_folders(tmp_path_factory.mktemp("mine"))
 
 
 def test_rules_with_their_arguments_become_recipes():

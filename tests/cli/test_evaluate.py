@@ -3,24 +3,18 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from labelkit.cli.app import app
 from labelkit.training import train
 from labelkit.training.recipe import Recipe
-from tests.squares import squares
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+from tests.cli.calling import call
+from tests.squares import in_folders
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """(the folder of a short run, the data that it was trained on)"""
     root = tmp_path_factory.mktemp("evaluate")
-    squares(4).to_coco(root / "mine" / "train")
-    squares(2, seed=1).to_coco(root / "mine" / "val")
+    in_folders(root / "mine")
     recipe = Recipe(data=str(root / "mine"), steps=2, batch_size=2)
     train(recipe, root / "run", progress=False, accelerator="cpu")
     return root / "run", root / "mine"

@@ -3,16 +3,11 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from labelkit.cli.app import app
 from labelkit.training import train
 from labelkit.training.recipe import Recipe
+from tests.cli.calling import call
 from tests.squares import squares
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")

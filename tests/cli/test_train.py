@@ -6,29 +6,21 @@ import sys
 from dataclasses import fields
 
 import pytest
-from typer.testing import CliRunner
 
-from labelkit.cli.app import app
 from labelkit.cli.arguments import LONGEST, parse_arguments, run_folder
 from labelkit.cli.train import option_name
 from labelkit.training import load_detector, read_recipe, runs
 from labelkit.training.recipe import Recipe
-from tests.squares import squares
+from tests.cli.calling import call
+from tests.squares import in_folders, squares
 
 TINY = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A data set as a user has it: train and val, each with annotations.json and images."""
-    root = tmp_path_factory.mktemp("mine")
-    squares(4).to_coco(root / "train")
-    squares(2, seed=1).to_coco(root / "val")
-    return root
+    return in_folders(tmp_path_factory.mktemp("mine"))
 
 
 def test_every_field_of_a_recipe_has_its_option():

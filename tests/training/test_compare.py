@@ -9,7 +9,7 @@ import pytest
 from labelkit.training import paired, runs
 from labelkit.training.compare import ENTRY, PICTURE, TABLE, Comparison, compare
 from labelkit.training.recipe import Recipe
-from tests.squares import squares
+from tests.squares import in_folders
 
 
 def made_up(**rules):
@@ -76,10 +76,7 @@ def test_identical_rules_are_claimed_in_about_one_of_a_hundred_comparisons():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("mine")
-    squares(4).to_coco(root / "train")
-    squares(2, seed=1).to_coco(root / "val")
-    return root
+    return in_folders(tmp_path_factory.mktemp("mine"))
 
 
 def test_a_comparison_trains_each_once_and_goes_on(data, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from labelkit.training.drawing import write_drawn
 from labelkit.training.measuring import detect
 from labelkit.training.picture_files import Listing, Picture, find_pictures
 from labelkit.training.recipe import Recipe
-from tests.squares import squares
+from tests.squares import in_folders
 
 OWN = 17  # the category id of the one class
 
@@ -37,8 +37,7 @@ def own_ids(folder, **info):
 def run(tmp_path_factory):
     """(the folder of a short run, the folder that it was measured on)"""
     root = tmp_path_factory.mktemp("predicting")
-    squares(4).to_coco(root / "mine" / "train")
-    squares(2, seed=1).to_coco(root / "mine" / "val")
+    in_folders(root / "mine")
     own_ids(root / "mine" / "train")
     own_ids(root / "mine" / "val")
     train(Recipe(data=str(root / "mine"), steps=2, batch_size=2), root / "run", progress=False, accelerator="cpu")

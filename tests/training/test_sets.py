@@ -6,15 +6,12 @@ import torch
 from labelkit.datasets import BoxDataset
 from labelkit.training.recipe import Recipe
 from labelkit.training.sets import flagged
-from tests.squares import squares
+from tests.squares import in_folders, squares
 
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory):
-    root = tmp_path_factory.mktemp("mine")
-    squares(4).to_coco(root / "train")
-    squares(2, seed=1).to_coco(root / "val")
-    return root
+    return in_folders(tmp_path_factory.mktemp("mine"))
 
 
 def test_parent_and_leaf_both_do(parent):

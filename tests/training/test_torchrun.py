@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from labelkit.training import runs, train
-from tests.squares import squares
+from tests.squares import in_folders
 from tests.training import stopped
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,7 @@ def start(*words):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("mine")
-    squares(8).to_coco(root / "train")
-    squares(3, seed=1).to_coco(root / "val")
-    return root
+    return in_folders(tmp_path_factory.mktemp("mine"), train=8, val=3)
 
 
 def weights(folder):
