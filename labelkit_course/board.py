@@ -35,8 +35,8 @@ def table(board: dict[str, dict[int, dict]]) -> str:
     lines = []
     for name in paired.best_first(board):
         entries = board[name]
-        row = [f"{name} ({len(entries)} seeds)"] + [paired.mean_sd(paired.column(entries, key)) for key in COLUMNS]
-        row += [paired.mean_sd(paired.column(entries, "AP", "scores_no_nms"))] if no_nms else []
+        row = [f"{name} ({len(entries)} seeds)", *paired.means(entries, COLUMNS)]
+        row += paired.means(entries, ["AP"], "scores_no_nms") if no_nms else []
         smallest = [entry["positives"]["0-8"]["positives"] for entry in entries.values() if "0-8" in entry["positives"]]
         seconds = [entry["seconds"]["processor"] for entry in entries.values()]
         row += ["" if name == BASELINE else difference(entries, board.get(BASELINE, {}))]
@@ -47,9 +47,7 @@ def table(board: dict[str, dict[int, dict]]) -> str:
 
 def by_aitod_size(board: dict[str, dict[int, dict]]) -> str:
     """Markdown: AP by AI-TOD's three smallest sizes, best AP first."""
-    lines = []
-    for name in paired.best_first(board):
-        lines.append([name, *(paired.mean_sd(paired.column(board[name], key)) for key in AITOD)])
+    lines = [[name, *paired.means(board[name], AITOD)] for name in paired.best_first(board)]
     return paired.markdown(["method", *AITOD.values()], lines)
 
 

@@ -1,9 +1,10 @@
 """`labelkit compare`: rules side by side on one's own data, over several seeds."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -55,6 +56,9 @@ def compare(
 ) -> None:
     """Train several rules on the same data with several seeds, and say which differences can be told from chance."""
     with plain_errors():
+        from labelkit.training.compare import compare as train_and_compare
+        from labelkit.training.devices import trainer_device
+
         base = Recipe(
             data=data, val=val, detector=detector, backbone=backbone, weights=weights, loss=loss, min_size=min_size,
             anchor_scale=anchor_scale, detections=detections, flip=flip, tile=tile, overlap=overlap,
@@ -62,7 +66,22 @@ def compare(
         )  # fmt: skip
         rules = recipes(assigner, base)
         folder = out or Path("runs") / f"compare-{_name(data)}"
-        comparison = _filled(rules, folder, seeds, first_seed, preset, baseline, device, not (quiet or as_json))
+        talks = not (quiet or as_json)
+        try:
+            comparison = train_and_compare(
+                rules,
+                folder,
+                seeds,
+                first_seed=first_seed,
+                preset=preset,
+                baseline=baseline,
+                told=_teller(seeds * len(rules)) if talks else lambda *_: None,
+                progress=talks,
+                **trainer_device(device),
+            )
+        except KeyboardInterrupt:
+            say(f"Stopped. The same command goes on; {folder} holds what is trained.")
+            raise typer.Exit(130) from None
         comparison.write(folder)
         if as_json:
             print_json({"folder": str(folder)} | comparison.as_dict())
@@ -85,34 +104,15 @@ def recipes(rules: Sequence[str], base: Recipe) -> dict[str, Recipe]:
     return found
 
 
-def _filled(
-    rules: dict[str, Recipe],
-    folder: Path,
-    seeds: int,
-    first_seed: int,
-    preset: str,
-    baseline: str | None,
-    device: str,
-    talks: bool,
-) -> "Comparison":
-    """All entries, a line for each as it comes; Ctrl-C says how to go on."""
-    from labelkit.training.compare import Comparison, fill, known
-    from labelkit.training.devices import trainer_device
+def _teller(whole: int) -> Callable[[str, int, dict], None]:
+    """Says a line for each run as it comes."""
+    numbers = count(1)
 
-    first = known(baseline, rules)
-    entries: dict[str, dict[int, dict]] = {name: {} for name in rules}
-    whole = seeds * len(rules)
-    options: dict[str, Any] = {"first_seed": first_seed, "preset": preset, "progress": talks} | trainer_device(device)
-    try:
-        for number, (name, seed, entry) in enumerate(fill(rules, folder, seeds, **options), start=1):
-            entries[name][seed] = entry
-            if talks:
-                ap, without = entry["scores"]["AP"], entry["scores_no_nms"]["AP"]
-                say(f"[{number}/{whole}] {name}, seed {seed}: AP {percent(ap)}, without NMS {percent(without)}")
-    except KeyboardInterrupt:
-        say(f"Stopped. The same command goes on; {folder} holds what is trained.")
-        raise typer.Exit(130) from None
-    return Comparison(entries, first)
+    def tell(name: str, seed: int, entry: dict) -> None:
+        ap, without = entry["scores"]["AP"], entry["scores_no_nms"]["AP"]
+        say(f"[{next(numbers)}/{whole}] {name}, seed {seed}: AP {percent(ap)}, without NMS {percent(without)}")
+
+    return tell
 
 
 def _print(comparison: "Comparison") -> None:

@@ -2,11 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import statistics
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from labelkit.datasets import BoxDataset
 from labelkit.evaluation import PRESETS, Preset, evaluate
 from labelkit.training import paired, runs
 from labelkit.training.ceiling import raise_limits
@@ -18,7 +20,10 @@ from labelkit.training.recipe import Recipe
 ENTRY = "compared.json"  # in the folder of each run
 TABLE, PICTURE = "comparison.md", "comparison.png"
 
+OF_DATA = ("data", "val", "images", "flip", "strict", "tile", "overlap")  # fields of a recipe, beside the seed
+
 Entry = dict[str, Any]
+Opened = dict[tuple, tuple[BoxDataset, BoxDataset]]  # the images of the last run, by what asked for them
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,11 @@ class Comparison:
         lines = []
         for name in paired.best_first(self.entries):
             entries = self.entries[name]
-            line = [name, str(len(entries)), *(paired.mean_sd(paired.column(entries, key)) for key in columns)]
-            line.append(paired.mean_sd(paired.column(entries, "AP", "scores_no_nms")))
+            line = [name, str(len(entries)), *paired.means(entries, columns)]
+            line += paired.means(entries, ["AP"], "scores_no_nms")
             line.append("" if name == self.baseline else paired.difference(entries, base, limit))
-            line.append(f"{100 * _mean([_starved(entry) for entry in entries.values()]):.1f} %")
-            line.append(f"{_mean([entry['seconds']['training'] for entry in entries.values()]):.0f}")
+            line.append(f"{100 * statistics.mean([_starved(entry) for entry in entries.values()]):.1f} %")
+            line.append(f"{statistics.mean([entry['seconds']['training'] for entry in entries.values()]):.0f}")
             lines.append(line)
         return head, lines
 
@@ -95,13 +100,13 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: every rule's entries by seed, its differences to the baseline, and the limit of a claim."""
-        base = self.entries[self.baseline]
+        base, limit = self.entries[self.baseline], self.limit
         rules = {}
         for name, entries in self.entries.items():
             found = paired.differences(entries, base)
-            claimed = name != self.baseline and paired.claimable(found, self.limit)
+            claimed = name != self.baseline and paired.claimable(found, limit)
             rules[name] = {"seeds": entries, "differences": found, "claimed": claimed}
-        return {"baseline": self.baseline, "preset": self.preset, "limit": self.limit, "rules": rules}
+        return {"baseline": self.baseline, "preset": self.preset, "limit": limit, "rules": rules}
 
     def _repr_markdown_(self) -> str:
         return self.table()
@@ -115,10 +120,12 @@ def compare(
     first_seed: int = 0,
     preset: str = "coco",
     baseline: str | None = None,
-    progress: bool = True,
+    told: Callable[[str, int, Entry], None] = lambda name, seed, entry: None,
     **trainer_options: Any,
 ) -> Comparison:
     """Train every rule with the same seeds and compare; what stands in `folder` already is read, not trained again.
+
+    Seed by seed, so that a stopped comparison is whole for the first seeds.
 
     Args:
         rules: by name, a whole `Recipe` each, so that a row may differ in its loss or its detector as well as in its
@@ -126,49 +133,43 @@ def compare(
         seeds, first_seed: how many, and the lowest: 6 from 3 are the seeds 3 to 8.
         preset: sizes and limits of the measuring, see `labelkit.evaluate`.
         baseline: the rule that the others are compared with; the first by default.
-        trainer_options: Lightning's, see `labelkit.training.train`.
+        told: is called with rule, seed and entry as each comes.
+        trainer_options: `progress` and Lightning's, see `labelkit.training.train`.
 
     Raises:
         ValueError: no rules; two whose folders have one name; an unknown preset or baseline; or `folder` holds a run
             of a rule with another recipe, or measured by another preset.
     """
-    entries: dict[str, dict[int, Entry]] = {name: {} for name in rules}
-    first = known(baseline, rules)
-    options: dict[str, Any] = {"first_seed": first_seed, "preset": preset, "progress": progress} | trainer_options
-    for name, seed, entry in fill(rules, folder, seeds, **options):
-        entries[name][seed] = entry
-    return Comparison(entries, first)
-
-
-def fill(
-    rules: Mapping[str, Recipe],
-    folder: str | os.PathLike,
-    seeds: int = 3,
-    *,
-    first_seed: int = 0,
-    preset: str = "coco",
-    progress: bool = True,
-    **trainer_options: Any,
-) -> Iterator[tuple[str, int, Entry]]:
-    """The entries of `compare` one by one, seed by seed, so that a stopped comparison is whole for the first seeds."""
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     if first_seed < 0:
         raise ValueError(f"first_seed must not be negative, got {first_seed}")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    known(None, rules)
-    places = folders(rules, Path(folder))
+    first, places = _known(baseline, rules), folders(rules, Path(folder))
     for recipe in rules.values():
         recipe.rules()  # what is wrong with the last rule is said before the first is trained
+    entries: dict[str, dict[int, Entry]] = {name: {} for name in rules}
+    opened: Opened = {}
     for seed in range(first_seed, first_seed + seeds):
         for name, recipe in rules.items():
             place = places[name] / f"seed{seed}"
-            options = trainer_options | {"progress": progress}
-            yield name, seed, _entry(replace(recipe, seed=seed), place, preset, options)
+            entries[name][seed] = _entry(replace(recipe, seed=seed), place, preset, trainer_options, opened)
+            told(name, seed, entries[name][seed])
+    return Comparison(entries, first)
 
 
-def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any]) -> Entry:
+def _opened(recipe: Recipe, opened: Opened) -> tuple[BoxDataset, BoxDataset]:
+    """The images of a run: those of the last one, where both ask for the same. A seed makes other digits and tiles of
+    trees, and no other folder."""
+    key = tuple(getattr(recipe, name) for name in OF_DATA) + (recipe.seed if recipe.of_course else None,)
+    if key not in opened:
+        opened.clear()
+        opened[key] = recipe.load()
+    return opened[key]
+
+
+def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any], opened: Opened) -> Entry:
     """A run's entry: read, or trained, measured and written."""
     check_goes_on(folder, recipe, resume=True)
     path = folder / ENTRY
@@ -177,9 +178,10 @@ def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any]) -
         if entry["preset"] != preset:
             raise ValueError(f"{folder} was measured by preset {entry['preset']}, not {preset}: choose another folder")
         return entry
-    result = train(recipe, folder, resume=True, **options)
+    data = _opened(recipe, opened)
+    result = train(recipe, folder, resume=True, data=data, **options)
     detector, _ = load_detector(folder)
-    images = recipe.val_set()
+    images = data[1]
     raise_limits(detector, recipe.detections, PRESETS[preset].ap_max_dets, images.targets)
     rules: Preset = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
     measured = {"scores": detect, "scores_no_nms": detect_without_nms}
@@ -204,7 +206,7 @@ def folders(rules: Iterable[str], folder: Path) -> dict[str, Path]:
     return {name: place for place, name in places.items()}
 
 
-def known(baseline: str | None, rules: Mapping[str, Recipe]) -> str:
+def _known(baseline: str | None, rules: Mapping[str, Recipe]) -> str:
     """The rule that the others are compared with: the first, or the one named."""
     if not rules:
         raise ValueError("rules must name at least one rule, got none")
@@ -219,7 +221,3 @@ def _starved(entry: Entry) -> float:
     sizes = entry["positives"].values()
     objects = sum(size["gts"] for size in sizes)
     return sum(size["gts"] * size["starved"] for size in sizes) / objects if objects else 0.0
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

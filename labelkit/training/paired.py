@@ -7,7 +7,7 @@ identical rules: it has one sign in all seeds, there are three of them or more, 
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ def mean_sd(values: Sequence[float]) -> str:
         return "-"
     spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def means(entries: Entries, keys: Iterable[str], scores: str = "scores") -> list[str]:
+    """`mean_sd` of every one of these scores of a rule."""
+    return [mean_sd(column(entries, key, scores)) for key in keys]
 
 
 def differences(entries: Entries, baseline: Entries, key: str = "AP") -> list[float]:

@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -126,6 +127,15 @@ def test_the_seeds_begin_where_one_says(tmp_path, monkeypatch):
     comparison = compare({"a": Recipe(), "b": Recipe()}, tmp_path, 2, first_seed=3)
     assert asked == [(3, "seed3"), (3, "seed3"), (4, "seed4"), (4, "seed4")]
     assert list(comparison.entries["b"]) == [3, 4]
+
+
+def test_images_are_opened_once_for_all_that_ask_for_the_same(data, tmp_path, monkeypatch):
+    load, loaded = Recipe.load, []
+    monkeypatch.setattr(Recipe, "load", lambda recipe: loaded.append(recipe.flip) or load(recipe))
+    tiny = Recipe(data=str(data), steps=1, batch_size=2)
+    rules = {"iou": tiny, "atss": replace(tiny, assigner="atss"), "mirrored": replace(tiny, flip=True)}
+    compare(rules, tmp_path / "out", 1, progress=False, accelerator="cpu")
+    assert loaded == [False, True]
 
 
 @pytest.mark.parametrize(
