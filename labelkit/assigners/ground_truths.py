@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -167,6 +167,12 @@ def _check_labels(labels: object, name: str, count: int) -> Tensor:
         index = int((labels < 0).nonzero()[0])
         raise ValueError(f"{name}[{index}] must be a class counted from 0, got {int(labels[index])}")
     return labels.long()
+
+
+def flagged(target: Mapping[str, Any]) -> Bool[Tensor, "G"]:
+    """Which boxes of a target are regions to ignore, by `iscrowd` or `ignore`, and no objects."""
+    nowhere = torch.zeros(len(target["boxes"]), dtype=torch.bool, device=target["boxes"].device)
+    return torch.stack([nowhere, *(target[key] != 0 for key in FLAGS if target.get(key) is not None)]).any(dim=0)
 
 
 def _flagged(target: Mapping[str, object], name: str, boxes: Tensor) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from labelkit.assigners.ground_truths import FLAGS
 from labelkit.datasets.coco import Check, id_of
 from labelkit.datasets.folder import CocoFolder
 from labelkit.datasets.image_files import ImageFiles
@@ -19,7 +20,6 @@ from labelkit.datasets.record_stream import stream
 from labelkit.datasets.report import Problem, Report
 
 JSON_LAYOUTS = ("labelkit", "roboflow", "coco")
-FLAGS = ("iscrowd", "ignore")
 _LISTS = ("images", "categories", "annotations")
 _TOO_LONG = 1e18  # px: sides from here on overflow
 

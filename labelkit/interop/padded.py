@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from labelkit.assigners.ground_truths import FLAGS
+from labelkit.assigners.ground_truths import flagged
 from labelkit.assignment import Assignment
 from labelkit.boxes import as_float, encode_deltas
 from labelkit.interop.left_out import say_left_out
@@ -75,7 +75,7 @@ def padded_rows(
 def _rows(priors: Priors, assignment: Assignment, target: Mapping[str, Any], empty: str) -> Tensor:
     boxes = as_float(target["boxes"].as_subclass(Tensor).reshape(-1, 4))
     rows = priors.boxes.new_zeros(len(priors), 5, dtype=torch.promote_types(priors.boxes.dtype, boxes.dtype))
-    if empty == "ignored" and not _has_objects(target, len(boxes)):
+    if empty == "ignored" and bool(flagged(target).all()):
         rows[:, 4] = -1
         return rows
     rows[:, 4] = assignment.class_targets(target["labels"].long()).to(rows.dtype)
@@ -85,8 +85,3 @@ def _rows(priors: Priors, assignment: Assignment, target: Mapping[str, Any], emp
         raise ValueError("priors must have a positive size: the four numbers are divided by it, and points have none")
     rows[positive, :4] = encode_deltas(boxes[assignment.gt[positive]].to(rows.dtype), own)
     return rows
-
-
-def _has_objects(target: Mapping[str, Any], count: int) -> bool:
-    flagged = [target[key] != 0 for key in FLAGS if target.get(key) is not None]
-    return count > 0 and not (flagged and bool(torch.stack(flagged).any(dim=0).all()))

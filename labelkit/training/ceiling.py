@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from labelkit.assigners.ground_truths import flagged
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.training.recipe import Recipe
-from labelkit.training.sets import flagged
 
 Targets = Sequence[Mapping[str, Any]]
 

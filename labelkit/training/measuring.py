@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from labelkit.assigners.ground_truths import flagged
 from labelkit.assignment import Assignment
 from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.detectors.assigning import ASKED_OF_TARGETS
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
 from labelkit.tiling import Tiling
-from labelkit.training.sets import flagged
 from labelkit.training.tiled import detect_in_tiles
 
 Detections = list[dict[str, Tensor]]

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
 from torchvision.transforms import v2
 
-from labelkit.assigners.ground_truths import FLAGS
 from labelkit.datasets import (
     BoxDataset,
     CocoFolder,
@@ -73,12 +68,6 @@ def load(recipe: Recipe) -> tuple[BoxDataset, BoxDataset]:
     if tuple(to_train.classes) != tuple(to_measure.classes):
         raise ValueError(f"val must have the categories {to_train.classes}, got {to_measure.classes}")
     return to_train, to_measure
-
-
-def flagged(target: Mapping[str, Any]) -> Bool[Tensor, "G"]:
-    """Which boxes of a target are regions to ignore, by `iscrowd` or `ignore`, and no objects."""
-    nowhere = torch.zeros(len(target["boxes"]), dtype=torch.bool, device=target["boxes"].device)
-    return torch.stack([nowhere, *(target[key] != 0 for key in FLAGS if target.get(key) is not None)]).any(dim=0)
 
 
 def _fold(data: str) -> int:

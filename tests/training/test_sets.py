@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from labelkit.assigners.ground_truths import flagged
 from labelkit.datasets import BoxDataset
 from labelkit.training.recipe import Recipe
-from labelkit.training.sets import flagged
 from tests.squares import in_folders, squares
 
 
