@@ -184,11 +184,7 @@ class Priors:
                 place = (stride_x, stride_y, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
                 table.append(((level, first + shape, step, rows, columns), place))
             if boxes is None:
-                y, x = torch.meshgrid(
-                    torch.arange(rows).double() * stride_y, torch.arange(columns).double() * stride_x, indexing="ij"
-                )
-                shift = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)
-                made.append((shift + base).reshape(-1, 4).float())
+                made.append(in_cells(base, rows, columns, stride_y, stride_x).float())
             counts.append(rows * columns * step)
         whole = torch.tensor([row[0] for row in table], dtype=torch.int64).reshape(-1, 5).T.contiguous()
         real = torch.tensor([row[1] for row in table], dtype=torch.float32).reshape(-1, 6).T.contiguous()
@@ -279,6 +275,16 @@ class Priors:
         counts = [rows * columns * number for (rows, columns), number in zip(seen.feature_sizes, shapes, strict=True)]
         spacing = [max(seen.padded[0] / rows, seen.padded[1] / columns) for rows, columns in seen.feature_sizes]
         return cls.from_boxes(boxes, counts, spacing if strides is None else strides)
+
+
+def in_cells(
+    base: Float[Tensor, "n 4"], rows: int, columns: int, stride_y: float, stride_x: float
+) -> Float[Tensor, "m 4"]:
+    """The boxes of every cell of a level, row by row, from those of its first cell."""
+    across = torch.arange(columns, dtype=base.dtype, device=base.device) * stride_x
+    down = torch.arange(rows, dtype=base.dtype, device=base.device) * stride_y
+    y, x = torch.meshgrid(down, across, indexing="ij")
+    return (torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4) + base).reshape(-1, 4)
 
 
 def _check_one_per_level(values: Sequence[Any], levels: int, name: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labelkit.devices import as_double
-from labelkit.priors import Priors
+from labelkit.priors import Priors, in_cells
 
 ROUNDING = 2.0**-24  # of a float32, relative to the largest coordinate
 
@@ -29,7 +29,7 @@ def on_lattice(boxes: Tensor, bases: Sequence[Tensor], strides: Sequence[tuple[f
         if rows * columns == 0:
             return None
         levels.append((rows, columns, float(down), float(across), base))
-        made.append(_cells(base, rows, columns, across, down))
+        made.append(in_cells(base, rows, columns, down, across))
         start += len(made[-1])
     if start != len(boxes):
         return None
@@ -45,12 +45,3 @@ def _run(boxes: Tensor, first: Tensor, across: float, down: float) -> int:
     want = first + number * first.new_tensor([across, down, across, down])
     near = (boxes - want).abs().amax(dim=1) <= 1e-3 + 1e-6 * want.abs().amax(dim=1)
     return int(near.long().cumprod(0).sum())
-
-
-def _cells(base: Tensor, rows: int, columns: int, across: float, down: float) -> Tensor:
-    y, x = torch.meshgrid(
-        torch.arange(rows, dtype=base.dtype, device=base.device) * down,
-        torch.arange(columns, dtype=base.dtype, device=base.device) * across,
-        indexing="ij",
-    )
-    return (torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4) + base).reshape(-1, 4)
