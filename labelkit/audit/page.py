@@ -22,7 +22,7 @@ SMALL_SIDE = 16  # px at the input: whose curve is drawn by itself
 
 def page(found: Found, command: str = "") -> str:
     """The whole document."""
-    numbers = found.to_json()
+    numbers = found.numbers
     title = f"Audit of {Path(found.table_of_boxes.file).name if found.table_of_boxes.file else 'a data set'}"
     body = [f"<h1>{escape(title)}</h1>", *_first(found, numbers)]
     if numbers["objects"]:
@@ -40,7 +40,7 @@ def page(found: Found, command: str = "") -> str:
 
 def fragment(found: Found) -> str:
     """The causes, the sizes and the tables, for a notebook."""
-    numbers = found.to_json()
+    numbers = found.numbers
     body = _first(found, numbers)
     if numbers["objects"]:
         body += [*_sizes(found, next(iter(found.rules))), *_tables(numbers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +88,11 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """All numbers but the rows; shares in 0..1, sizes at the network's input, None for what is not defined."""
+        return deepcopy(self.numbers)
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """`to_json`'s, worked out once for the terminal, the file and the page; not to be changed."""
         found = self.objects
         return {
             "detector": self.detector,
@@ -145,7 +151,7 @@ class Audit:
 
     def table(self) -> Table:
         """By size at the input, a dict a row; printed as the report prints it."""
-        return Table.by_size(self.to_json())
+        return Table.by_size(self.numbers)
 
     def html(self, path: str | os.PathLike | None = None, command: str = "") -> str:
         """The report as one page that needs nothing else, written to `path` where one is given. command: what made
@@ -158,10 +164,10 @@ class Audit:
         return text
 
     def __str__(self) -> str:
-        return words.report(self.to_json())
+        return words.report(self.numbers)
 
     def _repr_markdown_(self) -> str:
-        return words.markdown(self.to_json())
+        return words.markdown(self.numbers)
 
     def _repr_html_(self) -> str:
         from labelkit.audit.page import fragment
