@@ -11,11 +11,12 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from torchvision.utils import draw_bounding_boxes
 
+from labelkit import plot
 from labelkit.training import runs
 
 WIDE_ENOUGH = 40  # px of a box, for words in it
-# Of Okabe and Ito, told apart by colour-blind eyes too; black is left out.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+YELLOW = "#F0E442"  # of the same set as plot's colours; too light for figures on a light ground
+COLOURS = (plot.ORANGE, plot.SKY, plot.GREEN, YELLOW, plot.BLUE, plot.VERMILLION, plot.PURPLE)
 
 
 def write_drawn(image: Tensor, found: dict[str, Tensor], classes: Sequence[str], path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from labelkit.boxes import area
 from labelkit.nms import nms
 from labelkit.similarity import iof
 from labelkit.tiling import Tiling, Window
@@ -62,10 +63,9 @@ def merge(found: Sequence[Detection], windows: Sequence[Window], size: tuple[int
     cut = _ends_at_border(boxes, frames[tile], size)
     shared = _tiles_touched(boxes, frames) > 1
     gone = torch.zeros_like(cut)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    area = sides.prod(dim=1)
+    areas = area(boxes)
     for piece in (cut & shared).nonzero()[:, 0].tolist():
-        better = (~cut | (area > area[piece])) & (labels == labels[piece]) & (tile != tile[piece]) & shared
+        better = (~cut | (areas > areas[piece])) & (labels == labels[piece]) & (tile != tile[piece]) & shared
         gone[piece] = (iof(boxes[piece], boxes[better]) > threshold).any()
     left = (shared & ~gone).nonzero()[:, 0]
     kept = ~shared

@@ -110,7 +110,7 @@ def reaching_anchors(answer):
     if reached >= REACH:
         return
     boxes = torch.cat([target["boxes"] for target in crowns()])
-    side = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+    side = area(boxes).sqrt()
     lost = side[best < 0.5]
     smallest, largest = min(chain(*levels)), max(chain(*levels))
     why = f"The others are {lost.median():.0f} px wide in the median, and your anchors {smallest:g} to {largest:g} px."

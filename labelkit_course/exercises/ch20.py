@@ -324,7 +324,7 @@ def some_objects(answer):
     boxes = _scene(brief, 1, 3)
     labels = _labels("Three objects", rule, _pyramid(brief), boxes)
     if not (labels >= 0).any():
-        sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+        sides = area(boxes).sqrt()
         raise Wrong(
             f"Three objects with sides of {sides.min():.0f} to {sides.max():.0f} px: no prior is positive.",
             inputs={"boxes": boxes},
