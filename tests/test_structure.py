@@ -19,7 +19,7 @@ FLOORS = (
     ("assigners",),
     ("evaluation", "detectors", "datasets"),
     ("training", "audit"),
-    ("interop",),
+    ("interop", "explore"),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
