@@ -14,6 +14,7 @@ from tests.explore.javascript import ask, evaluate
 from tests.explore.questions import POINTS, scene
 
 SCENES = 400
+PICTURES = 460  # some have points for priors, which rules by overlap refuse
 # Every rule as the page offers it, and other arguments that a link may bring: two of these a scene.
 PROVEN = {
     "max_iou": (
@@ -36,7 +37,7 @@ STEP = 0.125
 
 def questions() -> list[dict]:
     found, others = [], [rule for more in PROVEN.values() for rule in more]
-    for seed in range(SCENES):
+    for seed in range(PICTURES):
         asked = scene(seed, STEP)
         last = len(asked["objects"]) - 1
         rules = [*PROVEN, others[2 * seed % len(others)], others[(2 * seed + 1) % len(others)]]
@@ -70,7 +71,7 @@ def test_every_label_of_every_rule_is_the_librarys(answers):
             scenes[rule] += 1
         positives += sum(len(labels["positive"]) for labels in right["rules"].values())
         ignored += sum(len(labels["ignored"]) for labels in right["rules"].values())
-    assert min(scenes.values()) >= 0.8 * SCENES and positives > 10 * SCENES and ignored > SCENES
+    assert min(scenes.values()) >= SCENES and positives > 10 * SCENES and ignored > SCENES
 
 
 def test_the_page_offers_the_rules_that_are_proven_here_and_no_others(tmp_path):
@@ -127,7 +128,7 @@ def test_the_heat_map_is_the_librarys(answers):
 
 def test_the_curve_against_the_shift_is_the_librarys(answers):
     moved = [(right["shift"], told["shift"]) for question, right, told in answers if question["shift"]]
-    assert len(moved) == SCENES // 8
+    assert len(moved) > SCENES // 8
     for right, told in moved:
         assert right == told
 
