@@ -28,7 +28,7 @@ class Shift:
 class Question:
     """A question whose fields have been looked at; see `labelkit.explore.question.answer`."""
 
-    id: Any
+    id: int | str | None
     size: tuple[int, int]
     priors: str | Own
     objects: tuple[Box, ...]
@@ -52,8 +52,10 @@ class Question:
         panel_rule, heat = asked.get("panel_rule"), asked.get("heat")
         if panel_rule is not None and panel_rule not in rules:
             raise ValueError(f"panel_rule must be one of the rules or null, got {_short(panel_rule)}")
+        if not isinstance(number := asked.get("id"), int | str | None) or len(str(number)) > 40:
+            raise ValueError(f"id must be a whole number, a short text or null, got {_short(number)}")
         return cls(
-            id=asked.get("id"),
+            id=number,
             size=size,
             priors=priors,
             objects=objects,

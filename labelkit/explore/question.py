@@ -17,7 +17,7 @@ from labelkit.explore.checks import Question, Shift
 from labelkit.explore.presets import Own, levels_of, priors_of
 from labelkit.priors import Priors
 from labelkit.search.pairs import Pairs
-from labelkit.training.rules import build_assigner, build_similarity
+from labelkit.training.rules import SIMILARITIES, build_assigner, build_similarity
 from labelkit.training.spoken import parse_rule
 
 # Constants in pixels that a rule may leave out here: the course's, and SimD's as published.
@@ -69,6 +69,8 @@ def rule_of(text: str) -> Assigner:
     """ "rka k=3 similarity=nwd" as an assigner; constants that it leaves out are `CONSTANTS`."""
     name, arguments, _ = parse_rule(text, "a rule's argument")
     arguments = NEEDED.get(name, {}) | arguments
+    if ":" in text:  # a link may bring this text, and it must not choose what is imported
+        raise ValueError(f"the explorer takes registered rules and similarities by their names, got {text!r}")
     for key in arguments.keys() & {"similarity", "overlap"}:
         arguments[key] = _with_constants(arguments[key])
     rule = build_assigner(name, arguments)
@@ -81,6 +83,8 @@ def rule_of(text: str) -> Assigner:
 
 def similarity_of(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """A similarity by its name, with `CONSTANTS`."""
+    if name not in SIMILARITIES:
+        raise ValueError(f"heat must be one of {', '.join(SIMILARITIES)} or null, got {name!r}")
     return build_similarity(_with_constants(name))
 
 
