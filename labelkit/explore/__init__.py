@@ -21,7 +21,7 @@ class _Explore(ModuleType):
 
         Args:
             scene: what to begin with: a name in `labelkit.scenes.SCENES`, a `Scene`, or what stands behind the # of an
-                explorer's address, "size=128,128&priors=...". Without it, and without an image, a crowd.
+                explorer's address, "size=128,128&priors=...". Without it, and without an image, four objects.
             image: a file of a picture, or its pixels, [3, H, W] uint8 or floats in 0..1.
             boxes: [G, 4] objects, xyxy in pixels of the image.
             **state: priors, rules, chosen, panel_rule, heat, in place of the scene's: see `labelkit.explore.state`.

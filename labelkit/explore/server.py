@@ -14,6 +14,7 @@ from labelkit.assigners import ASSIGNERS
 from labelkit.explore.opening import Opened
 from labelkit.explore.presets import PRESETS
 from labelkit.explore.question import answer
+from labelkit.scenes import SCENES
 from labelkit.training.rules import SIMILARITIES
 
 HOST, PORT = "127.0.0.1", 8770
@@ -27,6 +28,7 @@ OPTIONS = {
     "rules": [name for name, kind in ASSIGNERS.items() if not kind.needs_predictions],
     "priors": list(PRESETS),
     "similarities": list(SIMILARITIES),
+    "scenes": {name: {"size": list(one.size), "objects": one.boxes.tolist()} for name, one in SCENES.items()},
     "own": True,
     "url": True,
 }

@@ -137,7 +137,8 @@ function questioner(ask, spare) {
       hasty = next === waiting;
       if (hasty) waiting = null;
       try {
-        next.heard(await ask({...next.question, id: ++number}), number);
+        const start = performance.now(), promise = ask({...next.question, id: ++number}), blocked = performance.now() - start;
+        next.heard(await promise, number, blocked);
       } catch (error) {
         next.refused(error);
       }
@@ -176,14 +177,13 @@ function sweeps() {
         const missing = this.curve(state, rule, axis).filter(([, count]) => count === undefined).map(([offset]) => offset);
         if (!missing.length) continue;
         missing.sort((a, b) => Math.abs(a) - Math.abs(b));
-        const offsets = missing.slice(0, pieces), start = performance.now();
+        const offsets = missing.slice(0, pieces);
         const found = places(state, rule, axis), at = state.objects[state.chosen][axis === "x" ? 0 : 1];
         const shift = {object: state.chosen, axis, offsets};
         const question = {...state, rules: [rule], chosen: null, panel_rule: null, heat: null, shift};
-        return {question, refused, heard(answer) {
+        return {question, refused, heard(answer, _, blocked) {
           offsets.forEach((offset, i) => found.set(at + offset, answer.shift[rule][i]));
-          const took = performance.now() - start;
-          pieces = took < 20 ? Math.min(2 * pieces, 2 * REACH + 1) : took > 40 ? Math.max(1, pieces >> 1) : pieces;
+          pieces = blocked < 8 ? Math.min(2 * pieces, 2 * REACH + 1) : blocked > 20 ? Math.max(1, pieces >> 1) : pieces;
           heard();
         }};
       }
@@ -363,11 +363,11 @@ function paintObjects({c, s, at}, state, colours, only = null) {
     c.setLineDash(i === state.chosen ? [] : [3, 2]);
     c.strokeRect(u, v, (x2 - x1) * s, (y2 - y1) * s);
     c.setLineDash([]);
-    if (i !== state.chosen) label(c, u, v - 3, String(i), colours.red, colours.ground);
+    if (i !== state.chosen) write(c, u, v - 3, String(i), colours.red, colours.ground);
   });
 }
 
-function label(c, u, v, text, colour, ground) {
+function write(c, u, v, text, colour, ground) {
   c.font = "600 12px system-ui, sans-serif";
   c.lineWidth = 3;
   c.strokeStyle = ground;
@@ -402,7 +402,7 @@ function paintBar(paper, panels, colours) {
   c.stroke();
   c.setLineDash([]);
   c.textAlign = "right";
-  label(c, width - 6, Math.max(14, y(panels.bar) - 5), `bar ${short(panels.bar)}`, colours.ink, colours.ground);
+  write(c, width - 6, Math.max(14, y(panels.bar) - 5), `bar ${short(panels.bar)}`, colours.ink, colours.ground);
   c.textAlign = "left";
 }
 
@@ -521,8 +521,8 @@ function mount(element, scene, image, ask, options = {}) {
     make("p", {class: "lkx-lead"}, make("b", {}, "Which places of the network learn which object? "),
       "Every grey dot is a place that can report an object. A rule decides which of them learn to: the blue ones. Drag an object and watch; " +
       "one that no place learns is filled and marked 0."),
-    make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
-      ...(named ? [field("scene", named)] : []), field("own picture, COCO file", files))),
+    make("details", {class: "lkx-set", open: matchMedia("(min-width: 701px)").matches}, make("summary", {}, "rules, priors, own picture"), make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
+      ...(named ? [field("scene", named)] : []), field("own picture, COCO file", files)))),
     make("div", {class: "lkx-bar lkx-tools"},
       button("+ object", "add an object", () => add()), button("− object", "delete the chosen object", () => remove()),
       button("− zoom", "zoom out", () => zoom(1 / 1.5)), button("+ zoom", "zoom in", () => zoom(1.5)),
@@ -556,7 +556,7 @@ function mount(element, scene, image, ask, options = {}) {
     quiet = setTimeout(() => {
       quietly = true;
       line.wake();
-      say.textContent = sentence();
+      tell();
       if (offered.url) history.replaceState(null, "", `#${writeState(state)}`);
       offered.changed(whole(state));
     }, QUIET);
@@ -573,7 +573,13 @@ function mount(element, scene, image, ask, options = {}) {
     place = geometry(found.priors.levels);
     fault.hidden = true;
     levels();
+    tell();
     later();
+  }
+
+  /* In words, once nothing moves any more. */
+  function tell() {
+    if (quietly && line.idle() && say.textContent !== sentence()) say.textContent = sentence();
   }
 
   function refused(error) {
@@ -829,7 +835,7 @@ function mount(element, scene, image, ask, options = {}) {
     fit(width);
     const window_ = frameOf(), fresh = answer && answer.question.objects.length === state.objects.length;
     for (const one of views) paintView(one, window_, one.stage.clientWidth, fresh);
-    paintPanels(window_, fresh);
+    paintPanels(fresh);
     paintTable();
     if (ui.charts) drawCharts();
     ui.charts = false;
@@ -883,6 +889,19 @@ function mount(element, scene, image, ask, options = {}) {
     });
   }
 
+  /* The part of the picture that holds the chosen object and its candidates, as far as they are no more than six sides away. */
+  function aroundCandidates(found) {
+    const [height, width] = state.size, [x1, y1, x2, y2] = state.objects[state.chosen], far = 6 * Math.max(x2 - x1, y2 - y1, 4);
+    let [left, top, right, bottom] = [x1, y1, x2, y2];
+    for (const [prior] of found.candidates) {
+      const {x, y} = place(prior);
+      if (Math.abs(x - (x1 + x2) / 2) > far || Math.abs(y - (y1 + y2) / 2) > far) continue;
+      [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x), Math.max(bottom, y)];
+    }
+    const share = Math.max((right - left) / width, (bottom - top) / height) * 1.2 + 0.04, [w, h] = [width * share, height * share];
+    return [(left + right - w) / 2, (top + bottom - h) / 2, w, h];
+  }
+
   function heatSpan(heat) {
     if (answer.span) return answer.span;
     let best = 0;
@@ -892,11 +911,12 @@ function mount(element, scene, image, ask, options = {}) {
     return answer.span;
   }
 
-  function paintPanels(window_, fresh) {
+  function paintPanels(fresh) {
     const found = fresh && answer.question.chosen === state.chosen ? answer.panels : null;
     panels.hidden = state.chosen === null;
     story.textContent = state.chosen === null ? "" : found?.story ?? story.textContent;
     if (!found) return;
+    const window_ = aroundCandidates(found);
     fourQuestions(found, state, place, colours).forEach(([title, text, painted], i) => {
       if (!panels.children[i]) panels.append(make("figure", {}, make("figcaption"), make("canvas", {role: "img"})));
       const [caption, canvas] = panels.children[i].children;
