@@ -50,7 +50,7 @@ def opened(scene: Any = None, image: Any = None, boxes: Any = None, **state: Any
     if image is None:
         return Opened(checked(begun | state))
     pixels = read_picture(image) if isinstance(image, str | os.PathLike) else _pixels(image)
-    return _scaled(begun | state, tuple(pixels.shape[-2:]), pixels)
+    return _scaled(begun | state, (pixels.shape[-2], pixels.shape[-1]), pixels)
 
 
 def from_files(picture: Path | None, annotations: Path | None) -> Opened:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from labelkit.assigners import RFLA, Assigner
+from labelkit.assigners.explanation import Explanation
 from labelkit.assignment import Assignment
 from labelkit.detectors.fields import view_of
 from labelkit.explore.checks import Question, Shift
@@ -49,7 +50,7 @@ def answer(asked: Any) -> dict[str, Any]:
     for text in question.rules:
         rule, seen = rule_of(text), _view(text, question.priors, question.size)
         if text == question.panel_rule and question.chosen is not None:
-            explanation = rule.explain(seen, _target(boxes))
+            explanation = cast(Explanation, rule.explain(seen, _target(boxes)))
             panels = _panels(explanation, question.chosen)
             labels[text] = _labels(explanation.assignment, len(boxes))
         else:
@@ -118,7 +119,7 @@ def _labels(found: Assignment, objects: int) -> dict[str, Any]:
     }
 
 
-def _panels(found: Any, gt: int) -> dict[str, Any]:
+def _panels(found: Explanation, gt: int) -> dict[str, Any]:
     """The four questions for one object: who may match, how well, who is chosen, who wins."""
     lost, bar = found.losers.gt == gt, float(found.bar[gt])
     return {

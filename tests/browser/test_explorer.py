@@ -149,16 +149,24 @@ def test_page_and_library_agree_after_200_drags_resizes_and_keys(transport, requ
 def test_a_mouse_moves_and_resizes_in_any_view(by_server):
     page = by_server()
     box = agrees(page)["objects"][0]
-    scale = page.locator(".lkx-view:nth-child(3) .lkx-object:nth-child(1) .lkx-box").bounding_box()["width"] / (
-        box[2] - box[0]
-    )
+    shown = float(page.locator(".lkx-view:nth-child(3) .lkx-object:nth-child(1) .lkx-box").get_attribute("width"))
+    scale = shown / (box[2] - box[0])
     drag(page, middle_of(page, hit(3, 0)), (10 * scale, -4 * scale))
     moved = agrees(page)["objects"][0]
     assert moved == [box[0] + 10, box[1] - 4, box[2] + 10, box[3] - 4]
-    scale = page.locator(".lkx-view:nth-child(2) .lkx-object:nth-child(1) .lkx-box").bounding_box()["width"] / 7
     drag(page, middle_of(page, ".lkx-view:nth-child(2) [data-corner='3']"), (5 * scale, 6 * scale))
-    assert agrees(page)["objects"][0] == [*moved[:2], moved[2] + 5, moved[3] + 6]
+    resized = agrees(page)["objects"][0]
+    assert resized == [*moved[:2], moved[2] + 5, moved[3] + 6]
+    drag(page, middle_of(page, ".lkx-view:nth-child(1) [data-corner='0']"), (-2 * scale, 100 * scale))
+    assert agrees(page)["objects"][0] == [resized[0] - 2, resized[3] - 1, *resized[2:]]
     clean(page)
+
+
+def test_of_objects_at_one_place_the_smallest_is_taken(by_server):
+    page = by_server("size=128,128&objects=40,40,60,60;20,20,100,100&chosen=1")
+    agrees(page)
+    page.mouse.click(*middle_of(page, hit(2, 0)))
+    assert agrees(page)["chosen"] == 0
 
 
 def test_a_finger_moves_a_small_box_and_does_not_resize_it(by_server):
@@ -255,7 +263,7 @@ def test_a_refusal_is_shown_and_the_page_goes_on(by_server):
     page.get_by_label("a rule with arguments").fill("atss k=0")
     page.get_by_role("button", name="add rule").click()
     page.wait_for_selector("[role=alert]:has-text('k must be a whole number of at least 1, got 0')")
-    page.get_by_label("atss k=0").uncheck()
+    page.get_by_role("checkbox", name="atss k=0").uncheck()
     assert agrees(page)["rules"] == list(RULES) and page.locator("[role=alert]").is_hidden()
 
 

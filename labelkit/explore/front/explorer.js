@@ -147,7 +147,7 @@ function questioner(ask, spare) {
     }
     busy = false;
   }
-  return {put(next) { waiting = next; go(); }, wake: go, idle: () => !waiting && !hasty};
+  return {put(next) { waiting = next; go(); }, wake: go, idle: () => !waiting && !hasty, newest: () => !waiting};
 }
 
 /* Positives of an object against its place along an axis, kept from drag to drag: moving along the axis only shifts it. */
@@ -556,8 +556,8 @@ function mount(element, scene, image, ask, options = {}) {
     quiet = setTimeout(() => {
       quietly = true;
       line.wake();
-      tell();
-      if (offered.url) history.replaceState(null, "", `#${writeState(state)}`);
+      tell(line.idle());
+      if (offered.url) remember();
       offered.changed(whole(state));
     }, QUIET);
     redraw();
@@ -573,13 +573,19 @@ function mount(element, scene, image, ask, options = {}) {
     place = geometry(found.priors.levels);
     fault.hidden = true;
     levels();
-    tell();
+    tell(line.newest());
     later();
   }
 
+  function remember() {
+    try {
+      history.replaceState(null, "", `#${writeState(state)}`);
+    } catch { /* a frame without an address of its own */ }
+  }
+
   /* In words, once nothing moves any more. */
-  function tell() {
-    if (quietly && line.idle() && say.textContent !== sentence()) say.textContent = sentence();
+  function tell(known) {
+    if (quietly && known && say.textContent !== sentence()) say.textContent = sentence();
   }
 
   function refused(error) {
@@ -694,13 +700,28 @@ function mount(element, scene, image, ask, options = {}) {
   function down(event, width) {
     const target = event.target.closest("[data-object]");
     if (!target || event.button > 0) return;
-    const index = +target.dataset.object, svg = target.ownerSVGElement;
+    const svg = target.ownerSVGElement, s = width / frameOf()[2];
+    const index = target.dataset.corner === undefined ? smallestAt(event, svg, s) ?? +target.dataset.object : state.chosen;
     event.preventDefault();
-    choose(index, false);
+    if (index !== state.chosen) {
+      state.chosen = index;
+      changed();
+    }
     hold(index);
-    const s = width / frameOf()[2];
     drag = {index, id: event.pointerId, corner: target.dataset.corner, from: [event.clientX, event.clientY], box: [...state.objects[index]], s};
     svg.setPointerCapture(event.pointerId);
+  }
+
+  /* The object that is meant at this place: one that holds it before one within a finger's reach, then the smallest. */
+  function smallestAt({clientX, clientY}, svg, s) {
+    const {left, top} = svg.getBoundingClientRect(), [x, y] = frameOf(), at = [(clientX - left) / s + x, (clientY - top) / s + y];
+    const off = (low, high, place) => Math.max(0, low - place, place - high) * s;
+    const ranked = state.objects.map(([x1, y1, x2, y2], i) => {
+      const away = Math.max(off(x1, x2, at[0]), off(y1, y2, at[1]));
+      return {i, away: away > 0, far: away > FINGER, area: (x2 - x1) * (y2 - y1), other: i !== state.chosen};
+    }).filter(({far}) => !far);
+    ranked.sort((a, b) => a.away - b.away || a.area - b.area || a.other - b.other);
+    return ranked[0]?.i;
   }
 
   function move(event) {
@@ -982,7 +1003,11 @@ function mount(element, scene, image, ask, options = {}) {
   });
   if (offered.url) globalThis.addEventListener("hashchange", restore);
   theme();
-  if (image) guarded(async () => { ui.picture = await decoded(image, "the picture"); later(); });
+  if (image) guarded(async () => {
+    const picture = await decoded(image, "the picture");
+    if (String(state.size) === String(scene.size)) ui.picture = picture;  // a scene of another size may have come meanwhile
+    later();
+  });
   changed({rebuild: true});
   if (offered.url) restore();
   return () => {
