@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from labelkit.datasets.coco import check_coco, corners, load_coco
 from labelkit.datasets.pixels import read_picture
 from labelkit.explore.checks import MOST_OBJECTS
-from labelkit.explore.state import checked, read_state
+from labelkit.explore.state import DEFAULTS, checked, read_state
 from labelkit.scenes import SCENES, Scene
 
 LONGEST = 800  # px, the longer side of a picture; larger ones are made smaller, boxes and all
@@ -88,6 +88,15 @@ def _record(coco: dict, picture: Path | None, file: Path) -> dict[str, Any]:
         if Path(one["file_name"].replace("\\", "/")).name == picture.name:
             return one
     raise ValueError(f"{file} holds no image of the name {picture.name}")
+
+
+def names_a_scene(value: Any) -> bool:
+    """Whether it is a scene and no picture: a `Scene`, a dict, a scene's name or an address' end."""
+    if isinstance(value, str):
+        return value in SCENES or (
+            not Path(value).exists() and value.lstrip("#").startswith(tuple(f"{k}=" for k in DEFAULTS))
+        )
+    return isinstance(value, Scene | dict)
 
 
 def _named(scene: Any) -> dict[str, Any]:

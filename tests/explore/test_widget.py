@@ -43,6 +43,14 @@ def test_the_package_is_a_function_and_stays_a_package():
     assert labelkit.explore.question is question and callable(labelkit.explore)
 
 
+def test_a_scene_may_stand_in_the_place_of_the_picture():
+    for scene in ("#size=64,64&objects=1,1,9,9", {"size": [64, 64], "objects": [[1, 1, 9, 9]]}):
+        assert labelkit.explore(scene).scene == labelkit.explore(scene=scene).scene
+        assert labelkit.explore(scene).scene["objects"] == [[1, 1, 9, 9]]
+    with pytest.raises(OSError, match=r"priors=4\.png"):
+        labelkit.explore("picture of priors=4.png")
+
+
 def test_a_picture_travels_with_it(tmp_path):
     from PIL import Image
 

@@ -354,6 +354,25 @@ function paintLabels(paper, labels, place, state, only, colours) {
   for (const {x, y, gt} of shown) mark(c, "circle", ...at(x, y), gt === state.chosen ? 4 : 3.2, colours.blue, colours.ground);
 }
 
+/* Below the objects' outlines a halo, for photographs and heat maps; a cross in those that have nothing, for grey. */
+function paintEdges({c, s, at}, state, counts, colours) {
+  state.objects.forEach(([x1, y1, x2, y2], i) => {
+    const [u, v] = at(x1, y1), [w, h] = [(x2 - x1) * s, (y2 - y1) * s];
+    c.strokeStyle = colours.ground;
+    c.lineWidth = i === state.chosen ? 6 : 3.6;
+    c.strokeRect(u, v, w, h);
+    if (counts[i] !== 0) return;
+    c.strokeStyle = colours.ink;
+    c.lineWidth = 1.6;
+    c.beginPath();
+    c.moveTo(u, v);
+    c.lineTo(u + w, v + h);
+    c.moveTo(u + w, v);
+    c.lineTo(u, v + h);
+    c.stroke();
+  });
+}
+
 function paintObjects({c, s, at}, state, colours, only = null) {
   state.objects.forEach(([x1, y1, x2, y2], i) => {
     if (only !== null && !only.has(i)) return;
@@ -875,6 +894,7 @@ function mount(element, scene, image, ask, options = {}) {
     }
     if (all) paintCells(paper, all, ui.level, colours.grey);
     if (labels) paintLabels(paper, labels, place, state, ui.level, colours);
+    paintEdges(paper, state, labels?.per_object ?? [], colours);
     const total = labels?.positive.length, without = labels ? labels.per_object.filter(n => n === 0).length : 0;
     caption.replaceChildren(make("b", {}, rule), labels ? ` ${many(total, "positive")}` : "",
       ...(without ? [" ", make("span", {class: "lkx-warn"}, `${without} without`)] : []));
