@@ -6,6 +6,8 @@ Needs `--nbval-lax --nbval-current-env` and, on several workers, `--dist loadfil
 """
 
 import os
+import shutil
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 from labelkit_course import build
 
 EXPECTED = {".ipynb": "blank", ".py": "pass"}
+RUNS = "LABELKIT_RUNS"  # where both forms of a chapter find what one of them has trained, on every worker
 _seconds: dict[str, float] = defaultdict(float)
 
 
@@ -49,6 +52,13 @@ def pytest_pycollect_makemodule(module_path, parent):
 def _chapter(item) -> str | None:
     """Which outcome the checks of this cell's notebook must have; None for anything but a chapter's cell."""
     return EXPECTED.get(item.path.suffix) if isinstance(item, IPyNbCell) else None
+
+
+def pytest_configure(config):
+    """Every session trains anew. Its workers, which inherit the environment, train what another one has not."""
+    if RUNS not in os.environ:
+        os.environ[RUNS] = tempfile.mkdtemp(prefix="labelkit-runs-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(RUNS), ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

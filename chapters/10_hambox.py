@@ -9,8 +9,6 @@
 # labels change while the network trains, and find out what the answer is worth.
 
 # %%
-import tempfile
-
 import lightning as L
 import torch
 from IPython.display import Markdown
@@ -664,7 +662,8 @@ print(f"{matched.sum()} matched, {extra.sum()} compensate, "
 # In the crowd we could set how much was learned. Does a real network go the same way?
 # We train one from the beginning, for 120 steps on 400 images. Lightning calls a
 # callback after each step, and ours asks the detector for its last assignment and counts
-# by the size of the objects.
+# by the size of the objects. (What a callback hands out as its `state_dict` is kept with
+# the run, so that a run found again brings its counts along.)
 
 # %%
 class Watch(L.Callback):
@@ -686,13 +685,19 @@ class Watch(L.Callback):
         self.counts.append(counts)
         self.ignored.append(answer.ignored.sum().item() / len(batch[1]))
 
+    def state_dict(self):
+        return vars(self)
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
 # %%
 settings = {"k": 5, "decoded_thresh": 0.5}
 recipe = Recipe(assigner="hambox", assigner_args=settings, steps=120)
 data = datasets.digits("train", n=400), datasets.digits("test", n=8)
 watch = Watch()
-with tempfile.TemporaryDirectory() as folder:
-    train(recipe, f"{folder}/run", data=data, callbacks=[watch], progress=False,
+with course.run_folder(recipe, data) as folder:
+    train(recipe, folder, data=data, resume=True, callbacks=[watch], progress=False,
           accelerator="cpu")
 
 # %%

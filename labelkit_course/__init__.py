@@ -14,6 +14,7 @@
     course.plan("20.5", my_plan)          seal a plan before the first run
     course.example_comparison()           a folder of `labelkit compare`, made up, with its plan
     course.method_map(up_to=9)            the map of methods as it stands after chapter 9
+    course.run_folder(recipe, data)       where a chapter trains: the same training is done once and then found again
 
 Nothing in the library imports this package. How to write a chapter or an exercise: README.md beside this file.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from labelkit_course.on_stage import shown, stage
     from labelkit_course.plans import example_comparison, plan
     from labelkit_course.report import reset, status
+    from labelkit_course.trainings import run_folder
     from labelkit_course.values import expect, factor
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "predict",
     "preview",
     "reset",
+    "run_folder",
     "shown",
     "solution",
     "stage",
@@ -82,6 +85,7 @@ __getattr__ = attach(
         "predict": "labelkit_course.checking",
         "preview": "labelkit_course.checking",
         "reset": "labelkit_course.report",
+        "run_folder": "labelkit_course.trainings",
         "shown": "labelkit_course.on_stage",
         "solution": "labelkit_course.checking",
         "stage": "labelkit_course.on_stage",

@@ -10,5 +10,6 @@ def work(monkeypatch, tmp_path):
     folder = tmp_path / "work"
     monkeypatch.setenv("LABELKIT_WORK", str(folder))
     monkeypatch.delenv("LABELKIT_EXPECT", raising=False)
+    monkeypatch.delenv("LABELKIT_RUNS", raising=False)
     monkeypatch.setattr(answers, "_taken", {})
     return folder
