@@ -34,7 +34,7 @@ def dragged(scene: dict, by: tuple[float, float], larger: float = 0) -> dict[str
 
 
 def everywhere(scene: dict) -> dict[str, set[int]]:
-    """By rule the positives that the chosen object can have: it is moved over 8 x 8 px, after which the grid repeats."""
+    """By rule the positives that the chosen object can have, moved over 8 x 8 px, after which the grid repeats."""
     told = [dragged(scene, (x, y)) for x in range(-4, 4) for y in range(-4, 4)]
     return {rule: {one[rule] for one in told} for rule in scene["rules"]}
 

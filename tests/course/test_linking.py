@@ -25,8 +25,8 @@ SEVEN = chapter.source_of("07")
         ("```\nchapter 5\n```", "```\nchapter 5\n```"),
         ("[chapter 5](elsewhere.ipynb)", "[chapter 5](elsewhere.ipynb)"),
         (
-            "in [this\nscene][scene],\n\n[scene]: explorer.html#a=9,9&rules=rka+k=3\n\nchapter 5",
-            'in <a href="/files/explorer.html#a=9,9&amp;rules=rka+k=3">this\nscene</a>,\n\n[chapter 5](05_retinanet.ipynb)',
+            "in [this\nscene][scene],\n\n[scene]: explorer.html#a=9&rules=rka\n\nchapter 5",
+            'in <a href="/files/explorer.html#a=9&amp;rules=rka">this\nscene</a>,\n\n[chapter 5](05_retinanet.ipynb)',
         ),
     ],
 )  # fmt: skip
