@@ -1,5 +1,5 @@
 """The course as a learner opens it: JupyterLab by the program that `make lab` starts, in a browser, up to a solved
-exercise."""
+exercise and a scene of the explorer."""
 
 import os
 import re
@@ -91,4 +91,18 @@ def test_the_lab_opens_ready_to_read_and_a_learner_solves_an_exercise(open_page,
     give(RIGHT)
     check.get_by_text("✓ 01.1 From the centre to the corners: passed").wait_for()
     assert "not yet" not in check.inner_text()
+
+    # The scene that a chapter links opens in a tab of its own, with the objects of its address.
+    page.goto(address.replace("00_start_here", "06_fcos"))
+    contents.get_by_text("How fine must the finest stride be?").click()
+    scene = chapter.get_by_role("link", name="this scene")
+    with page.expect_popup() as tab:
+        scene.click()
+    tab.value.get_by_text("Four questions for the chosen object").wait_for()
+    assert tab.value.evaluate("document.querySelector('.lkx').parentElement.labelkit.state().objects[1]") == [
+        25,
+        41,
+        31,
+        47,
+    ]
     assert page.errors == [] and page.outside == []
