@@ -518,7 +518,7 @@ function mount(element, scene, image, ask, options = {}) {
   const offered = {rules: scene.rules ?? [], priors: ["retinanet", "fcos", "course-anchors", "course-points"],
                    similarities: [], scenes: {}, own: false, url: false, changed: () => {}, ...options};
   const number = ++mounted, curves = sweeps();
-  const ui = {zoom: 1, focus: [0, 0], level: null, axis: "x", picture: null, charts: true, table: ""};
+  const ui = {zoom: 1, focus: [0, 0], level: null, axis: "x", picture: null, charts: true, table: "", panels: ""};
   let state = whole(scene), answer = null, place = null, views = [], frame = 0, quiet = 0, quietly = false, fits = false;
   let colours = {}, drag = null, painted = [];
 
@@ -960,7 +960,9 @@ function mount(element, scene, image, ask, options = {}) {
     const found = fresh && answer.question.chosen === state.chosen ? answer.panels : null;
     panels.hidden = state.chosen === null;
     story.textContent = state.chosen === null ? "" : found?.story ?? story.textContent;
-    if (!found) return;
+    const key = `${answer?.number} ${panels.clientWidth} ${colours.ground} ${Boolean(ui.picture)}`;
+    if (!found || key === ui.panels) return;
+    ui.panels = key;
     const window_ = aroundCandidates(found);
     fourQuestions(found, state, place, colours).forEach(([title, text, painted], i) => {
       if (!panels.children[i]) panels.append(make("figure", {}, make("figcaption"), make("canvas", {role: "img"})));
