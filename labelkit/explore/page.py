@@ -58,7 +58,7 @@ main .lkx-lead {{ display: none }}
 <header class="lkx lkx-head"><h1>Which places learn which object?</h1>
 <p>A detector looks at a picture from a grid of places, the grey dots, and <b>label assignment</b> is the rule that
 decides which of them, the blue ones, learn which object. <span id="hint"></span></p>
-<label class="lkx-field"><span>example</span><select id="examples"></select></label></header>
+<label class="lkx-field"><span>example</span><select id="examples" aria-label="example"></select></label></header>
 <main id="explorer"></main>
 <script>{script}</script>
 <script>
