@@ -20,7 +20,7 @@ from labelkit.scenes import SCENES
 KEYS = 60
 PRIORS = ("fcos", "course-anchors", "retinanet")
 WATCH = """() => {
-  const page = document.querySelector(".lkx").parentElement.labelkit;
+  const page = document.getElementById("explorer").labelkit;
   let start = null, painted = page.painted;
   window.times = [];
   addEventListener("keydown", event => { start = event.timeStamp; }, true);
@@ -37,7 +37,7 @@ WATCH = """() => {
 
 
 def measure(page: Page) -> list[float]:
-    page.evaluate("document.querySelector('.lkx').parentElement.labelkit.settled()")
+    page.evaluate("document.getElementById('explorer').labelkit.settled()")
     page.evaluate(WATCH)
     page.locator(".lkx-object").first.focus()
     page.wait_for_timeout(1000)

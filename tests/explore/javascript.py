@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from labelkit.explore.page import RULES
-from tests.browser import chromium
 
 MISSING = "neither node nor a Chromium is on PATH, so nothing can run the rules in JavaScript"
 ASK = "question => { try { return labelkitRules.answer(question); } catch (error) { return {error: error.message}; } }"
@@ -31,6 +30,8 @@ def evaluate(expression: str, folder: Path, questions: list[dict] | None = None)
         program.write_text("\n".join(lines), encoding="utf-8")
         subprocess.run([node, str(program)], check=True, timeout=300)
         return json.loads(told.read_text())
+    from tests.browser import chromium
+
     if (executable := chromium.find()) is None:
         pytest.skip(MISSING)
     api = pytest.importorskip("playwright.sync_api", reason=MISSING)

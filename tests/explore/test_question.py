@@ -97,7 +97,7 @@ def test_the_panels_are_what_explain_says():
         list(two) for two in zip(told.losers.prior[lost].tolist(), told.taken_by[lost].tolist(), strict=True)
     ]
     assert found["bar"] == float(told.bar[4]) and found["story"] == told.story(4)
-    contested = answer(asked(rules=["topk"], chosen=4, panel_rule="topk"))["panels"]["losers"]
+    contested = answer(asked(priors="fcos", rules=["topk"], chosen=4, panel_rule="topk"))["panels"]["losers"]
     assert contested and all(0 <= rival < len(CROWD) and rival != 4 for _, rival in contested)
     one_big = answer(asked(objects=[[-900, -900, -890, -890]], rules=["fcos"], chosen=0, panel_rule="fcos"))
     assert one_big["panels"]["bar"] is None and one_big["rules"]["fcos"]["per_object"] == [0]

@@ -154,7 +154,9 @@ def test_what_the_page_cannot_answer_is_an_error_with_a_sentence(wrong, tmp_path
 
 
 def test_rules_rank_by_similarities_that_are_the_librarys_to_the_bit_but_for_exp(tmp_path):
-    exact = evaluate("Object.entries(labelkitBoxes.SIMILARITIES).filter((one) => one[1].exact).map(([n]) => n)", tmp_path)
+    exact = evaluate(
+        "Object.entries(labelkitBoxes.SIMILARITIES).filter((one) => one[1].exact).map(([n]) => n)", tmp_path
+    )
     assert exact == ["iou", "giou", "diou", "nwd", "dotd"]
     priors = priors_of("course-anchors", (64, 64)).boxes
     for name in ("iou", "giou", "diou"):

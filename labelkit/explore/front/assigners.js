@@ -7,7 +7,7 @@ globalThis.labelkitAssigners = (() => {
 
   // --------------------------------------------------------------------------------- a scene, and what is known of it
 
-  const KEPT_ROWS = 96; // rows of one value a prior; a drag changes one of them
+  const KEPT = 256; // rows of one value a prior, and what was chosen of them; a drag changes those of one object
 
   class Latest {
     constructor(most) {
@@ -32,7 +32,7 @@ globalThis.labelkitAssigners = (() => {
       const key = JSON.stringify([size, preset]);
       this.priors = knownPriors.get(key, () => {
         const priors = priorsOf(preset, size);
-        priors.kept = new Latest(KEPT_ROWS);
+        priors.kept = new Latest(KEPT);
         return priors;
       });
       this.objects = objects.map(boxOf);
@@ -159,6 +159,20 @@ globalThis.labelkitAssigners = (() => {
   // Every rule gives {won: prior -> pair, ignored: priors} and, of an object, {candidates, chosen: pairs, bar: number}:
   // what labelkit's `explain` says, with the least value chosen for a bar where that is lower.
 
+  // All priors whose value is the highest of a row, if that is above 0.
+  function allBest(row) {
+    let best = 0;
+    for (let i = 0; i < row.length; i++) if (row[i] > best) best = row[i];
+    return best > 0 ? from(row, best) : [];
+  }
+
+  // All priors of a value from `least` up.
+  function from(row, least) {
+    const found = [];
+    for (let i = 0; i < row.length; i++) if (row[i] >= least) found.push(i);
+    return found;
+  }
+
   const leastOf = (pairs, bar = Infinity) => pairs.reduce((least, one) => Math.min(least, one.value), bar);
 
   function maxIoU(scene, given) {
@@ -169,11 +183,10 @@ globalThis.labelkitAssigners = (() => {
     const { count, cx, cy } = scene.priors, { near } = SIMILARITIES[similarity.name], rows = scene.rows(similarity);
     const [fg, bg, least] = [fg_thresh, bg_thresh, given.min_fg].map(f), own = bestPerPrior(rows, count);
     const claims = rows.map((row, gt) => {
-      const best = row.reduce((a, b) => Math.max(a, b), 0), tied = [];
-      if (!low || !(best > 0 && best >= least)) return [];
-      for (let i = 0; i < count; i++) if (row[i] === best) tied.push(i);
-      const distance = (i) => squared(cx[i], cy[i], scene.objects[gt]);
-      if (ties === "nearest") tied.sort((a, b) => distance(a) - distance(b) || a - b);
+      const box = scene.objects[gt], distance = (i) => squared(cx[i], cy[i], box);
+      let tied = scene.keep("best", [similarity, box], () => allBest(row));
+      if (!low || !tied.length || !(row[tied[0]] >= least)) return [];
+      if (ties === "nearest") tied = [...tied].sort((a, b) => distance(a) - distance(b) || a - b);
       return pairsOf(ties === "all" ? tied : tied.slice(0, 1), gt, row);
     });
     const won = new Map(), ignored = [];
@@ -187,8 +200,7 @@ globalThis.labelkitAssigners = (() => {
       won.set(i, given.low_quality_owner === "gt" ? one : pair(i, own.owner[i], own.value[i]));
     }
     const of = (gt) => {
-      const chosen = claims[gt].filter((one) => one.value < fg);
-      rows[gt].forEach((value, i) => value >= fg && chosen.push(pair(i, gt, value)));
+      const chosen = [...pairsOf(from(rows[gt], fg), gt, rows[gt]), ...claims[gt].filter((one) => one.value < fg)];
       const candidates = plausible(scene, rows[gt], gt, near, bg_thresh, low ? 1 : 0);
       return { candidates, chosen, bar: leastOf(chosen, fg_thresh) };
     };
@@ -200,15 +212,15 @@ globalThis.labelkitAssigners = (() => {
     const strides = levels.map((one) => one.stride);
     ranges ??= strides.map((stride, i) => [i ? 8 * strides[i - 1] : 0, i < strides.length - 1 ? 8 * stride : Infinity]);
     if (ranges.length !== strides.length) {
-      throw new Error(`regress_ranges must have an entry for each of the ${strides.length} levels, got ${ranges.length}`);
+      throw new Error(`regress_ranges must have an entry for each of ${strides.length} levels, got ${ranges.length}`);
     }
     const low = ranges.map((range) => f(range[0])), high = ranges.map((range) => f(range[1]));
     const within = strides.map((stride) => (radius === null ? Infinity : f(radius * stride)));
     const chosen = scene.objects.map(() => []), inside = scene.objects.map(() => []), won = new Map();
     scene.objects.forEach((box, gt) => {
       for (let i = 0; i < count; i++) {
+        if (cx[i] <= box.x1 || cx[i] >= box.x2 || cy[i] <= box.y1 || cy[i] >= box.y2) continue;
         const l = f(cx[i] - box.x1), t = f(cy[i] - box.y1), r = f(box.x2 - cx[i]), b = f(box.y2 - cy[i]);
-        if (!(Math.min(l, t, r, b) > 0)) continue;
         const across = f(Math.min(l, r) / Math.max(l, r)), down = f(Math.min(t, b) / Math.max(t, b));
         const one = pair(i, gt, f(Math.sqrt(f(across * down)))), at = level[i], farthest = Math.max(l, t, r, b);
         inside[gt].push(one);
@@ -271,8 +283,9 @@ globalThis.labelkitAssigners = (() => {
 
   function rka(scene, { k, similarity, bg_thresh }) {
     const { near } = SIMILARITIES[similarity.name], rows = scene.rows(similarity), bg = f(bg_thresh);
-    const chosen = chooseK(scene, similarity, rows, k), ignored = new Set();
-    for (const row of rows) row.forEach((value, i) => value >= bg && ignored.add(i));
+    const chosen = chooseK(scene, similarity, rows, k);
+    const above = (row, gt) => scene.keep("above", [similarity, scene.objects[gt], bg], () => from(row, bg));
+    const ignored = new Set(rows.flatMap(above));
     const of = (gt) => {
       const candidates = plausible(scene, rows[gt], gt, near, bg_thresh, k);
       return { candidates, chosen: chosen[gt], bar: leastOf(chosen[gt]) };

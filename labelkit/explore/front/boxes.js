@@ -4,6 +4,7 @@
 globalThis.labelkitBoxes = (() => {
   const f = Math.fround;
   const LEAST = 2 ** -126; // the least normal float32
+  const MOST = 400000; // priors
   const THIRDS = [1, 2 ** (1 / 3), 2 ** (2 / 3)];
 
   // ------------------------------------------------------------------------------------------------ priors
@@ -80,6 +81,7 @@ globalThis.labelkitBoxes = (() => {
         });
       });
       count += rows * columns * cell.length;
+      if (count > MOST) throw new Error(`priors must be at most ${MOST}, these strides give more: take wider ones`);
       const sizes = cell.map(([x1, y1, x2, y2]) => [f(x2 - x1), f(y2 - y1)]);
       levels.push({ stride, spacing, first, rows, columns, sizes, offset, cell, level });
     });

@@ -354,12 +354,15 @@ function paintLabels(paper, labels, place, state, only, colours) {
   for (const {x, y, gt} of shown) mark(c, "circle", ...at(x, y), gt === state.chosen ? 4 : 3.2, colours.blue, colours.ground);
 }
 
-/* Below the objects' outlines a halo, for photographs and heat maps; a cross in those that have nothing, for grey. */
+/* The objects' outlines with a halo, for photographs and heat maps; a cross in those that have nothing, for grey. */
 function paintEdges({c, s, at}, state, counts, colours) {
   state.objects.forEach(([x1, y1, x2, y2], i) => {
     const [u, v] = at(x1, y1), [w, h] = [(x2 - x1) * s, (y2 - y1) * s];
     c.strokeStyle = colours.ground;
     c.lineWidth = i === state.chosen ? 6 : 3.6;
+    c.strokeRect(u, v, w, h);
+    c.strokeStyle = colours.red;
+    c.lineWidth = i === state.chosen ? 3 : 1.6;
     c.strokeRect(u, v, w, h);
     if (counts[i] !== 0) return;
     c.strokeStyle = colours.ink;
@@ -442,7 +445,7 @@ function fourQuestions(panels, state, place, colours) {
       for (const {x, y} of spots.values()) mark(paper.c, "circle", ...paper.at(x, y), 2.6, colours.ink, colours.ground);
       paintObjects(paper, state, colours, mine);
     }],
-    ["How well?", values.length ? `values from ${short(low)} to ${short(high)}` : "nobody to compare", paper => {
+    ["How well?", !values.length ? "nobody to compare" : low === high ? `value ${short(low)}` : `values from ${short(low)} to ${short(high)}`, paper => {
       for (const {x, y, value} of [...spots.values()].sort((a, b) => a.value - b.value)) {
         const share = high > low ? (value - low) / (high - low) : 1;
         mark(paper.c, "circle", ...paper.at(x, y), 2.2 + 4.4 * share, heatColour(share), colours.ground);
@@ -502,7 +505,8 @@ function chart(rule, look, points, highest) {
              draw("path", {d: path, class: "lkx-steps", stroke: `var(--lkx-${colour})`}));
   const known = points.filter(([, count]) => count !== undefined), counts = known.map(([, count]) => count);
   const without = counts.filter(count => count === 0).length;
-  const sentence = !known.length ? "not known yet" : `${Math.min(...counts)} to ${Math.max(...counts)} positives`
+  const least = Math.min(...counts), most = Math.max(...counts);
+  const sentence = !known.length ? "not known yet" : (least === most ? many(least, "positive") : `${least} to ${most} positives`)
     + (without ? `, none at ${without} of ${counts.length} places` : "");
   svg.setAttribute("aria-label", `${rule}: ${sentence}, shifted by ${-REACH} to ${REACH} pixels`);
   return make("figure", {}, make("figcaption", {}, make("b", {}, rule), ` ${sentence}`), svg);
@@ -514,7 +518,7 @@ function mount(element, scene, image, ask, options = {}) {
   const offered = {rules: scene.rules ?? [], priors: ["retinanet", "fcos", "course-anchors", "course-points"],
                    similarities: [], scenes: {}, own: false, url: false, changed: () => {}, ...options};
   const number = ++mounted, curves = sweeps();
-  const ui = {zoom: 1, focus: [0, 0], level: null, axis: "x", picture: null, charts: true, table: ""};
+  const ui = {zoom: 1, focus: [0, 0], level: null, axis: "x", picture: null, charts: true, table: "", panels: ""};
   let state = whole(scene), answer = null, place = null, views = [], frame = 0, quiet = 0, quietly = false, fits = false;
   let colours = {}, drag = null, painted = [];
 
@@ -893,8 +897,8 @@ function mount(element, scene, image, ask, options = {}) {
       paintHeat(paper, all[ui.level ?? span.level], answer.heat, [span.low, span.high]);
     }
     if (all) paintCells(paper, all, ui.level, colours.grey);
-    if (labels) paintLabels(paper, labels, place, state, ui.level, colours);
     paintEdges(paper, state, labels?.per_object ?? [], colours);
+    if (labels) paintLabels(paper, labels, place, state, ui.level, colours);
     const total = labels?.positive.length, without = labels ? labels.per_object.filter(n => n === 0).length : 0;
     caption.replaceChildren(make("b", {}, rule), labels ? ` ${many(total, "positive")}` : "",
       ...(without ? [" ", make("span", {class: "lkx-warn"}, `${without} without`)] : []));
@@ -956,7 +960,9 @@ function mount(element, scene, image, ask, options = {}) {
     const found = fresh && answer.question.chosen === state.chosen ? answer.panels : null;
     panels.hidden = state.chosen === null;
     story.textContent = state.chosen === null ? "" : found?.story ?? story.textContent;
-    if (!found) return;
+    const key = `${answer?.number} ${panels.clientWidth} ${colours.ground} ${Boolean(ui.picture)}`;
+    if (!found || key === ui.panels) return;
+    ui.panels = key;
     const window_ = aroundCandidates(found);
     fourQuestions(found, state, place, colours).forEach(([title, text, painted], i) => {
       if (!panels.children[i]) panels.append(make("figure", {}, make("figcaption"), make("canvas", {role: "img"})));
