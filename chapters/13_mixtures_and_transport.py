@@ -806,8 +806,8 @@ for rule in (OTA(), SimOTA(), PAA()):
     assert own[0] > 0 and own[1] == 0
 
 # %% [markdown]
-# PAA and SimOTA do the same, so the fault is not special to transport. Rules
-# that ask no network have it too. In [this scene][scene] the second of two equal boxes has
+# PAA and SimOTA do the same, so the fault is not special to transport. Rules that ask
+# no network have it too. In [this scene][scene] the second of two equal boxes has
 # nothing under four of them, and as soon as you drag it 1 px to the right, each gives
 # it a positive. Only OTA also gives the first copy more than it would have had alone,
 # 29 anchors instead of 12, because both copies supply, and the units of the second
