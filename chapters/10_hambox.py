@@ -313,7 +313,10 @@ assert (got[sizes == 0] == 0).all() and got[sizes == 2].float().mean() > 10
 # %% [markdown]
 # All digits under 8 px go without, whereas a digit from 16 px up has 11.6 matches. The
 # paper calls faces with few matches *outer* faces (section 3.2), and step two is for
-# them.
+# them. In [this scene][scene] step one gives boxes of 6, 12 and 24 px 0, 5 and 18
+# matches. Make the smallest larger, and at 10 px it has its first.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67;20,20,32,32;80,20,104,44&rules=max_iou+fg_thresh=0.35+bg_thresh=0.35+allow_low_quality_matches=false&chosen=0
 #
 # ## Step two: compensate
 #

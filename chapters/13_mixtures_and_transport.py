@@ -806,11 +806,15 @@ for rule in (OTA(), SimOTA(), PAA()):
     assert own[0] > 0 and own[1] == 0
 
 # %% [markdown]
-# PAA and SimOTA do the same, so the fault is not special to transport. Only OTA also
-# gives the first copy more than it would have had alone, 29 anchors instead of 12,
-# because both copies supply, and the units of the second arrive under the name of the
-# first. To share an anchor fairly, a rule would have to see that two annotations are one
-# object.
+# PAA and SimOTA do the same, so the fault is not special to transport. Rules that ask
+# no network have it too. In [this scene][scene] the second of two equal boxes has
+# nothing under four of them, and as soon as you drag it 1 px to the right, each gives
+# it a positive. Only OTA also gives the first copy more than it would have had alone,
+# 29 anchors instead of 12, because both copies supply, and the units of the second
+# arrive under the name of the first. To share an anchor fairly, a rule would have to
+# see that two annotations are one object.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=50,50,74,74;50,50,74,74&rules=max_iou;topk+k=9;atss;rka&chosen=1
 #
 # ## What SimOTA keeps
 #

@@ -543,6 +543,11 @@ plot.show(fig, alt=(
 assert len(inside(points, tiny.boxes)) == 0 and len(pairs) == 4
 
 # %% [markdown]
+# In [this scene][scene] you can drag the object over the points of the three strides,
+# which FCOS asks whether they are inside. It has one positive at best.
+#
+# [scene]: explorer.html#size=128,128&priors=8,16,32&objects=61,61,67,67&rules=fcos&chosen=0
+#
 # We count candidates for squares at 4,096 places, with points at strides 8, 16 and 32.
 # Version 8.4.0 lengthened the sides below the first stride, 8 px, to the second, 16 px.
 

@@ -586,8 +586,12 @@ assert favourite(found.candidates, 0) == favourite(found.candidates, 1) == 80
 assert len(found.winners.prior.unique()) == 2
 
 # %% [markdown]
-# In a crowd a matching is what serves both members of such a pair, and elsewhere the two
-# rules agree.
+# In a crowd a matching is what serves both members of such a pair, and elsewhere the
+# two rules agree. TopK with k = 1 is an argmax rule as well. In [this scene][scene] its
+# second object, 2 px to the left of the first, has nothing, and a further 2 px to the
+# left it has an anchor of its own.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=60,60,68,68;58,60,66,68&rules=topk+k=1&chosen=1
 #
 # For labelkit the same fact means speed. Among $m$ objects that compete with each other,
 # some best matching uses only the $m$ best candidates of each, so the solver sees small

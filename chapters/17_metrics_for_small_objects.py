@@ -615,12 +615,15 @@ assert round(ours["RFD (KL)"][0][2]) == 12 and round(ours["IoU"][0][2]) == 1
 # %% [markdown]
 # Among the crowns under 8 px, IoU leaves all without a positive, NWD 2 % and DotD none.
 # At the same thresholds SimD with its published constants leaves all of them without one
-# too, and 30 % of the largest crowns. But the left half of the table warns you not to
-# compare the right half directly, since the metrics do not mean the same by 0.7. RFD
+# too, and 30 % of the largest crowns. But the right half cannot be
+# compared directly, since the metrics do not mean the same by 0.7, as the left shows. RFD
 # gives a large crown twelve anchors and IoU one. To a metric that counts in shares, a 16
 # px anchor is far from a 6 px crown, so GCD leaves 35 % of the smallest without one and
 # RFD 92 %. A threshold cannot be carried from one metric to the next, and GCD's authors
-# use others in their Faster R-CNN, 0.8 and 0.2.
+# use 0.8 and 0.2. In [this scene][scene] a threshold of 0.5 gives a 6 px box nothing by
+# IoU, and four anchors or more by NWD.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67&rules=max_iou+allow_low_quality_matches=false;max_iou+allow_low_quality_matches=false+similarity=nwd;rka&chosen=0&heat=nwd
 #
 # ## The first blind spot: NWD under 10 px
 #

@@ -81,6 +81,12 @@ plot.show(course.method_map(20), alt=(
 # be so: CenterNet's labels fall off like a Gaussian from the centre of an object,
 # whatever is predicted (Zhou 2019).
 #
+# Six of the seven rules that are static and hard are side by side in [this
+# scene][scene], on boxes of 6, 12, 24 and 48 px. The smallest has 4, 4, 3, 4, 6 and 3
+# positives under them, and the largest 4, 52, 3, 4, 14 and 3.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67;20,20,32,32;80,20,104,44;40,70,88,118&rules=max_iou;fcos;topk+k=3;atss;s3fd;rka&chosen=0
+#
 # ## What chance does alone
 #
 # Train one rule with three seeds, and AP differs. On the board a seed changes the
