@@ -1,9 +1,10 @@
-"""The browser of these tests sees what they rely on it to see: errors, requests to the outside, width, dark and touch."""
+"""What the tests in a browser rely on: errors and requests to the outside are seen; width, dark and touch arrive."""
 
 import pytest
 
 PAGE = """<!doctype html><title>x</title><body><script>
-document.title = [innerWidth, matchMedia("(prefers-color-scheme: dark)").matches, "ontouchstart" in window, location.hash]
+const dark = matchMedia("(prefers-color-scheme: dark)").matches
+document.title = [innerWidth, dark, "ontouchstart" in window, location.hash]
 console.error("said"); fetch("http://example.org/x").catch(() => document.body.append("no way out"))
 setTimeout(() => { throw new Error("thrown") })
 </script>"""
