@@ -6,7 +6,7 @@ LAB_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test notebooks lint oldest newest margins bench board doctor clean
+.PHONY: lab test browser notebooks lint oldest newest margins bench board doctor clean
 
 # exec: a signal meant for the lab reaches JupyterLab itself, not a shell before it.
 lab: $(READY)
@@ -14,6 +14,11 @@ lab: $(READY)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+# The part of the tests that drives a browser. Installs none: without a Chromium it says how to get one.
+browser: $(READY)
+	@$(BIN)/python tests/browser/chromium.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
 
 notebooks: $(READY)
 	$(BIN)/labelkit course build

@@ -6,7 +6,7 @@ import sys
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MISSING = """There is no Chromium on PATH, so the tests in a browser are skipped. Any of these brings one:
   Debian:   sudo apt install chromium
-  Ubuntu:   sudo snap install chromium
+  Ubuntu:   Google Chrome's package for Ubuntu; Chromium comes as a snap, which cannot read the tests' files
   Fedora:   sudo dnf install chromium
   macOS:    brew install --cask chromium
   Windows:  winget install Google.Chrome, then add the folder of chrome.exe to PATH"""
