@@ -1,6 +1,6 @@
 """Builds the book: python -m book [ROOT] [FOLDER]. Warnings are errors.
 
-ROOT is the checkout whose chapters and documents are shown, FOLDER gets `source`, what Sphinx read, and `html`, the book.
+ROOT is the checkout whose chapters and documents are shown. FOLDER gets `source`, what Sphinx reads, and `html`.
 """
 
 import importlib.util

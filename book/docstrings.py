@@ -92,4 +92,6 @@ def _named(block: list[str]) -> bool:
 def _escaped(line: str) -> str:
     """Marks escaped; what stands in backticks is code."""
     parts = re.split(r"`+([^`]+)`+", line)
-    return "".join(f"``{part.strip()}``\\ " if index % 2 else _MARKS.sub(r"\\\1", part) for index, part in enumerate(parts))
+    return "".join(
+        f"``{part.strip()}``\\ " if index % 2 else _MARKS.sub(r"\\\1", part) for index, part in enumerate(parts)
+    )

@@ -1,4 +1,4 @@
-"""A Sphinx extension that sets formulas as MathML when the book is built. The reader's browser runs no script for it."""
+"""A Sphinx extension that sets formulas as MathML when the book is built. No script does it in the reader's browser."""
 
 from docutils import nodes
 from math_core import LatexError, LatexToMathML

@@ -42,7 +42,7 @@ def _page(root: Path, name: str, folder: Path) -> None:
 
 
 def with_links(text: str, home: Path, folder: Path) -> str:
-    """A document's text, with the README as the landing page; a link to what the book does not hold becomes its words."""
+    """A document's text, with the README as the landing page; a link to what the book lacks becomes its words."""
 
     def kept(link: re.Match[str]) -> str:
         bang, words, target = link.groups()

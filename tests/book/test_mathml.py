@@ -8,7 +8,9 @@ import pytest
 
 from tests.book.test_prepare import MARKDOWN
 
-mathml = pytest.importorskip("book.mathml", reason="math-core is missing: pip install -r requirements.txt", exc_type=ImportError)
+mathml = pytest.importorskip(
+    "book.mathml", reason="math-core is missing: pip install -r requirements.txt", exc_type=ImportError
+)
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$`]+?)\$(?!\d)", re.DOTALL)
 

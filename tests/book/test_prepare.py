@@ -22,7 +22,9 @@ def prepared():
 
 
 def test_a_picture_carries_its_description_and_its_width_to_where_they_are_read(prepared):
-    shown = [cell for cell in prepared.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    shown = [
+        cell for cell in prepared.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
     assert len(shown) > 5
     for cell in shown:
         image = cell.metadata["mystnb"]["image"]
@@ -30,7 +32,9 @@ def test_a_picture_carries_its_description_and_its_width_to_where_they_are_read(
 
 
 def test_a_second_picture_of_a_cell_would_have_no_description():
-    (cell,) = (cell for cell in nbformat.read(COMMITTED, 4).cells if "IoU of a sliding anchor" in str(cell.get("outputs")))
+    (cell,) = (
+        cell for cell in nbformat.read(COMMITTED, 4).cells if "IoU of a sliding anchor" in str(cell.get("outputs"))
+    )
     cell.outputs *= 2
     with pytest.raises(ValueError, match="shows 2 pictures"):
         notebooks.describe_picture(cell)
@@ -43,7 +47,10 @@ def test_every_exercise_has_its_address_hints_and_answer_in_place_of_the_blank_c
         assert sum(f"(exercise-{number})=\n### Exercise {exercise.id}:" in source for source in text) == 1
         (place,) = (i for i, cell in enumerate(prepared.cells) if cell.get("id") == f"folded-{number}")
         assert f'("{exercise.id}"' in text[place - 1]
-        assert text[place].count("{dropdown} Hint") == len(exercise.hints) and text[place].count("{dropdown} Solution") == 1
+        assert (
+            text[place].count("{dropdown} Hint") == len(exercise.hints)
+            and text[place].count("{dropdown} Solution") == 1
+        )
         code = re.search(r"```python\n(.*?)```", text[place], re.DOTALL)[1]
         compile(code, "answer", "exec")
         for line in chapter.solution_text(exercise.id).split("\n"):
