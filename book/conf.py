@@ -38,6 +38,7 @@ codeautolink_concat_default = True  # the imports of a chapter's first cell hold
 html_theme = "sphinx_book_theme"
 html_title = "labelkit"
 html_static_path = ["static"]
+html_favicon = "static/mark.svg"
 html_css_files = ["book.css"]
 html_js_files = [("zoom.js", {"defer": "defer"})]
 html_sourcelink_suffix = ""
