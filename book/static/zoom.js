@@ -4,13 +4,15 @@ box.className = "zoomed";
 box.setAttribute("aria-label", "The figure, enlarged");
 document.body.append(box);
 box.addEventListener("click", () => box.close());
-box.addEventListener("keydown", (event) => event.key === "Enter" && box.close());
+box.addEventListener("keydown", (event) => ["Enter", "Escape"].includes(event.key) && box.close());
 for (const figure of document.querySelectorAll(".bd-article img")) {
   const open = (event) => {
     if (event.type === "keydown" && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
-    box.replaceChildren(Object.assign(new Image(), { src: figure.src, alt: figure.alt }));
+    const shown = Object.assign(new Image(), { src: figure.src, alt: figure.alt, tabIndex: 0 });
+    box.replaceChildren(shown);
     box.showModal();
+    shown.focus();
   };
   Object.assign(figure, { tabIndex: 0, role: "button", onclick: open, onkeydown: open });
 }
