@@ -3,7 +3,6 @@
 ROOT is the checkout whose chapters and documents are shown. FOLDER gets `source`, what Sphinx reads, and `html`.
 """
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -14,14 +13,13 @@ from sphinx.cmd.build import main as sphinx
 from book import prepare
 
 HERE = Path(__file__).parent
-EXPLORER = importlib.util.find_spec("labelkit.explore") is not None
 
 
 def build(root: Path, folder: Path) -> int:
     """The exit status of the build; 0: all of the book is in `folder`/html."""
     shutil.rmtree(folder, ignore_errors=True)
     source, html = folder / "source", folder / "html"
-    prepare.source(root, source, explorer=EXPLORER)
+    prepare.source(root, source)
     workers = str(min(os.cpu_count() or 1, 4))
     options = ["-W", "--keep-going", "-q", "-j", workers, "-c", str(HERE), "-d", str(folder / "doctrees")]
     status = sphinx(["-b", "html", *options, str(source), str(html)])
@@ -29,7 +27,7 @@ def build(root: Path, folder: Path) -> int:
         return status
     put_back(root, html / "_sources")
     (html / "example_report.html").write_text(example_report(), encoding="utf-8")
-    if EXPLORER:
+    if prepare.EXPLORER:
         (html / "explorer.html").write_text(explorer(), encoding="utf-8")
     print(f"The book is built: {html / 'index.html'}")
     return 0

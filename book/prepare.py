@@ -3,6 +3,7 @@
 import re
 import shutil
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -11,12 +12,13 @@ from book import folding, notebooks
 from book.modules import MODULES
 
 HERE = Path(__file__).parent
+EXPLORER = find_spec("labelkit.explore") is not None  # from then on a book without it is not built
 DOCUMENTS = ("board", "library", "speed", "scale")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
-def source(root: Path, folder: Path, explorer: bool) -> None:
-    """Fill `folder` from the checkout `root`. With `explorer` the landing page frames explorer.html."""
+def source(root: Path, folder: Path) -> None:
+    """Fill `folder` from the checkout `root`."""
     for name in ("chapters", "docs", "api"):
         (folder / name).mkdir(parents=True)
     for path in sorted((root / "chapters").glob("*.ipynb")):
@@ -29,7 +31,7 @@ def source(root: Path, folder: Path, explorer: bool) -> None:
         (folder / "api" / f"{name}.rst").write_text(module_page(name), encoding="utf-8")
     (folder / "api" / "index.md").write_text(_contents(), encoding="utf-8")
     shutil.copy(HERE / "example_report.md", folder / "docs")
-    (folder / "index.md").write_text(landing((root / "README.md").read_text(encoding="utf-8"), explorer), "utf-8")
+    (folder / "index.md").write_text(landing((root / "README.md").read_text(encoding="utf-8")), "utf-8")
 
 
 def _all_but_pictures(folder: str, names: list[str]) -> list[str]:
@@ -54,13 +56,13 @@ def with_links(text: str, home: Path, folder: Path) -> str:
     return _LINK.sub(kept, text)
 
 
-def landing(readme: str, explorer: bool) -> str:
-    """The first page: the README's picture and table of chapters in a frame of its own."""
+def landing(readme: str) -> str:
+    """The first page: the README's picture, the explorer in a frame, the README's table of chapters."""
     picture = re.search(r"!\[([^\]]*)\]\(data/sky\.png\)", readme)
     chapters = re.search(r"## The chapters\n(.*?)\n## ", readme, re.DOTALL)
     if not picture or not chapters:
         raise ValueError("README.md has no picture of the sky, or no table of the chapters, to begin the book with")
-    frame = (HERE / "explorer.md").read_text(encoding="utf-8") if explorer else ""
+    frame = (HERE / "explorer.md").read_text(encoding="utf-8") if EXPLORER else ""
     page = (HERE / "index.md").read_text(encoding="utf-8")
     parts = {"PICTURE": picture[1], "EXPLORER": frame, "CHAPTERS": chapters[1].strip()}
     return re.sub(r"@(PICTURE|EXPLORER|CHAPTERS)@", lambda match: parts[match[1]], page)

@@ -96,7 +96,7 @@ def test_the_title_of_a_fold_is_one_line_without_entities():
 
 
 def test_a_document_links_to_what_the_book_holds_and_to_nothing_else(tmp_path):
-    prepare.source(ROOT, tmp_path, explorer=False)
+    prepare.source(ROOT, tmp_path)
     board, library = ((tmp_path / "docs" / f"{name}.md").read_text("utf-8") for name in ("board", "library"))
     assert "](../chapters/17_metrics_for_small_objects.ipynb)" in board and "](../data/board/digits-full.png)" in board
     assert "](../data/board)" not in board and "[README](../index.md)" in library
@@ -106,9 +106,13 @@ def test_a_document_links_to_what_the_book_holds_and_to_nothing_else(tmp_path):
     }  # fmt: skip
 
 
-def test_the_first_page_begins_with_the_picture_of_the_readme():
-    page = prepare.landing((ROOT / "README.md").read_text("utf-8"), explorer=True)
+def test_the_first_page_begins_with_the_picture_of_the_readme_and_the_explorer(monkeypatch):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    monkeypatch.setattr(prepare, "EXPLORER", True)
+    page = prepare.landing(readme)
     assert page.index("](data/sky.png)") < page.index("explorer.html") < page.index("05_retinanet.ipynb")
-    assert "@" not in page and "explorer.html" not in prepare.landing((ROOT / "README.md").read_text("utf-8"), False)
+    assert "@" not in page
+    monkeypatch.setattr(prepare, "EXPLORER", False)
+    assert "explorer.html" not in prepare.landing(readme)
     with pytest.raises(ValueError, match=r"README\.md has no picture"):
-        prepare.landing("# labelkit", explorer=False)
+        prepare.landing("# labelkit")

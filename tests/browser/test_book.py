@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 
+from book.prepare import EXPLORER
 from labelkit_course import registry
 from labelkit_course.paths import ROOT
 
@@ -123,6 +124,16 @@ def test_a_page_holds_what_a_reader_may_expect(name, site, open_page):
         ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert (max(ground[:3]) < 60) == dark
     assert page.errors == [] and page.outside == []
+
+
+@pytest.mark.skipif(not EXPLORER, reason="labelkit.explore is not there")
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_first_screen_shows_the_sky_and_the_explorer(width, site, open_page):
+    page = open_page(f"{site}/index.html", width=width, height=844)
+    picture, frame = (page.locator(what).first.bounding_box() for what in (".bd-article img", ".explorer iframe"))
+    assert picture["y"] + picture["height"] < 844 and frame["y"] < 700 and frame["width"] > 340
+    frame = page.frame_locator(".explorer iframe")
+    assert frame.locator("body").inner_text().strip() and page.errors == [] and page.outside == []
 
 
 def test_the_book_opens_without_a_server(book, open_page):
