@@ -40,6 +40,7 @@ def nms(
     A kept box removes every later box of its class with `similarity(kept, other) > threshold`, strictly, compared
     in the dtype of the boxes. `labels` are classes: no box suppresses one of another class; without them all are
     one class. Equal to `torchvision.ops.nms` and `batched_nms` where no two scores and no value and threshold tie.
+    With `iou`, `iof`, `diou` and `ciou` only boxes that touch are compared, with another similarity every pair.
     Raises `ValueError` for a box or score that is not finite, and for an inverted box.
     """
     boxes, scores, labels = _checked(boxes, scores, labels)
@@ -88,6 +89,7 @@ def soft_nms(
     counting as 0 (Bodla 2017, arXiv 1704.04503, section 3). A box is dropped when its score is below
     `score_threshold`, at the start too: mmcv, whose defaults these are, never tests the very best box.
     `labels` as in `nms`. Scores are probabilities: a negative one is refused, since decay would raise it.
+    Similarities are computed where the boxes are, who is next on the CPU.
     """
     if method not in ("linear", "gaussian"):
         raise ValueError(f"method must be 'linear' or 'gaussian', got {method!r}")
