@@ -16,5 +16,6 @@ MODULES = (
     "labelkit.evaluation",
     "labelkit.audit",
     "labelkit.plot",
+    "labelkit.explore",
     "labelkit.interop",
 )
