@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner
@@ -13,7 +15,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, needs_size, plausible
-from labelkit.search.choosing import best_first, best_per_prior, top_k
+from labelkit.search.choosing import best_first, best_per_prior, counts, top_k
 from labelkit.similarity import OfScaledPriors, rfd
 
 
@@ -49,22 +51,24 @@ class RFLA(Assigner):
         needs_size(priors, self.similarity)
         # Round one. Who may match and how well, who is chosen, who wins.
         alike = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
-        chosen, first = _k_best(alike, gts, self.k)
+        chosen, won = _k_best(alike, gts, self.k)
+        first = alike.some(won)
         # Round two, the same on smaller priors; what is too similar for background is ignored.
         of_shrunk = OfScaledPriors(self.similarity, self.beta)
         pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
-        ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
-        chosen_again, second = _k_best(pairs, gts, 1)
-        positive = Pairs.cat([first, second[~gts.mark(first)[gts.slot(second)]]], priors)
+        ignored = gts.places(pairs.some(pairs.value >= self.bg_thresh))
+        again, won = _k_best(pairs, gts, 1)
+        second = pairs.some(won & ~gts.mark(first).index_select(0, gts.slot(pairs)))
+        positive = Pairs.join((first, second))
         if self.rescue:
             rescued = self._rescued(priors, gts, positive)
             positive = Pairs.cat([positive, rescued], priors)
-            return Steps((alike, pairs, rescued), (chosen, chosen_again, rescued), positive, ignored)
-        return Steps((alike, pairs), (chosen, chosen_again), positive, ignored)
+            return Steps((alike, pairs, rescued), (alike[chosen], pairs[again], rescued), positive, ignored)
+        return Steps((alike, pairs), lambda: Pairs.join((alike[chosen], pairs[again])), positive, ignored)
 
     def _rescued(self, priors: Priors, gts: GroundTruths, positive: Pairs) -> Pairs:
         """A free prior for each ground truth without one, looked for among ever more of its most similar priors."""
-        empty = (torch.bincount(positive.gt, minlength=len(gts)) == 0).nonzero().squeeze(1)
+        empty = (counts(positive.gt, len(gts)) == 0).nonzero().squeeze(1)
         taken, reach = gts.mark(positive), 4 * self.k
         while True:
             pairs = plausible(priors, gts.boxes[empty], self.similarity, floor=math.inf, k=reach)
@@ -80,7 +84,7 @@ class RFLA(Assigner):
 HLA = RFLA  # the name of the assignment alone, in the paper and in the first edition
 
 
-def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Pairs, Pairs]:
+def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "n"]]:
     """Who is chosen, and who of them wins."""
-    chosen = pairs[top_k(pairs, len(gts), k)]
-    return chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]
+    chosen = top_k(pairs, len(gts), k)
+    return chosen, best_per_prior(pairs, gts.slot(pairs), gts.slots, among=chosen)
