@@ -3,9 +3,9 @@
     python benchmarks/counted.py [--only atss] [--json out.json]
 
 Launches, synchronisations ("waits") and bytes are counted operator by operator (`pretended.py`), and a model makes
-milliseconds of them: 5 us a launch, 18 us a synchronisation, 3 TB/s. A second call is counted, when the priors know what
-they keep. The peers' counts are straight lines in G: they are counted at 50 and 100 ground truths and drawn on to 300
-and 1000.
+milliseconds of them: 5 us a launch, 18 us a synchronisation, 3 TB/s. A second call is counted, when the priors know
+what they keep. The peers' counts are straight lines in G: they are counted at 50 and 100 ground truths and drawn on to
+300 and 1000.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
         with arguments.json.with_suffix(".txt").open("w") as file:
-            Console(width=130, file=file).print(table(rows))
+            Console(width=150, file=file).print(table(rows))
 
 
 if __name__ == "__main__":

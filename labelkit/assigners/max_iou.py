@@ -86,7 +86,8 @@ class MaxIoU(Assigner):
     def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"]:
         """The pairs whose similarity equals the best of their ground truth exactly, ties by `low_quality_ties`."""
         best = pairs.value.new_zeros(len(gts)).scatter_reduce_(0, pairs.gt, pairs.value, "amax")
-        claim = (pairs.value == best.index_select(0, pairs.gt)) & (pairs.value > 0) & (pairs.value >= self.min_fg)
+        enough = pairs.value >= self.min_fg if self.min_fg > 0 else pairs.value > 0
+        claim = (pairs.value == best.index_select(0, pairs.gt)) & enough
         if self.low_quality_ties == "all":
             return claim
         if self.low_quality_ties == "first":

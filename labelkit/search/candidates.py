@@ -140,11 +140,7 @@ def _nearest_at_once(priors: Priors, gt: Tensor, k: int) -> Pairs:
     """The same where looking for windows takes longer than measuring every distance, and is waited for."""
     offset = priors.centers.T[:, None] - centers(gt).T[:, :, None]
     dx, dy = offset.unbind()
-    near, start = [], 0
-    for level in (dx * dx + dy * dy).split(priors.level_sizes, dim=1):
-        near.append(first_in_rows(level, min(k, level.shape[1])) + start)
-        start += level.shape[1]
-    prior = torch.cat(near, dim=1)
+    prior = first_in_rows(dx * dx + dy * dy, priors.level_sizes, k)
     owner = torch.arange(len(gt), device=gt.device)[:, None].expand_as(prior)
     prior, owner = prior.flatten(), owner.flatten()
     return Pairs(prior, owner, _squared_distances(priors, centers(gt).T, prior, owner))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -101,8 +102,8 @@ def first_in_order(
     if among is not None:
         last = criteria[0].masked_fill(~among, _top(criteria[0]))
         return first_in_order(group, room, last, *criteria[1:]) & among
-    order = torch.arange(group.shape[0], device=group.device)
-    for criterion in (*reversed(criteria), group):
+    order = criteria[-1].argsort(stable=True)
+    for criterion in (*reversed(criteria[:-1]), group):
         order = order.index_select(0, criterion.index_select(0, order).argsort(stable=True))
     count = counts(group, room.shape[0])
     before = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
@@ -118,12 +119,15 @@ def counts(group: Int[Tensor, "n"], groups: int, among: Bool[Tensor, "n"] | None
     return group.new_zeros(groups).index_add_(0, group, one)
 
 
-def first_in_rows(value: Float[Tensor, "G n"], k: int) -> Int[Tensor, "G k"]:
-    """The columns of the k least of every row, ties to the lower column; values at least 0.
+def first_in_rows(value: Float[Tensor, "G n"], sizes: Sequence[int], k: int) -> Int[Tensor, "G m"]:
+    """The columns of the k least of every row in each run of so many columns, ties to the lower column; values at
+    least 0.
 
     A float32 that is not negative has the order of its bits, and the column stands behind them.
     """
     if value.dtype != torch.float32:
-        return value.argsort(dim=1, stable=True)[:, :k]
-    key = (value.contiguous().view(torch.int32).long() << 32) | torch.arange(value.shape[1], device=value.device)
-    return key.topk(k, dim=1, largest=False).values & 0xFFFFFFFF
+        order = [run.argsort(dim=1, stable=True)[:, :k] for run in value.split(sizes, dim=1)]
+        return torch.cat([one + start for one, start in zip(order, accumulate(sizes, initial=0), strict=False)], dim=1)
+    key = (value.view(torch.int32).long() << 32) | torch.arange(value.shape[1], device=value.device)
+    runs = key.split(sizes, dim=1)
+    return torch.cat([run.topk(min(k, run.shape[1]), dim=1, largest=False).values for run in runs], 1) & 0xFFFFFFFF

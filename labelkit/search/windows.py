@@ -29,8 +29,9 @@ class Portions(NamedTuple):
     block: int
 
 
-# A GPU is idle while it is told what to do next: few long portions. 2^25 pairs are 128 MiB for each value of a pair.
-ON_GPU = Portions(1 << 25, 1 << 22, 1 << 23)
+# A GPU is idle while it is told what to do next: few long portions. 2^23 pairs are 32 MiB for each value of a pair; from
+# there on the memory read takes longer than the launches that look for windows (benchmarks/counted.py).
+ON_GPU = Portions(1 << 23, 1 << 22, 1 << 23)
 
 
 def portions(device: torch.device) -> Portions:
@@ -82,17 +83,17 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
 
     One window is never split, so a chunk holds at most CHUNK pairs plus the largest window.
     """
-    extent_x, extent_y = window.extent
-    count = (extent_x * extent_y).flatten()
-    used = count.nonzero().squeeze(1) if count.device.type == "cpu" else torch.arange(len(count), device=count.device)
-    if used.shape[0] == 0:
+    (start_x, start_y), (width, height) = window.start, window.extent
+    first = grid.first + (start_y * grid.columns + start_x) * grid.step
+    owner = torch.arange(width.shape[0], device=width.device)[:, None]
+    parts = torch.broadcast_tensors(first, grid.columns * grid.step, grid.step, width, owner, height)
+    table, count = torch.stack(parts).int().flatten(1), (width * height).flatten()
+    if count.device.type == "cpu":  # elsewhere the number of those that hold something would have to be waited for
+        used = count.nonzero().squeeze(1)
+        table, count = table.index_select(1, used), count.index_select(0, used)
+    if count.shape[0] == 0:
         return
-    row = used % len(grid)
-    columns, step, first = (part.index_select(0, row) for part in (grid.columns, grid.step, grid.first))
-    start_x, start_y, width, height = (side.flatten().index_select(0, used) for side in (*window.start, *window.extent))
-    first = first + (start_y * columns + start_x) * step
-    table = torch.stack((first, columns * step, step, width, used // len(grid), height)).int()
-    ends = torch.stack((count.index_select(0, used), table[-1])).cumsum(1)
+    ends = torch.stack((count, table[-1])).cumsum(1)
     for low, high, pairs, lines in _cuts(ends):
         yield _flatten(table[:, low:high], pairs, lines)
 
