@@ -1,8 +1,10 @@
 """The GPU path without a GPU: on a pretended device every rule gives the CPU's labels, mixes no devices, and waits for
 it no more often than is written here. `benchmarks/counted.py` has the same counts at the size of real pyramids."""
 
+import itertools
 import multiprocessing
 from functools import partial
+from unittest import mock
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from labelkit.assigners import ASSIGNERS
 from labelkit.assignment import Predictions
 from labelkit.detectors import fcos, retinanet
 from labelkit.priors import Priors
+from labelkit.search import windows
 from labelkit.similarity import nwd
 from tests.detectors.scenes import batch
 
@@ -27,7 +30,7 @@ every = pytest.mark.parametrize("name", list(ASSIGNERS))
 # of: lower the number then. Who never asks the network never waits more than three times.
 MOST = {
     "max_iou": (117, 2),
-    "fcos": (155, 2),
+    "fcos": (150, 2),
     "topk": (114, 2),
     "atss": (122, 1),
     "s3fd": (142, 2),
@@ -96,8 +99,18 @@ def _there(priors, targets, seen):
 
 
 def _labels(device, name):
+    _compare(name, _ways())
+
+
+def _labels_in_portions(device, name):
+    """The windows and blocks of a problem too large to be taken at once."""
+    with mock.patch.object(windows, "ON_GPU", windows.Portions(0, 64, 512)):
+        _compare(name, itertools.islice(_ways(), 2, None))
+
+
+def _compare(name, ways):
     rule = _build(name)
-    for way in _ways():
+    for way in ways:
         there = _there(*way)
         expected, ours = rule(*way), rule(*there)
         assert ours.gt.device.type == DEVICE and expected.positive.any()
@@ -107,8 +120,9 @@ def _labels(device, name):
 
 
 @every
-def test_every_rule_gives_the_labels_of_the_cpu(elsewhere, name):
-    elsewhere(_labels, name)
+@pytest.mark.parametrize("labels", [_labels, _labels_in_portions])
+def test_every_rule_gives_the_labels_of_the_cpu(elsewhere, name, labels):
+    elsewhere(labels, name)
 
 
 def _explained(device, name):

@@ -58,10 +58,10 @@ class ATSS(Assigner):
         threshold = mean_plus_std(pairs, len(gts), self.ddof) - _ROUNDING
         enough = as_double(pairs.value) >= threshold.index_select(0, pairs.gt.to(threshold.device))
         inside = encode_ltrb(boxes, priors.centers.index_select(0, pairs.prior)).amin(dim=1) > _INSIDE
-        chosen = enough.to(priors.device) & inside
+        chosen = pairs.some(enough.to(priors.device) & inside)
         # Who wins: the ground truth with the highest IoU.
-        won = best_per_prior(pairs, gts.slot(pairs), gts.slots, among=chosen)
-        return Steps(pairs, lambda: pairs[chosen], pairs.some(won), bar=threshold)
+        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        return Steps(pairs, chosen, chosen.table.some(won), bar=threshold)
 
 
 def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:

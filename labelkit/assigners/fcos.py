@@ -71,9 +71,9 @@ class FCOS(Assigner):
             if self.center_radius is not None:
                 offset = (point - center.index_select(0, owner)).abs().amax(dim=-1)
                 chosen &= offset < radius.index_select(0, level)
-            parts.append(Pairs(prior.long(), owner.long(), nearest).some(chosen))
-        # How well: centre-ness, for the loss; it plays no part in the choice.
-        pairs = self._with_centerness(priors, gts, Pairs.cat(parts, priors))
+            # How well: centre-ness, for the loss; it plays no part in the choice.
+            parts.append(Pairs(prior.long(), owner.long(), self._central(distance)).some(chosen))
+        pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
         table, size = pairs.table, area(gts.boxes)
         won = first_of(gts.slot(table), gts.slots, size.index_select(0, table.gt), table.gt, among=pairs.mask)
@@ -82,15 +82,12 @@ class FCOS(Assigner):
     def _inside(self, priors: Priors, gts: GroundTruths) -> Pairs:
         """Every point inside a ground truth, on whatever level: of these the rule chooses. For `explain` only: most
         stand on levels of the wrong scale, where labels need no look."""
-        return self._with_centerness(priors, gts, inside(priors, gts.boxes, self.min_side))
-
-    def _with_centerness(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Pairs:
-        """The pairs with their centre-ness as value."""
-        box, point = gts.boxes.index_select(0, pairs.table.gt), priors.centers.index_select(0, pairs.table.prior)
-        return pairs.valued(self._central(encode_ltrb(box, point)))
+        pairs = inside(priors, gts.boxes, self.min_side)
+        distance = encode_ltrb(gts.boxes.index_select(0, pairs.gt), priors.centers.index_select(0, pairs.prior))
+        return Pairs(pairs.prior, pairs.gt, self._central(distance))
 
     def _central(self, distance: Tensor) -> Tensor:
-        """Centre-ness, and 0 for a point that only the floored box holds."""
+        """Centre-ness, and 0 for a point that only the floored box holds; of a point outside it means nothing."""
         if self.min_side is None:
             return centerness(distance)
         held = distance.amin(dim=-1, keepdim=True) > 0

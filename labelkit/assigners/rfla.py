@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from labelkit.assigners.arguments import check_count, check_threshold
 from labelkit.assigners.base import Assigner
@@ -51,20 +49,19 @@ class RFLA(Assigner):
         needs_size(priors, self.similarity)
         # Round one. Who may match and how well, who is chosen, who wins.
         alike = plausible(priors, gts.boxes, self.similarity, floor=math.inf, k=self.k)
-        chosen, won = _k_best(alike, gts, self.k)
-        first = alike.some(won)
+        chosen, first = _k_best(alike, gts, self.k)
         # Round two, the same on smaller priors; what is too similar for background is ignored.
         of_shrunk = OfScaledPriors(self.similarity, self.beta)
         pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
         ignored = gts.places(pairs.some(pairs.value >= self.bg_thresh))
-        again, won = _k_best(pairs, gts, 1)
-        second = pairs.some(won & ~gts.mark(first).index_select(0, gts.slot(pairs)))
-        positive = Pairs.join((first, second))
+        chosen_again, second = _k_best(pairs, gts, 1)
+        free = ~gts.mark(first).index_select(0, gts.slot(second.table))
+        positive = Pairs.join((first, second.some(free)))
         if self.rescue:
             rescued = self._rescued(priors, gts, positive)
             positive = Pairs.cat([positive, rescued], priors)
-            return Steps((alike, pairs, rescued), (alike[chosen], pairs[again], rescued), positive, ignored)
-        return Steps((alike, pairs), lambda: Pairs.join((alike[chosen], pairs[again])), positive, ignored)
+            return Steps((alike, pairs, rescued), (chosen, chosen_again, rescued), positive, ignored)
+        return Steps((alike, pairs), (chosen, chosen_again), positive, ignored)
 
     def _rescued(self, priors: Priors, gts: GroundTruths, positive: Pairs) -> Pairs:
         """A free prior for each ground truth without one, looked for among ever more of its most similar priors."""
@@ -84,7 +81,7 @@ class RFLA(Assigner):
 HLA = RFLA  # the name of the assignment alone, in the paper and in the first edition
 
 
-def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "n"]]:
+def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Pairs, Pairs]:
     """Who is chosen, and who of them wins."""
-    chosen = top_k(pairs, len(gts), k)
-    return chosen, best_per_prior(pairs, gts.slot(pairs), gts.slots, among=chosen)
+    chosen = pairs.some(top_k(pairs, len(gts), k))
+    return chosen, chosen.table.some(best_per_prior(chosen, gts.slot(chosen.table), gts.slots))

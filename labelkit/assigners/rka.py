@@ -46,7 +46,7 @@ class RKA(Assigner):
         pairs = plausible(priors, gts.boxes, similarity, floor=self.bg_thresh, k=self.k)
         ignored = gts.places(pairs.some(pairs.value >= self.bg_thresh))
         # Who is chosen: the k best.
-        chosen = top_k(pairs, len(gts), self.k)
+        chosen = pairs.some(top_k(pairs, len(gts), self.k))
         # Who wins: the most similar ground truth.
-        won = best_per_prior(pairs, gts.slot(pairs), gts.slots, among=chosen)
-        return Steps(pairs, lambda: pairs[chosen], pairs.some(won), ignored)
+        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        return Steps(pairs, chosen, chosen.table.some(won), ignored)

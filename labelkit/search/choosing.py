@@ -20,15 +20,14 @@ from labelkit.search.pairs import Pairs
 __all__ = ["best_first", "best_per_prior", "counts", "first_in_order", "first_k", "first_of", "minimum_sum", "top_k"]
 
 
-def best_per_prior(
-    pairs: Pairs, slot: Int[Tensor, "n"], slots: int, among: Bool[Tensor, "n"] | None = None
-) -> Bool[Tensor, "n"]:
+def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Tensor, "n"]:
     """Mark the best pair of every prior: highest similarity, then the lower ground truth.
 
-    slot: the prior's index over the whole batch, image * P + prior, so that images do not meet. among: the pairs that
-    count.
+    slot: the prior's index over the whole batch, image * P + prior, so that images do not meet. Of `Marked` pairs slot
+    and answer belong to the table.
     """
-    return first_of(slot, slots, -pairs.value, pairs.gt, among=among)
+    table = pairs.table
+    return first_of(slot, slots, -table.value, table.gt, among=pairs.mask)
 
 
 def top_k(pairs: Pairs, gts: int, k: int) -> Bool[Tensor, "n"]:

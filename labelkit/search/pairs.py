@@ -60,10 +60,6 @@ class Pairs:
         """Which of `table` these are; None: all."""
         return None
 
-    def valued(self, value: Float[Tensor, "n"]) -> Pairs:
-        """The same pairs with other values, one for each of the `table`."""
-        return Pairs(self.prior, self.gt, value)
-
     def some(self, mask: Bool[Tensor, "n"]) -> Pairs:
         """Those of a mask: gathered on the CPU, `Marked` where their number would have to be waited for."""
         return self[mask] if mask.device.type == "cpu" else Marked(self, mask)
@@ -87,8 +83,9 @@ class Marked(Pairs):
     def mask(self) -> Bool[Tensor, "n"]:
         return vars(self)["_mask"]
 
-    def valued(self, value: Float[Tensor, "n"]) -> Pairs:
-        return Marked(self.table.valued(value), self.mask)
+    def some(self, mask: Bool[Tensor, "n"]) -> Pairs:
+        """Of these those of a mask over the table."""
+        return Marked(self.table, self.mask & mask)
 
     @cached_property
     def _found(self) -> Pairs:

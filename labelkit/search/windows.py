@@ -29,8 +29,8 @@ class Portions(NamedTuple):
     block: int
 
 
-# A GPU is idle while it is told what to do next: few long portions. 2^23 pairs are 32 MiB for each value of a pair; from
-# there on the memory read takes longer than the launches that look for windows (benchmarks/counted.py).
+# A GPU is idle while it is told what to do next: few long portions. 2^23 pairs are 32 MiB for each value of a pair;
+# from there on reading memory takes longer than the launches that look for windows (benchmarks/counted.py).
 ON_GPU = Portions(1 << 23, 1 << 22, 1 << 23)
 
 
