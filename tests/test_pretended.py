@@ -30,7 +30,7 @@ every = pytest.mark.parametrize("name", list(ASSIGNERS))
 # of: lower the number then. Who never asks the network never waits more than three times.
 MOST = {
     "max_iou": (117, 2),
-    "fcos": (150, 2),
+    "fcos": (90, 1),
     "topk": (114, 2),
     "atss": (122, 1),
     "s3fd": (142, 2),
@@ -42,10 +42,10 @@ MOST = {
     "ota": (1642, 16),
     "dcfl": (277, 11),
     "simota": (660, 33),
-    "tal": (251, 9),
+    "tal": (176, 8),
     "dsl": (741, 33),
     "hungarian": (211, 12),
-    "poto": (201, 10),
+    "poto": (129, 9),
 }
 
 

@@ -51,8 +51,13 @@ def within(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All pairs whose centres are apart by no more than the reach of their level, and perhaps a hair more.
 
-    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards.
+    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards. On a GPU all pairs, where they
+    are few: looking takes longer, and is waited for.
     """
+    if center.device.type != "cpu" and len(priors) * len(center) <= windows.portions(center.device).small:
+        everyone = torch.arange(len(priors), device=center.device).repeat(len(center))
+        yield everyone, torch.arange(len(center), device=center.device).repeat_interleave(len(priors))
+        return
     if priors.grid is not None:
         row = priors.grid.level
         yield from windows.cells(priors.grid, windows.around(priors.grid, center, reach_x[:, row], reach_y[:, row]))
@@ -161,7 +166,7 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
     """
     center = centers(gt)
     # Every cell holds `step` priors of its level: fewer cells suffice.
-    side = math.isqrt(math.ceil(k / int(grid.step.min())) - 1) + 1
+    side = math.isqrt(math.ceil(k / grid.smallest_step) - 1) + 1
     window = windows.nearest(grid, center, side)
     place = center.T[:, :, None] - grid.origin
     low, high = window.start * grid.stride, (window.start + window.extent - 1) * grid.stride
@@ -178,7 +183,8 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
     for prior, owner in windows.cells(grid, windows.around(grid, center, radius, radius)):
         value = _squared_distances(priors, gt_center, prior, owner)
         group = owner * len(priors.level_sizes) + priors.levels.index_select(0, prior)
-        yield Pairs(prior.long(), owner.long(), value)[value <= limit.index_select(0, group)]
+        pairs = Pairs(prior.long(), owner.long(), value)
+        yield pairs.some(value <= limit.index_select(0, group)).table  # a GPU sorts a few more, and waits once less
 
 
 def _nearby_in_blocks(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
