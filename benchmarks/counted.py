@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dense
 import torch
@@ -66,24 +67,22 @@ def cases() -> list[tuple[str, str, Callable, Callable | None]]:
     ]
 
 
-def measure(device: Device, priors: Priors, seen: Predictions, name: str, case: tuple) -> list[Row]:
+def measure(device: Device, priors: Priors, seen: Predictions, case: tuple, gts: tuple[int, ...]) -> Iterator[Row]:
     """The rows of one case; `priors` and `seen` on the pretended device."""
-    method, _, assigner, peer = case
+    method, name, assigner, peer = case
     theirs: dict[int, Counts] = {}
     if peer is not None:
         for count in (1, 1, 50, 100):  # the first call makes what the priors keep
             boxes = ground_truths(name, count, torch.device("cpu")).to(DEVICE)
             theirs[count] = counted(device, lambda boxes=boxes: peer(priors, boxes))
-        theirs |= {count: _drawn_on(theirs[50], theirs[100], count) for count in GTS if count > 100}
-    rows = []
-    for count in GTS:
+        theirs |= {count: _drawn_on(theirs[50], theirs[100], count) for count in gts if count > 100}
+    for count in gts:
         boxes = ground_truths(name, count, torch.device("cpu")).to(DEVICE)
         target = {"boxes": boxes, "labels": torch.zeros(count, dtype=torch.int64).to(DEVICE)}
         given = (seen,) if assigner.needs_predictions else ()
         assigner(priors, target, *given)  # what the priors keep is made here
         ours = counted(device, lambda target=target, given=given: assigner(priors, target, *given))
-        rows.append(Row(method, name, count, ours.as_dict(), theirs[count].as_dict() if peer else None))
-    return rows
+        yield Row(method, name, count, ours.as_dict(), theirs[count].as_dict() if peer else None)
 
 
 def counted(device: Device, call: Callable) -> Counts:
@@ -99,24 +98,32 @@ def _drawn_on(at_50: Counts, at_100: Counts, count: int) -> Counts:
     return Counts(**{key: high[key] + (high[key] - low[key]) * (count - 100) // 50 for key in low})
 
 
-def measure_all(only: str = "") -> list[Row]:
+def measure_all(only: str = "", gts: tuple[int, ...] = GTS) -> Iterator[Row]:
     """Every case whose method's name contains `only`."""
-    made, rows = workloads(torch.device("cpu")), []
+    made = workloads(torch.device("cpu"))
     with pretended_device() as device:
         for case in cases():
             if only in case[0]:
                 own = made[case[1]]
                 seen = predictions(own, 1)
                 there = Predictions(seen.boxes.to(DEVICE), seen.scores.to(DEVICE))
-                rows += measure(device, own.to(DEVICE), there, case[1], case)
+                yield from measure(device, own.to(DEVICE), there, case, gts)
                 print(f"{case[0]}, {case[1]}", file=sys.stderr)
-    return rows
 
 
-def table(rows: list[Row]) -> Table:
+def rows(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """For `make bench`: no device is asked, and nothing is timed."""
+    untimed = dict.fromkeys(("peer", "ours_ms", "peer_ms", "ratio", "ours_mib", "peer_mib", "differ"))
+    found = list(measure_all(gts=(1, 100) if quick else GTS))
+    return [
+        {"section": "counted for a GPU"} | untimed | asdict(row) | {"peer": None, "theirs": row.peer} for row in found
+    ]
+
+
+def table(found: list[Row]) -> Table:
     side = ("launches", "waits", "MB", "ms")
     made = Table("method", "priors", "G", *side, "peer: launches", *side[1:], "times")
-    for row in rows:
+    for row in found:
         sides = [_cells(row.ours), _cells(row.peer) if row.peer else ["-"] * 4]
         times = f"{row.ours['ms'] / row.peer['ms']:.2f}" if row.peer else "-"
         made.add_row(row.method, row.priors, str(row.gts), *sides[0], *sides[1], times)
@@ -134,12 +141,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here, and the table beside them as .txt")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure_all(arguments.only)
-    Console(width=150).print(table(rows))
+    found = list(measure_all(arguments.only))
+    Console(width=150).print(table(found))
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        arguments.json.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n")
         with arguments.json.with_suffix(".txt").open("w") as file:
-            Console(width=150, file=file).print(table(rows))
+            Console(width=150, file=file).print(table(found))
 
 
 if __name__ == "__main__":
