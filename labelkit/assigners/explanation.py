@@ -27,7 +27,7 @@ class Steps:
     candidates: the pairs that were looked at, with their values (of a rule in stages one `Pairs` a stage, of a rule
         that does not keep them a function that finds them again). chosen: those that passed. winners: one pair a slot,
         the positives; its value becomes the assignment's `similarity`. ignored: slots that are neither; `gts.slots` is
-        none. Winners may be `Marked`: they are gathered when somebody asks.
+        none. Chosen and winning pairs may be `Marked`: gathered when somebody asks.
     bar: what a candidate's value had to reach, one number a ground truth; None: the least value that was chosen; one
         number for all where a second rule may choose below it, which lowers the bar of that ground truth.
     score_target, weight: of the winners, for the loss; a tensor of them goes with winners that are gathered.
