@@ -54,7 +54,8 @@ def within(
     (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards. On a GPU all pairs, where they
     are few: looking takes longer, and is waited for.
     """
-    if center.device.type != "cpu" and len(priors) * len(center) <= windows.portions(center.device).small:
+    few = windows.portions(center.device).small >> 3  # whoever tests afterwards reads all four sides of each pair
+    if center.device.type != "cpu" and len(priors) * len(center) <= few:
         everyone = torch.arange(len(priors), device=center.device).repeat(len(center))
         yield everyone, torch.arange(len(center), device=center.device).repeat_interleave(len(priors))
         return
