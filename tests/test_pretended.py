@@ -85,12 +85,12 @@ def _scene(flags=False):
 
 
 def _ways():
-    """On a grid and without one, a batch and one image, with and without regions: here, and there."""
-    for flags in (False, True):
-        priors, targets, seen = _scene(flags)
-        for known in (priors, Priors.from_boxes(priors.boxes, priors.level_sizes, priors.level_strides)):
-            yield known, targets, seen
-            yield known, targets[0], Predictions(seen.boxes[0], seen.scores[0])
+    """A batch on a grid with regions, one image without, a batch without a grid."""
+    priors, targets, seen = _scene(flags=True)
+    yield priors, targets, seen
+    priors, targets, seen = _scene()
+    yield priors, targets[0], Predictions(seen.boxes[0], seen.scores[0])
+    yield Priors.from_boxes(priors.boxes, priors.level_sizes, priors.level_strides), targets, seen
 
 
 def _there(priors, targets, seen):
@@ -105,7 +105,7 @@ def _labels(device, name):
 def _labels_in_portions(device, name):
     """The windows and blocks of a problem too large to be taken at once."""
     with mock.patch.object(windows, "ON_GPU", windows.Portions(0, 64, 512)):
-        _compare(name, itertools.islice(_ways(), 2, None))
+        _compare(name, itertools.islice(_ways(), 0, None, 2))
 
 
 def _compare(name, ways):
@@ -127,11 +127,11 @@ def test_every_rule_gives_the_labels_of_the_cpu(elsewhere, name, labels):
 
 def _explained(device, name):
     priors, targets, seen = _scene()
-    expected = _build(name).explain(priors, targets, seen)
-    for one, other in zip(_build(name).explain(*_there(priors, targets, seen)), expected, strict=True):
-        torch.testing.assert_close(one.bar.cpu(), other.bar, rtol=1e-6, atol=1e-7)
-        for stage in ("chosen", "winners", "losers"):
-            assert _set(getattr(one, stage)) == _set(getattr(other, stage)), stage
+    one = priors, targets[0], Predictions(seen.boxes[0], seen.scores[0])
+    there, here = _build(name).explain(*_there(*one)), _build(name).explain(*one)
+    torch.testing.assert_close(there.bar.cpu(), here.bar, rtol=1e-6, atol=1e-7)
+    for stage in ("chosen", "winners", "losers"):
+        assert _set(getattr(there, stage)) == _set(getattr(here, stage)), stage
 
 
 def _set(pairs):
@@ -154,34 +154,28 @@ def test_an_image_without_objects(elsewhere, name):
     elsewhere(_empty, name)
 
 
-def _counted(device, name, plant=None):
-    """The counts of a second call."""
+def _counted(device, name, *planted):
+    """The counts of a second call, and with a line planted in the rule; of a call that fails its error."""
     rule, (priors, targets, seen) = _build(name), _scene()
     there = _there(priors, targets[0], Predictions(seen.boxes[0], seen.scores[0]))
     rule(*there)
-    if plant is not None:
-        kind, assign = type(rule), type(rule).assign
+    return [_once(device, rule, there, line) for line in (None, *planted)]
 
-        def planted(self, priors, gts, *seen):
-            plant(gts)
-            return assign(self, priors, gts, *seen)
 
-        kind.assign = planted
+def _once(device, rule, there, line):
+    assign = type(rule).assign
+
+    def with_line(self, priors, gts, *seen):
+        line(gts)
+        return assign(self, priors, gts, *seen)
+
     device.reset()
-    try:
-        rule(*there)
-    finally:
-        if plant is not None:
-            kind.assign = assign
+    with mock.patch.object(type(rule), "assign", with_line if line else assign):
+        try:
+            rule(*there)
+        except RuntimeError as error:
+            return str(error)
     return device.counts.launches, device.counts.synchronisations
-
-
-@every
-def test_no_rule_launches_or_waits_more_than_it_did(elsewhere, name):
-    launches, synchronisations = elsewhere(_counted, name)
-    assert synchronisations <= MOST[name][1]
-    assert launches <= 1.05 * MOST[name][0]  # another release of torch may take an operator apart differently
-    assert ASSIGNERS[name].needs_predictions or synchronisations <= 3
 
 
 def _mixes(gts):
@@ -197,13 +191,15 @@ def _waits(gts):
 
 
 @every
-def test_a_planted_mistake_is_found(elsewhere, name):
+def test_counts_do_not_grow_and_planted_mistakes_are_found(elsewhere, name):
     """A line on two devices, a copy that nobody sees, a value that is waited for: in any rule."""
-    with pytest.raises(AssertionError, match="same device, got two devices"):
-        elsewhere(_counted, name, _mixes)
-    with pytest.raises(AssertionError, match="same device, got a copy that the code doesn't say"):
-        elsewhere(_counted, name, _copies)
-    assert elsewhere(_counted, name, _waits)[1] == elsewhere(_counted, name)[1] + 1
+    (launches, synchronisations), mixed, copied, waited = elsewhere(_counted, name, _mixes, _copies, _waits)
+    assert synchronisations <= MOST[name][1]
+    assert launches <= 1.05 * MOST[name][0]  # another release of torch may take an operator apart differently
+    assert ASSIGNERS[name].needs_predictions or synchronisations <= 3
+    assert "same device, got two devices" in mixed
+    assert "same device, got a copy that the code doesn't say" in copied
+    assert waited[1] == synchronisations + 1
 
 
 def _losses(device, build, name):
