@@ -41,7 +41,7 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     asked = k > 0 or 0 < floor < math.inf
     given, reach = similarity, reach_of(similarity) if asked else None
     similarity = checked(given, priors, gt)
-    if len(priors) * gt.shape[0] <= windows.SMALL:
+    if len(priors) * gt.shape[0] <= windows.portions(gt.device).small:
         return _at_once(priors, gt, similarity, floor, k)
     if asked and reach is None and priors.grid is not None:
         say_without_reach(given)
@@ -99,7 +99,7 @@ def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similar
     Any k pairs give a valid bound; the nearest ones give a tight one. -inf where fewer than k are near.
     """
     side = math.isqrt(k - 1) + 1
-    some = max(1, windows.BLOCK // (len(grid) * side * side))
+    some = max(1, windows.portions(gt.device).block // (len(grid) * side * side))
     if gt.shape[0] <= some:
         return _kth_best_in_cells(priors, grid, gt, similarity, k, side)
     return torch.cat([_kth_best_in_cells(priors, grid, part, similarity, k, side) for part in gt.split(some)])
@@ -150,7 +150,7 @@ def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: floa
     Within a block of ground truths the k best so far are kept, so a pair below them is dropped at once; when the
     block is through, the survivors are held against the final k-th best.
     """
-    for prior, owner in windows.blocks(len(priors), gt.shape[0]):
+    for prior, owner in windows.blocks(len(priors), gt.shape[0], gt.device):
         if prior.start == 0:
             parts: list[Pairs] = []
             best = gt.new_full((owner.stop - owner.start, k), -math.inf)
