@@ -20,11 +20,12 @@ from labelkit.boxes import centers, encode_ltrb, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
+from labelkit.search.buckets import Buckets, buckets_of
 from labelkit.search.decoded import decoded_overlaps
 from labelkit.search.elementwise import checked, needs_size
 from labelkit.search.order import first_k
 from labelkit.search.pairs import Pairs, Similarity
-from labelkit.search.plausible import plausible, reachable, scorer
+from labelkit.search.plausible import lowered, plausible, reachable, scorer
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
 
@@ -198,7 +199,7 @@ def challengers(
     """
     if len(holders) == 0:
         return holders
-    reach, similarity = reach_of(similarity), checked(similarity, priors, gt)
+    given, reach, similarity = similarity, reach_of(similarity), checked(similarity, priors, gt)
     bar = holders.value.new_full((slots,), math.inf)
     bar.index_copy_(0, slot_of(holders.prior, holders.gt), holders.value)
     if priors.grid is not None and reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
@@ -211,6 +212,12 @@ def challengers(
         if int((window.extent[0] * window.extent[1]).sum()) < len(holders) * gt.shape[0]:
             return Pairs.cat(list(_beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of)), priors)
     held = torch.unique(holders.prior)
+    if priors.grid is None and reach is not None:
+        some = Priors(priors.boxes[held], (len(held),))
+        buckets = buckets_of(some, gt.shape[0])
+        if buckets is not None:
+            found = _beaten_in_buckets(some, buckets, gt, given, similarity, bar, slot_of, held, holders)
+            return Pairs.cat(list(found), priors)
     return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
 
 
@@ -226,6 +233,28 @@ def _beaten_in_windows(
         value = score(prior, owner)
         pairs = Pairs(prior, owner, value)[value >= own_bar.index_select(0, held)]
         yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
+
+
+def _beaten_in_buckets(
+    some: Priors,
+    buckets: Buckets,
+    gt: Tensor,
+    given: Similarity,
+    similarity: Similarity,
+    bar: Tensor,
+    slot_of: SlotOf,
+    held: Tensor,
+    holders: Pairs,
+) -> Iterator[Pairs]:
+    """Of priors without a grid only those that hold something are sorted into buckets."""
+    row = buckets.row.index_select(0, torch.searchsorted(held, holders.prior))
+    row_bar = holders.value.new_full((len(buckets),), math.inf).scatter_reduce_(0, row, holders.value, "amin")
+    for own in buckets.blocks(gt.shape[0], 1):
+        score = scorer(some, gt[own], similarity)
+        window = buckets.reachable(gt[own], given, lowered(row_bar[None]))
+        for prior, owner in buckets.pairs(window):
+            value, prior, owner = score(prior, owner), held.index_select(0, prior), owner.long() + own.start
+            yield Pairs(prior, owner, value)[value >= bar.index_select(0, slot_of(prior, owner))]
 
 
 def _beaten_in_blocks(
