@@ -3,12 +3,12 @@
 The priors are sorted into classes of like level and size, and each class into buckets of about a quarter of its size.
 A bucket is a cell of an ordinary grid, whose row is the class. Two things make up for what a bucket does not know:
 
-- The reach is that of the class: no less than the reach of any prior whose sides lie in the class's interval. With
-  s* the side of the interval nearest to the ground truth's, the part of a similarity that shapes cost is least at s*
-  (by nwd, rfd, simd, gcd and gjsd it falls up to equality and rises from there), and a distance is divided by a length
-  that grows with s, by a factor of at most s / s*. So the reach at (w*, h*), times highest side / s*, is enough for all.
-  By dotd sizes play no part. For iou and iof see `_overlap`. A reach from elsewhere promises nothing about intervals:
-  it is asked where a class is as narrow as a row of a grid, and is infinite elsewhere.
+- The reach is that of the class: no less than that of any prior whose sides lie in the class's interval. Let s* be the
+  side in it that is nearest to the ground truth's. What unlike shapes cost is least there (by nwd, rfd, simd, gcd and
+  gjsd it falls up to equality and rises from there). By simd, gcd and gjsd a distance is divided by a length that grows
+  with the side, by at most s / s*. So the reach at (w*, h*), there times the longest side / s*, is enough for all. By
+  dotd sizes play no part; for iou and iof see `_overlap`. A reach from elsewhere promises nothing about intervals: it
+  is asked where a class is as narrow as a row of a grid, and infinite elsewhere.
 - A prior stands up to half a bucket from its bucket's centre, so a window is widened by half a bucket. Which bucket a
   prior is in was computed with three roundings of |its centre - the first one|, which is off by at most 2e-7 of both:
   the first is within `Grid.hair`, the second within 1e-5 of ground truth and reach, both of which `around` adds.
@@ -34,7 +34,7 @@ from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.pairs import Similarity
-from labelkit.search.reach import Reach, reach_of
+from labelkit.search.reach import Reach, nearness, reach_of
 from labelkit.search.windows import Windows
 
 ENOUGH = 1 << 18  # pairs: fewer are evaluated in blocks before windows would be found (0.6 ms)
@@ -48,14 +48,15 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Buckets:
-    """grid: a row for each class, a cell for each bucket. low, high: the shortest and longest sides of each class,
-    (width, height). order: the priors, bucket by bucket. start: where each bucket begins there, and the end.
-    row: the class of every prior. lines: the class of every bucket.
+    """grid: a row for each class, a cell for each bucket. low, high: the shortest and longest sides of each class.
+    priors: sorted, bucket by bucket; order: their indices. start: where each bucket begins, and the end. row: the class
+    of every prior, not sorted. lines: the class of every bucket.
     """
 
     grid: Grid
     low: Float[Tensor, "2 M"]
     high: Float[Tensor, "2 M"]
+    priors: Priors
     order: Int[Tensor, "P"]
     start: Int[Tensor, "_"]
     row: Int[Tensor, "P"]
@@ -81,11 +82,15 @@ class Buckets:
         side = torch.stack(sizes(gt))[:, :, None].to(self.low.dtype)
         reach = _of_class(similarity, self.low[:, None], self.high[:, None], side, floor, self.grid.hair)
         wide = [torch.where(one >= 0, one, -1).masked_fill(one.isnan(), torch.inf) for one in reach]
-        return windows.around(self.grid, centers(gt), *self.widened(wide))
+        return self.around(centers(gt), *wide)
 
-    def widened(self, reach: list[Tensor]) -> list[Tensor]:
-        """By half a bucket, where it is a reach at all."""
-        return [torch.where(one >= 0, one + half / 2, -1) for one, half in zip(reach, self.grid.stride, strict=True)]
+    def around(
+        self, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G M"], reach_y: Float[Tensor, "G M"]
+    ) -> Windows:
+        """The buckets that may hold a prior within the reach (none if it is negative): widened by half a bucket."""
+        half = self.grid.stride / 2
+        wide = [torch.where(one >= 0, one + half[i], -1) for i, one in enumerate((reach_x, reach_y))]
+        return windows.around(self.grid, center, *wide)
 
     def narrows(self, window: Windows, gts: int) -> bool:
         """Whether looking into the windows is likely to be quicker than holding all priors against `gts`."""
@@ -93,9 +98,9 @@ class Buckets:
         return DEARER * pairs <= len(self.order) * gts
 
     def pairs(self, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
-        """Flatten windows to (prior, gt) index vectors, int32, ordered by ground truth, in chunks of about CHUNK pairs.
+        """Flatten windows to (place, gt) index vectors, int32, ordered by ground truth, in chunks of about CHUNK pairs.
 
-        The priors of a line of buckets stand one after another in `order`: a line is where it begins and ends.
+        place: among the sorted priors, where those of a line of buckets stand one after another.
         """
         across = window.extent[0]
         slim = Windows(window.start, torch.stack((across.clamp(max=1), window.extent[1])))
@@ -122,7 +127,7 @@ class Buckets:
             before = some.cumsum(0, dtype=torch.int32) - some
             place = torch.arange(len(which), dtype=torch.int32, device=end.device)
             place += (begin[first:last] - before).index_select(0, which)
-            yield self.order.index_select(0, place), gt[first:last].index_select(0, which)
+            yield place, gt[first:last].index_select(0, which)
             first = last
 
     def kth_best_nearby(
@@ -131,12 +136,12 @@ class Buckets:
         """A lower bound of each ground truth's k-th best value: the k-th best of any k priors is one.
 
         A prior of every class, from the bucket nearest to the ground truth or behind, says which classes suit it; of
-        those the nearest buckets are asked. score: of index vectors (prior, gt). -inf where fewer than k are near.
+        those the nearest buckets are asked. score: of index vectors (place, gt). -inf where fewer than k are near.
         """
         owner = torch.arange(len(gt), dtype=torch.int32, device=gt.device)[:, None]
         start = windows.nearest(self.grid, centers(gt), 1).start
         place = self.start[self.grid.first + start[1] * self.grid.columns + start[0]].clamp(max=len(self.order) - 1)
-        one = score(self.order[place.flatten()], owner.expand_as(place).flatten()).view(place.shape)
+        one = score(place.flatten(), owner.expand_as(place).flatten()).view(place.shape)
         best, row = one.topk(min(4, len(self)), dim=1)
         side = _side(k)
         near = windows.nearest(self.grid, centers(gt), side)
@@ -148,7 +153,7 @@ class Buckets:
         member = begin[..., None] + torch.arange(2 * side, device=gt.device)
         valid = (member < end[..., None]) & (inside < down[..., None])[..., None]
         member = torch.where(valid, member, 0).flatten(1)
-        value = score(self.order[member.flatten()], owner.expand_as(member).flatten()).view(member.shape)
+        value = score(member.flatten(), owner.expand_as(member).flatten()).view(member.shape)
         value = value.masked_fill(~valid.flatten(1), -torch.inf)
         if k == 1:
             return torch.maximum(best[:, 0], value.amax(dim=1))
@@ -205,7 +210,7 @@ def _of_class(
     return x * grown[0], y * grown[1]
 
 
-_FREE_OF_SIZE = (similarities.nwd, similarities.dotd, similarities.rfd)  # once the shape has had its share
+_FREE_OF_SIZE = (nearness, similarities.nwd, similarities.dotd, similarities.rfd)  # once the shape has had its share
 _BY_SHAPE = (*_FREE_OF_SIZE, similarities.simd, similarities.gcd, similarities.gjsd)
 
 
@@ -229,6 +234,7 @@ def _overlap(share: Tensor, other: Tensor | float, low: Tensor, high: Tensor, gt
 
 # ------------------------------------------------------------------------------------------------------ building
 
+# No value holds its key, and so none keeps it.
 _known: WeakKeyDictionary[Priors, Buckets | int | None] = WeakKeyDictionary()
 
 
@@ -251,12 +257,12 @@ def buckets_of(priors: Priors, gts: int, k: int = 1) -> Buckets | None:
 def build(priors: Priors) -> Buckets | None:
     """Sort priors into classes and buckets; None if a place or a distance is beyond all numbers."""
     size, center = (priors.sides[2:] - priors.sides[:2]).clamp_(min=0), priors.centers.T
-    row, level, count = _classes(priors.levels, size)
+    row, level, count = _classes(priors.levels if len(priors.level_sizes) > 1 else 0, size)
 
     def extremes(value: Float[Tensor, "2 P"]) -> tuple[Tensor, Tensor]:
-        table, where = value.new_zeros(2, len(count)), row.expand(2, -1)
-        low, high = (table.scatter_reduce(1, where, value, how, include_self=False) for how in ("amin", "amax"))
-        return low, high
+        table, where = value.new_full((2, len(count)), torch.inf), row.expand(2, -1)
+        low, high = (table.scatter_reduce(1, where, one, "amin") for one in (value, -value))
+        return low, -high
 
     (low, high), (first, last) = extremes(size), extremes(center)
     extent = last - first
@@ -276,11 +282,13 @@ def build(priors: Priors) -> Buckets | None:
     filled = torch.bincount(cell, minlength=int((rows * columns).sum()))
     start = torch.cat((filled.new_zeros(1), filled.cumsum(0))).int()
     lines = torch.repeat_interleave(rows * columns).int()
-    return Buckets(grid, low, high, cell.argsort().int(), start, row, lines)
+    order = cell.argsort()
+    alike = Priors(priors.boxes.index_select(0, order), (len(order),))
+    return Buckets(grid, low, high, alike, order, start, row, lines)
 
 
 def _classes(
-    level: Int[Tensor, "P"], size: Float[Tensor, "2 P"]
+    level: Int[Tensor, "P"] | int, size: Float[Tensor, "2 P"]
 ) -> tuple[Int[Tensor, "P"], Int[Tensor, "M"], Int[Tensor, "M"]]:
     """The class of every prior, the level of each class and how many it has: half octaves of width and height, or
     coarser ones, so that classes are few.

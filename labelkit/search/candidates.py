@@ -26,7 +26,7 @@ from labelkit.search.elementwise import checked, needs_size
 from labelkit.search.order import first_k
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.plausible import lowered, plausible, reachable, scorer
-from labelkit.search.reach import reach_of
+from labelkit.search.reach import nearness, reach_of
 from labelkit.search.windows import Windows
 
 SlotOf = Callable[[Tensor, Tensor], Tensor]  # (prior, gt) -> where that prior stands over the whole batch
@@ -57,7 +57,25 @@ def within(
         row = priors.grid.level
         yield from windows.cells(priors.grid, windows.around(priors.grid, center, reach_x[:, row], reach_y[:, row]))
         return
-    reach = torch.stack((reach_x, reach_y))
+    buckets = buckets_of(priors, center.shape[0])
+    if buckets is None:
+        yield from _within_blocks(priors, center, torch.stack((reach_x, reach_y)))
+        return
+    for own in buckets.blocks(center.shape[0], 1):
+        row = buckets.grid.level
+        window = buckets.around(center[own], reach_x[own][:, row], reach_y[own][:, row])
+        if buckets.narrows(window, own.stop - own.start):
+            found = ((buckets.order.index_select(0, place), gt) for place, gt in buckets.pairs(window))
+        else:
+            found = _within_blocks(priors, center[own], torch.stack((reach_x, reach_y))[:, own])
+        for prior, gt in found:
+            yield prior, gt + own.start
+
+
+def _within_blocks(
+    priors: Priors, center: Float[Tensor, "G 2"], reach: Float[Tensor, "2 G L"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`within` for priors without a grid: every pair, a block at a time."""
     wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
     wide = torch.where(reach >= 0, wide, -1)
     if (
@@ -170,19 +188,13 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
 
 
 def _nearby_in_blocks(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
-    """The same without a grid, one level after another: the nearest priors are the most similar ones by `_nearness`."""
+    """The same without a grid, one level after another: the nearest priors are the most similar ones by `nearness`."""
     start, gt_center = 0, centers(gt).T.contiguous()
-    for size in priors.level_sizes:
-        found = plausible(Priors(priors.boxes[start : start + size], (size,)), gt, _nearness, floor=math.inf, k=k)
+    for level in priors.by_level:
+        found = plausible(level, gt, nearness, floor=math.inf, k=k)
         prior = found.prior + start
         yield Pairs(prior, found.gt, _squared_distances(priors, gt_center, prior, found.gt))
-        start += size
-
-
-def _nearness(prior: Tensor, gt: Tensor) -> Tensor:
-    """Falls with the distance of the centres and never reaches 0."""
-    offset = centers(prior) - centers(gt)
-    return 1 / (1 + offset.square().sum(dim=-1).sqrt())
+        start += len(level)
 
 
 def challengers(
@@ -216,7 +228,7 @@ def challengers(
         some = Priors(priors.boxes[held], (len(held),))
         buckets = buckets_of(some, gt.shape[0])
         if buckets is not None:
-            found = _beaten_in_buckets(some, buckets, gt, given, similarity, bar, slot_of, held, holders)
+            found = _beaten_in_buckets(buckets, gt, given, similarity, bar, slot_of, held, holders)
             return Pairs.cat(list(found), priors)
     return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
 
@@ -236,7 +248,6 @@ def _beaten_in_windows(
 
 
 def _beaten_in_buckets(
-    some: Priors,
     buckets: Buckets,
     gt: Tensor,
     given: Similarity,
@@ -249,11 +260,12 @@ def _beaten_in_buckets(
     """Of priors without a grid only those that hold something are sorted into buckets."""
     row = buckets.row.index_select(0, torch.searchsorted(held, holders.prior))
     row_bar = holders.value.new_full((len(buckets),), math.inf).scatter_reduce_(0, row, holders.value, "amin")
+    held = held.index_select(0, buckets.order)
     for own in buckets.blocks(gt.shape[0], 1):
-        score = scorer(some, gt[own], similarity)
+        score = scorer(buckets.priors, gt[own], similarity)
         window = buckets.reachable(gt[own], given, lowered(row_bar[None]))
-        for prior, owner in buckets.pairs(window):
-            value, prior, owner = score(prior, owner), held.index_select(0, prior), owner.long() + own.start
+        for place, owner in buckets.pairs(window):
+            value, prior, owner = score(place, owner), held.index_select(0, place), owner.long() + own.start
             yield Pairs(prior, owner, value)[value >= bar.index_select(0, slot_of(prior, owner))]
 
 

