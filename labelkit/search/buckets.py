@@ -3,17 +3,12 @@
 The priors are sorted into classes of like level and size, and each class into buckets of about a quarter of its size.
 A bucket is a cell of an ordinary grid, whose row is the class. Two things make up for what a bucket does not know:
 
-- The reach is that of the class: no less than that of any prior whose sides lie in the class's interval. Let s* be the
-  side in it that is nearest to the ground truth's. What unlike shapes cost is least there (by nwd, rfd, simd, gcd and
-  gjsd it falls up to equality and rises from there). By simd, gcd and gjsd a distance is divided by a length that grows
-  with the side, by at most s / s*. So the reach at (w*, h*), there times the longest side / s*, is enough for all. By
-  dotd sizes play no part; for iou and iof see `_overlap`. A reach from elsewhere promises nothing about intervals: it
-  is asked where a class is as narrow as a row of a grid, and infinite elsewhere.
+- The reach is that of the class: no less than that of any prior whose sides lie in it (`reach_over`).
 - A prior stands up to half a bucket from its bucket's centre, so a window is widened by half a bucket. Which bucket a
   prior is in was computed with three roundings of |its centre - the first one|, which is off by at most 2e-7 of both:
   the first is within `Grid.hair`, the second within 1e-5 of ground truth and reach, both of which `around` adds.
 
-Windows only narrow: what stands in them is evaluated exactly. What is not finite here counts as an infinite reach.
+Windows only narrow: what stands in them is evaluated exactly. A reach that is not a number counts as infinite.
 """
 
 from __future__ import annotations
@@ -21,29 +16,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelkit import similarity as similarities
 from labelkit.boxes import centers, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.pairs import Similarity
-from labelkit.search.reach import Reach, nearness, reach_of
+from labelkit.search.reach import THIN, reach_over
 from labelkit.search.windows import Windows
 
 ENOUGH = 1 << 18  # pairs: fewer are evaluated in blocks before windows would be found (0.6 ms)
-PAYS = 32  # ground truths: building costs as much as holding all priors against so many
+PAYS = 32  # ground truths: building costs as much as holding all priors against so many (14 ms of 201,600)
 DEARER = 4  # a pair from a bucket costs so many times one of a block
 CLASSES = 256
 _SHARE = 1 / 4  # of a class's sides
-_FEW = 1e-9  # pixels: shorter sides are one class
-_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +72,7 @@ class Buckets:
     def reachable(self, gt: Float[Tensor, "G 4"], similarity: Similarity, floor: Float[Tensor, "#G #M"]) -> Windows:
         """Windows of the buckets that may hold a prior with a value of `floor`, already lowered by its rounding."""
         side = torch.stack(sizes(gt))[:, :, None].to(self.low.dtype)
-        reach = _of_class(similarity, self.low[:, None], self.high[:, None], side, floor, self.grid.hair)
+        reach = reach_over(similarity, self.low[:, None], self.high[:, None], side, floor, self.grid.hair)
         wide = [torch.where(one >= 0, one, -1).masked_fill(one.isnan(), torch.inf) for one in reach]
         return self.around(centers(gt), *wide)
 
@@ -165,73 +157,6 @@ def _side(k: int) -> int:
     return max(2, 1 + math.isqrt(max(k - 1, 0)))
 
 
-# ------------------------------------------------------------------------------------------ the reach of a class
-
-
-def _of_class(
-    similarity: Similarity,
-    low: Float[Tensor, "2 1 M"],
-    high: Float[Tensor, "2 1 M"],
-    gt: Float[Tensor, "2 G 1"],
-    floor: Float[Tensor, "#G #M"],
-    hair: Float[Tensor, "M"],
-) -> Reach:
-    """The reach that holds for every prior whose sides lie in [low, high]; the proof stands at the top.
-
-    Stored sides are measured, so hair is only for what scaled priors round anew: relative to the shortest side.
-    """
-    if isinstance(similarity, similarities.OfScaledPriors) and not hasattr(similarity, "reach"):
-        factor = similarity.factor
-        x, y = _of_class(similarity.similarity, low * factor, high * factor, gt, floor, hair * (1 + factor))
-        return x + hair * factor, y + hair * factor
-    formula = similarity
-    while isinstance(formula, partial):
-        formula = formula.func
-    if formula is similarities.iou:
-        return _overlap(floor / (1 + floor), gt.prod(dim=0), low, high, gt, hair)
-    if formula is similarities.iof:
-        return _overlap(floor, 0, low, high, gt, hair)
-    reach = reach_of(similarity)
-    assert reach is not None
-    if formula not in _BY_SHAPE:
-        middle = (low + high) / 2
-        x, y = reach(*middle, *gt, floor, hair)
-        spread = (high - low > 0.8 * hair).any(dim=0)
-        return torch.where(spread, torch.inf, x), torch.where(spread, torch.inf, y)
-    nearest = torch.minimum(torch.maximum(gt, low), high)
-    longer = torch.where(low >= _FEW, high / low, 1).amax(dim=0)[0]
-    x, y = reach(*nearest, *gt, floor, hair * longer)
-    if similarities.asks_for_size(similarity):  # it divides by sides
-        thin = (low < _FEW).any(dim=0)
-        x, y = x.masked_fill(thin, torch.inf), y.masked_fill(thin, torch.inf)
-    if formula in _FREE_OF_SIZE:
-        return x, y
-    grown = torch.where(high > nearest, high / nearest, 1)
-    return x * grown[0], y * grown[1]
-
-
-_FREE_OF_SIZE = (nearness, similarities.nwd, similarities.dotd, similarities.rfd)  # once the shape has had its share
-_BY_SHAPE = (*_FREE_OF_SIZE, similarities.simd, similarities.gcd, similarities.gjsd)
-
-
-def _overlap(share: Tensor, other: Tensor | float, low: Tensor, high: Tensor, gt: Tensor, hair: Tensor) -> Reach:
-    """The largest x = (w + gw) / 2 - I / min(h, gh) with I = share * (w h + other), as in `reach.py`, over a class.
-
-    In h, I / min(h, gh) falls up to gh (share * w + share * other / h) and rises from there: h* is best. With it x is
-    linear in w, so one end of the interval is best. It is impossible only where (w*, h*) is: below gw and gh the
-    share of the smaller box grows with w and h, above it falls.
-    """
-    nearest = torch.minimum(torch.maximum(gt, low), high)
-    least = torch.minimum(nearest, gt)
-    kept = (1 - _ROUNDING) - 4 * hair / torch.minimum(low, gt).amin(dim=0)
-    share = share * kept.clamp_(min=0)
-    ends = torch.stack((low, high))
-    far = (ends + gt) / 2 - share * (ends * nearest.flip(0) + other) / least.flip(0)
-    x, y = far.amax(dim=0)
-    impossible = (share * (nearest.prod(dim=0) + other) > least.prod(dim=0)) | (high <= 0).any(dim=0)
-    return x.masked_fill(impossible, -1), y.masked_fill(impossible, -1)
-
-
 # ------------------------------------------------------------------------------------------------------ building
 
 # No value holds its key, and so none keeps it.
@@ -242,7 +167,7 @@ def buckets_of(priors: Priors, gts: int, k: int = 1) -> Buckets | None:
     """The buckets of priors without a grid, kept as long as they are; None where blocks are as quick.
 
     Whether somebody will ask again is not known. So they are built when the priors have been held against as many
-    ground truths as building costs (201,600 priors: 15 ms to build, 0.5 ms a ground truth in blocks).
+    ground truths as building costs.
     k: how many of each ground truth are asked for; no use if those are as many as all.
     """
     if len(priors) * gts < ENOUGH or 8 * k > len(priors):
@@ -256,16 +181,16 @@ def buckets_of(priors: Priors, gts: int, k: int = 1) -> Buckets | None:
 
 def build(priors: Priors) -> Buckets | None:
     """Sort priors into classes and buckets; None if a place or a distance is beyond all numbers."""
-    size, center = (priors.sides[2:] - priors.sides[:2]).clamp_(min=0), priors.centers.T
+    near, far = priors.sides.split(2)
+    size, center = (far - near).clamp_(min=0), (near + far) / 2
     row, level, count = _classes(priors.levels if len(priors.level_sizes) > 1 else 0, size)
 
-    def extremes(value: Float[Tensor, "2 P"]) -> tuple[Tensor, Tensor]:
-        table, where = value.new_full((2, len(count)), torch.inf), row.expand(2, -1)
-        low, high = (table.scatter_reduce(1, where, one, "amin") for one in (value, -value))
-        return low, -high
+    def least(value: Float[Tensor, "2 P"]) -> Float[Tensor, "2 M"]:
+        top = value.new_full(count.shape, torch.inf)
+        return torch.stack([top.scatter_reduce(0, row, one, "amin") for one in value])
 
-    (low, high), (first, last) = extremes(size), extremes(center)
-    extent = last - first
+    low, high, first = least(size), -least(-size), least(center)
+    extent = -least(-center) - first
     if not bool(extent.isfinite().all()):
         return None
     # As many buckets as priors are enough, so a class of short sides has buckets that are longer.
@@ -275,15 +200,18 @@ def build(priors: Priors) -> Buckets | None:
     columns, rows = (extent / side).ceil().clamp(min=1).long()
     begin = (rows * columns).cumsum(0) - rows * columns
     x, y = first + side / 2
-    grid = Grid(level, begin, torch.ones_like(begin), rows, columns, *side, x, y, *high)
-    place = (center - first.index_select(1, row)) / side.index_select(1, row)
-    place = torch.minimum(place.floor_(), grid.last[:, 0].index_select(1, row)).int()
-    cell = begin.int().index_select(0, row) + place[1] * columns.int().index_select(0, row) + place[0]
+    grid = Grid(level, begin, torch.ones_like(begin), rows, columns, side[0], side[1], x, y, high[0], high[1])
+    cell = begin.int().index_select(0, row)
+    for axis, (cells, step) in enumerate(((columns, torch.ones_like(columns)), (rows, columns))):
+        place = center[axis] - first[axis].index_select(0, row)
+        place = place.div_(side[axis].index_select(0, row)).int()
+        last, step = (part.int().index_select(0, row) for part in (cells - 1, step))
+        cell = cell + torch.minimum(place, last).mul_(step)
     filled = torch.bincount(cell, minlength=int((rows * columns).sum()))
     start = torch.cat((filled.new_zeros(1), filled.cumsum(0))).int()
     lines = torch.repeat_interleave(rows * columns).int()
     order = cell.argsort()
-    alike = Priors(priors.boxes.index_select(0, order), (len(order),))
+    alike = Priors(torch.stack([one.index_select(0, order) for one in priors.sides]).T, (len(order),))
     return Buckets(grid, low, high, alike, order, start, row, lines)
 
 
@@ -295,7 +223,7 @@ def _classes(
 
     A float's bits are its exponent and its leading digits: cut short, they count half octaves (from 1 to 1.5, to 2).
     """
-    bits = torch.where(size < _FEW, 0, size).float().view(torch.int32)
+    bits = torch.where(size < THIN, 0, size).float().view(torch.int32)
     for cut in range(22, 32):
         octave = bits >> cut
         octave = octave - octave.amin(dim=1, keepdim=True)

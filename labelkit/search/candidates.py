@@ -65,11 +65,11 @@ def within(
         row = buckets.grid.level
         window = buckets.around(center[own], reach_x[own][:, row], reach_y[own][:, row])
         if buckets.narrows(window, own.stop - own.start):
-            found = ((buckets.order.index_select(0, place), gt) for place, gt in buckets.pairs(window))
+            for place, gt in buckets.pairs(window):
+                yield buckets.order.index_select(0, place), gt + own.start
         else:
-            found = _within_blocks(priors, center[own], torch.stack((reach_x, reach_y))[:, own])
-        for prior, gt in found:
-            yield prior, gt + own.start
+            for prior, gt in _within_blocks(priors, center[own], torch.stack((reach_x, reach_y))[:, own]):
+                yield prior, gt + own.start
 
 
 def _within_blocks(

@@ -14,7 +14,7 @@ from labelkit import Predictions, Priors
 from labelkit.assigners import ATSS, FCOS, HAMBox, MaxIoU, NoisyAnchors, TopK
 from labelkit.search import buckets, windows
 from labelkit.search.candidates import plausible
-from labelkit.search.reach import nearness, reach_of
+from labelkit.search.reach import nearness, reach_of, reach_over
 from labelkit.similarity import OfScaledPriors, dotd, gcd, gjsd, iof, iou, nwd, rfd, simd
 from tests.assigners.paths import path
 from tests.search.test_exact import RULES
@@ -33,7 +33,11 @@ def reach(pw, ph, gw, gh, floor, hair):
     return away, away
 
 
-closeness.reach = reach
+def overlap(prior: Tensor, gt: Tensor) -> Tensor:
+    return iou(prior, gt)
+
+
+closeness.reach, overlap.reach = reach, reach_of(iou)
 SIMILARITIES = {
     "iou": iou,
     "iof": iof,
@@ -48,6 +52,7 @@ SIMILARITIES = {
     "shrunk": OfScaledPriors(partial(gcd), 0.9),
     "nearness": nearness,
     "one's own": closeness,
+    "one's own, of sizes": overlap,
 }
 ASKING = ("max_iou", "topk", "s3fd", "hambox", "noisy", "rka", "rfla", "dcfl", "atss", "fcos")
 every = pytest.mark.parametrize("name", SIMILARITIES)
@@ -141,7 +146,7 @@ def test_the_reach_of_a_class_holds_for_each_of_its_sizes(name):
     similarity = SIMILARITIES[name]
     for floor in (0.02, 0.4, 0.8):
         lowered, hair = torch.tensor([[floor * (1 - 1e-5)]]), torch.full((500,), 1e-4)
-        of_class = buckets._of_class(similarity, low, high, gt, lowered, hair)
+        of_class = reach_over(similarity, low, high, gt, lowered, hair)
         own = reach_of(similarity)(*some, *gt, lowered, hair)
         for wide, narrow in zip(of_class, own, strict=True):
             assert ((wide >= narrow - 1e-3 - 1e-5 * narrow) | (narrow < 0)).all()
@@ -219,7 +224,7 @@ def test_they_are_built_once_they_pay_and_kept_as_long_as_the_priors(monkeypatch
     assert len(buckets._known) == held
 
 
-@pytest.mark.parametrize("rule", [MaxIoU(), TopK(9), NoisyAnchors(n=30), HAMBox(k=9, decoded_thresh=0.5), FCOS(), ATSS()])
+@pytest.mark.parametrize("rule", [MaxIoU(), TopK(9), NoisyAnchors(), HAMBox(9, decoded_thresh=0.5), FCOS(), ATSS()])
 def test_at_their_real_size_they_change_no_label_and_need_no_more_memory(rule, monkeypatch):
     boxes, gt = many(20_000)
     pick = torch.Generator().manual_seed(3)
