@@ -23,7 +23,7 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-BELOW = ("windows", "reach", "plausible", "elementwise", "order", "matching")
+BELOW = ("windows", "buckets", "reach", "plausible", "elementwise", "order", "matching")
 UNDERNEATH = tuple(f"labelkit.search.{name}" for name in BELOW)
 LONGEST = 310  # lines: "about 300"
 

@@ -9,27 +9,26 @@ take a prior from its holder; `owned`: the best of them. `cheapest`: the k least
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from labelkit.boxes import centers, encode_ltrb, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
+from labelkit.search.buckets import buckets_of
+from labelkit.search.challengers import challengers, owned
 from labelkit.search.cheapest import cheapest
 from labelkit.search.decoded import decoded_overlaps
-from labelkit.search.elementwise import checked, needs_size
-from labelkit.search.order import first_in_rows, first_k, first_of
+from labelkit.search.elementwise import needs_size
+from labelkit.search.order import first_in_rows, first_k
 from labelkit.search.pairs import Pairs, Similarity
-from labelkit.search.plausible import plausible, reachable, scorer
-from labelkit.search.reach import reach_of
-from labelkit.search.windows import Windows
-
-SlotOf = Callable[[Tensor, Tensor], Tensor]  # (prior, gt) -> where that prior stands over the whole batch
+from labelkit.search.plausible import plausible
+from labelkit.search.reach import nearness
 
 __all__ = [
     "Pairs",
@@ -64,7 +63,25 @@ def within(
         row = priors.grid.level
         yield from windows.cells(priors.grid, windows.around(priors.grid, center, reach_x[:, row], reach_y[:, row]))
         return
-    reach = torch.stack((reach_x, reach_y))
+    buckets = buckets_of(priors, center.shape[0])
+    if buckets is None:
+        yield from _within_blocks(priors, center, torch.stack((reach_x, reach_y)))
+        return
+    for own in buckets.blocks(center.shape[0], 1):
+        row = buckets.grid.level
+        window = buckets.around(center[own], reach_x[own][:, row], reach_y[own][:, row])
+        if buckets.narrows(window, own.stop - own.start):
+            for place, gt in buckets.pairs(window):
+                yield buckets.order.index_select(0, place), gt + own.start
+        else:
+            for prior, gt in _within_blocks(priors, center[own], torch.stack((reach_x, reach_y))[:, own]):
+                yield prior, gt + own.start
+
+
+def _within_blocks(
+    priors: Priors, center: Float[Tensor, "G 2"], reach: Float[Tensor, "2 G L"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`within` for priors without a grid: every pair, a block at a time."""
     wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
     wide = torch.where(reach >= 0, wide, -1)
     if (
@@ -190,110 +207,10 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
 
 
 def _nearby_in_blocks(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
-    """The same without a grid, one level after another: the nearest priors are the most similar ones by `_nearness`."""
+    """The same without a grid, one level after another: the nearest priors are the most similar ones by `nearness`."""
     start, gt_center = 0, centers(gt).T.contiguous()
-    for size in priors.level_sizes:
-        found = plausible(Priors(priors.boxes[start : start + size], (size,)), gt, _nearness, floor=math.inf, k=k)
+    for level in priors.by_level:
+        found = plausible(level, gt, nearness, floor=math.inf, k=k)
         prior = found.prior + start
         yield Pairs(prior, found.gt, _squared_distances(priors, gt_center, prior, found.gt))
-        start += size
-
-
-def _nearness(prior: Tensor, gt: Tensor) -> Tensor:
-    """Falls with the distance of the centres and never reaches 0."""
-    offset = centers(prior) - centers(gt)
-    return 1 / (1 + offset.square().sum(dim=-1).sqrt())
-
-
-def challengers(
-    priors: Priors,
-    gt: Float[Tensor, "G 4"],
-    similarity: Similarity,
-    holders: Pairs,
-    slot_of: SlotOf,
-    slots: int,
-) -> Pairs:
-    """All pairs that equal or beat the pairs `holders` (one a slot) on their priors, the holders among them.
-
-    slot_of, slots: `GroundTruths.slot_of` and their number: a prior serves each image of a batch separately.
-    """
-    if len(holders) == 0:
-        return holders
-    reach, similarity = reach_of(similarity), checked(similarity, priors, gt)
-    bar = holders.value.new_full((slots,), math.inf)
-    bar.index_copy_(0, slot_of(holders.prior, holders.gt), holders.value)
-    if priors.grid is not None and reach is not None and len(holders) * gt.shape[0] > windows.portions(gt.device).small:
-        # The lowest bar of a grid row says how far away a challenger of that row can be.
-        row_bar = holders.value.new_full((len(priors.grid),), math.inf)
-        row_bar.scatter_reduce_(0, priors.rows.index_select(0, holders.prior), holders.value, "amin")
-        used = (row_bar < math.inf).nonzero().squeeze(1)
-        grid = priors.grid[used]
-        window = reachable(grid, gt, reach, row_bar[None, used])
-        if int((window.extent[0] * window.extent[1]).sum()) < len(holders) * gt.shape[0]:
-            return Pairs.cat(list(_beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of)), priors)
-    held = torch.unique(holders.prior)
-    return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
-
-
-def owned(
-    priors: Priors,
-    gt: Float[Tensor, "G 4"],
-    similarity: Similarity,
-    pairs: Pairs,
-    asked: Bool[Tensor, "n"],
-    slot_of: SlotOf,
-    slots: int,
-) -> Pairs:
-    """The pairs, those that are `asked` for (one a slot at most) with the most similar ground truth of all in place of
-    their own, the lower one of equals."""
-    if len(pairs) == 0:
-        return pairs
-    if pairs.prior.device.type == "cpu" or len(pairs) * gt.shape[0] > windows.portions(gt.device).small:
-        index = asked.nonzero().squeeze(1)
-        if index.shape[0] == 0:
-            return pairs
-        holders = pairs[index]
-        rivals = challengers(priors, gt, similarity, holders, slot_of, slots)
-        slot = slot_of(rivals.prior, rivals.gt)
-        best = first_of(slot, slots, -rivals.value, rivals.gt).nonzero().squeeze(1)
-        place = index.new_empty(slots).index_copy_(0, slot_of(holders.prior, holders.gt), index)
-        place = place.index_select(0, slot.index_select(0, best))
-        value = pairs.value.index_copy(0, place, rivals.value.index_select(0, best))
-        return Pairs(pairs.prior, pairs.gt.index_copy(0, place, rivals.gt.index_select(0, best)), value)
-    # Whoever asks is found without being counted: all are held against all.
-    sides = priors.sides.index_select(1, pairs.prior)
-    table = checked(similarity, priors, gt)(sides[:, :, None].movedim(0, -1), gt[None])
-    if slots > len(priors):
-        everyone = torch.arange(gt.shape[0], device=gt.device)
-        first = slot_of(torch.zeros_like(everyone), everyone)  # tells the images apart
-        table = table.masked_fill(first.index_select(0, pairs.gt)[:, None] != first, -math.inf)
-    value, owner = table.max(dim=1)  # the first of equals
-    return Pairs(pairs.prior, torch.where(asked, owner, pairs.gt), torch.where(asked, value, pairs.value))
-
-
-def _beaten_in_windows(
-    priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, window: Windows, bar: Tensor, slot_of: SlotOf
-) -> Iterator[Pairs]:
-    score = scorer(priors, gt, similarity)
-    for prior, owner in windows.cells(grid, window):
-        # Most priors in a window hold nothing: they leave before anything is computed.
-        own_bar = bar.index_select(0, slot_of(prior, owner))
-        held = (own_bar < math.inf).nonzero().squeeze(1)
-        prior, owner = prior.index_select(0, held), owner.index_select(0, held)
-        value = score(prior, owner)
-        pairs = Pairs(prior, owner, value)[value >= own_bar.index_select(0, held)]
-        yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
-
-
-def _beaten_in_blocks(
-    priors: Priors, gt: Tensor, similarity: Similarity, held: Tensor, bar: Tensor, slot_of: SlotOf
-) -> Iterator[Pairs]:
-    sides = priors.sides.index_select(1, held)
-    for prior, owner in windows.blocks(len(held), gt.shape[0], gt.device):
-        value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])
-        # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
-        own = torch.arange(owner.start, owner.stop, device=gt.device)
-        start = slot_of(torch.zeros_like(own), own)
-        own_bar = bar.index_select(0, (start[:, None] + held[prior]).flatten()).view(value.shape)
-        near, index = (value >= own_bar).nonzero(as_tuple=True)
-        yield Pairs(held.index_select(0, index + prior.start), own.index_select(0, near), value[near, index])
+        start += len(level)
