@@ -1185,11 +1185,11 @@ assert leaderboard.difference(
 # be told from the fixed rule. **Either data set alone would have told you the opposite of
 # the other**, and in bold type.
 #
-# Three things could reconcile the digits with the papers. Our run is short, and its labels come
-# from a network that has only begun. PAA was published with anchors of eight strides,
-# eight times ours. And each paper brings a loss and a third branch of its own, of which
-# SimOTA's, without focal loss, may need longer. No row of the board tests any of the
-# three, so what you have seen holds for 750 steps of a small network.
+# Three things could reconcile the digits with the papers. Our run is short, and its
+# labels come from a network that has only begun. PAA was published with anchors of eight
+# strides, eight times ours. And each paper brings a loss and a third branch of its own,
+# of which SimOTA's, without focal loss, may need longer. No row of the board tests any of
+# the three, so what you have seen holds for 750 steps of a small network.
 #
 # ## The card
 #

@@ -904,8 +904,8 @@ Markdown(table_without)
 
 # %%
 sky = leaderboard.read(datasets.data_dir() / "board", "sky", "full")
-bare_sky = {row: {seed: run | {"scores": run["scores_no_nms"]} for seed, run in runs.items()}
-            for row, runs in sky.items()}
+bare_sky = {row: {seed: run | {"scores": run["scores_no_nms"]}
+                  for seed, run in runs.items()} for row, runs in sky.items()}
 table_sky = leaderboard.compare(bare_sky, *pairs)
 for line, number in zip(table_sky.splitlines()[2:], (
         "+1.2", "+1.9", "+1.3", "+0.4", "**+3.1"), strict=True):

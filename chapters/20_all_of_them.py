@@ -301,8 +301,8 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # Three of the eight hold on both. Three more can be told on the sky only, where most
 # objects are under 8 px and some rules leave many without a positive. Of varifocal
-# neither says anything, and of PAA they say opposite things, both in bold. **What holds on
-# one data set is a reason to try it on yours, and no more than that.**
+# neither says anything, and of PAA they say opposite things, both in bold. **What holds
+# on one data set is a reason to try it on yours, and no more than that.**
 #
 # All of this has been seen on one small detector and one class of objects, after 500 or
 # 750 steps. A rule that asks the network what it predicts has less time here than its
