@@ -30,11 +30,11 @@ def lines(rows: Rows) -> tuple[int, int, Rows, Rows]:
 def draw(rows: Rows, path: Path, source: str) -> None:
     """source: where the numbers come from; it is kept in the file."""
     P, G, first, second = lines(rows)
-    style = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "labelkit"}
-    with plt.rc_context(style):
-        fig, (top, bottom) = plt.subplots(2, 1, figsize=(5.2, 7.4), layout="constrained")
+    with plt.rc_context({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}):
+        fig, (top, bottom) = plt.subplots(2, 1, figsize=(5.2, 8), layout="constrained")
         _panel(top, first, "gts", f"objects, on {P:,} anchors")
         _panel(bottom, second, "P", f"anchors, for {G:,} objects")
+        fig.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=12)
         fig.savefig(path, dpi=150, metadata={"Source": source, "Software": None})
         plt.close(fig)
 
@@ -42,23 +42,12 @@ def draw(rows: Rows, path: Path, source: str) -> None:
 def _panel(ax: Axes, rows: Rows, across: str, name: str) -> None:
     for method, (colour, mark) in STYLE.items():
         own = [row for row in rows if row["method"] == method]
-        for side, dashed in (("peer_ms", True), ("ours_ms", False)):
+        for side, line, face in (("peer_ms", "--", "white"), ("ours_ms", "-", colour)):
             points = [(row[across], row[side]) for row in own if row[side] is not None]
-            face = "white" if dashed else colour
-            ax.plot(
-                *zip(*points, strict=True), "--" if dashed else "-", color=colour, marker=mark, mfc=face, ms=5, lw=1.6
-            )
-            label = f"{method}, dense" if dashed else method
-            above = dashed == (method == "rka, nwd")
-            ax.annotate(
-                label,
-                points[-1],
-                (-4, 8 if above else -8),
-                textcoords="offset points",
-                ha="right",
-                va="bottom" if above else "top",
-                fontsize=10,
-            )
+            label = method if side == "ours_ms" else f"{method}, dense"
+            ax.plot(*zip(*points, strict=True), line, color=colour, marker=mark, mfc=face, ms=6, lw=1.8, label=label)
     ax.set(xscale="log", yscale="log", xlabel=name, ylabel="ms")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value / 1e6:g} M")
     ax.grid(True, which="major", lw=0.4, color="0.85")
     ax.set_axisbelow(True)

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -75,7 +76,9 @@ def rows(device: torch.device, quick: bool, modules: Sequence[str] = MODULES) ->
     """Those of every module that is there."""
     for name in modules:
         if find_spec(name) is not None:
-            yield from import_module(name).rows(device, quick)
+            for row in import_module(name).rows(device, quick):
+                print(row["section"], row["method"], row["priors"], row["gts"], sep=" | ", file=sys.stderr)
+                yield row
 
 
 def show(found: list[dict[str, Any]]) -> None:
