@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import dense
 import dense_mixtures
 import torch
-from measuring import Meter, row, side_by_side
+from measuring import MOST, Meter, row, side_by_side
 
 from labelkit import Predictions, Priors
 from labelkit.assigners import (
@@ -164,13 +164,15 @@ def _by(similarity: Callable) -> MaxIoU:
     return MaxIoU(0.7, 0.3, min_fg=0.3, low_quality_owner="gt", similarity=similarity)
 
 
-def measure(case: Case, count: int, priors: Priors, meter: Meter, seconds: float) -> dict[str, Any]:
+def measure(case: Case, count: int, priors: Priors, meter: Meter, quick: bool) -> dict[str, Any]:
     boxes = ground_truths(case.priors, count, priors.device)
     target = {"boxes": boxes, "labels": torch.arange(count, device=priors.device) % 80}
     seen = (predictions(priors),) if case.ours.needs_predictions else ()
     asked = (*seen, target["labels"]) if seen else ()
-    peer = case.peer and (lambda: case.peer(priors, boxes, *asked))
-    measured = side_by_side(lambda: case.ours(priors, target, *seen).gt, peer, meter, seconds, case.labels)
+    few = len(priors) * count <= MOST[quick] or case.method == "max_iou"  # the README speaks of this one
+    peer = (lambda: case.peer(priors, boxes, *asked)) if case.peer and few else None
+    ours, seconds = lambda: case.ours(priors, target, *seen).gt, 0.1 if quick else 2.0
+    measured = side_by_side(ours, peer, meter, seconds, case.labels)
     section = "predicted" if seen else "no grid" if priors.grid is None else "grid"
     return row(section, case.method, case.priors, count, case.peer_name, P=len(priors), **measured)
 
@@ -179,4 +181,4 @@ def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     made, meter = workloads(device), Meter(device)
     for case in cases():
         for count in case.gts:
-            yield measure(case, count, made[case.priors], meter, 0.2 if quick else 2.0)
+            yield measure(case, count, made[case.priors], meter, quick)

@@ -26,7 +26,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
         for images in sizes:
             boxes = [scattered(GTS, (8, 600), (1344, 800), seed).to(device) for seed in range(images)]
             targets = [{"boxes": one, "labels": torch.zeros(GTS, dtype=torch.int64, device=device)} for one in boxes]
-            yield _row(method, rule, name, made[name], targets, meter, 0.2 if quick else 2.0)
+            yield _row(method, rule, name, made[name], targets, meter, 0.1 if quick else 2.0)
 
 
 def _row(method: str, rule: Any, name: str, priors: Any, targets: list, meter: Meter, seconds: float) -> dict[str, Any]:

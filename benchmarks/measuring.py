@@ -19,6 +19,7 @@ import torch
 
 Call = Callable[[], Any]  # labels as a tensor, where they are to be compared
 LONGEST = 50  # calls of one side
+MOST = {True: 25_000_000, False: 90_000_000}  # pairs that a peer is asked for in a quick run, and in a whole one
 
 
 class Meter:
@@ -78,9 +79,9 @@ def row(section: str, method: str, priors: str, gts: int, peer: str | None, **me
 def side_by_side(ours: Call, theirs: Call | None, meter: Meter, seconds: float, compared: str = "all") -> dict:
     """Both sides' times, memory and labels. compared: "all" labels, the "positive" ones, or "none".
 
-    A peer whose first call takes longer than `seconds` is not called again.
+    A side whose first call takes longer than `seconds` is not called again.
     """
-    got, _, ours_mib = meter.first(ours)
+    got, took, ours_mib = meter.first(ours)
     peer_times: list[float] = []
     measured: dict[str, Any] = {"ours_mib": _short(ours_mib)}
     if theirs is not None:
@@ -92,9 +93,10 @@ def side_by_side(ours: Call, theirs: Call | None, meter: Meter, seconds: float, 
         peer_times = [spent] if spent > 1000 * seconds else []
         del wanted
     del got
-    once, times = bool(peer_times), []
-    while len(times) < 5 or (sum(times) + sum(peer_times) < 1000 * seconds and len(times) < LONGEST):
-        if theirs is not None and not once:
+    peer_once, once = theirs is None or bool(peer_times), took > 1000 * seconds
+    times = [took] if once else []
+    while len(times) < 5 and not once or (sum(times) + sum(peer_times) < 1000 * seconds and len(times) < LONGEST):
+        if not peer_once:
             peer_times.append(meter.milliseconds(theirs))
         times.append(meter.milliseconds(ours))
     measured["ours_ms"] = _short(statistics.median(times))

@@ -15,7 +15,7 @@ from typing import Any
 import dense
 import torch
 from assignment import ground_truths, workloads
-from measuring import Meter, row, side_by_side
+from measuring import MOST, Meter, row, side_by_side
 from torch import Tensor
 
 from labelkit import Predictions, Priors
@@ -59,11 +59,11 @@ def matching_alone(given: Scene) -> tuple[Callable[[], Tensor], Callable[[], Ten
     )
 
 
-def cases() -> Iterator[tuple[str, str, Scene, str, Callable[[], Tensor], Callable[[], Tensor]]]:
-    """(method, priors, scene, peer's name, ours, peer); the labels must agree."""
+def cases(most: int) -> Iterator[tuple[str, str, Scene, str, Callable[[], Tensor], Callable[[], Tensor]]]:
+    """(method, priors, scene, peer's name, ours, peer), of at most so many pairs; the labels must agree."""
     made = workloads(torch.device("cpu"))
     for name, counts in POINTS.items():
-        for count in counts:
+        for count in (count for count in counts if len(made[name]) * count <= most):
             given = scene(made[name], name, count)
             yield "minimum sum", name, given, "scipy on the whole matrix", *matching_alone(given)
             yield "poto", name, given, "DeFCN's rule, with scipy", _labels(POTO(), given), _peer(dense.poto, given)
@@ -89,7 +89,7 @@ def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     if device.type != "cpu":
         return
     meter = Meter(device)
-    for method, name, given, peer, ours, theirs in cases():
+    for method, name, given, peer, ours, theirs in cases(MOST[quick]):
         priors, target, _ = given
-        measured = side_by_side(ours, theirs, meter, 0.2 if quick else 2.0)
+        measured = side_by_side(ours, theirs, meter, 0.1 if quick else 2.0)
         yield row("one to one", method, name, len(target["boxes"]), peer, P=len(priors), **measured)

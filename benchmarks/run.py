@@ -102,14 +102,14 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time for each row")
-    parser.add_argument("--only", choices=MODULES, help="the rows of one module")
+    parser.add_argument("--quick", action="store_true", help="few calls, no peer that needs seconds")
+    parser.add_argument("--only", choices=MODULES, nargs="+", help="the rows of these modules")
     parser.add_argument("--json", type=Path, help="where the results go")
     given = parser.parse_args()
     torch.set_num_threads(1)
     device, start = torch.device(given.device), time.process_time()
     result = header(device, given.quick)
-    found = list(rows(device, given.quick, [given.only] if given.only else MODULES))
+    found = list(rows(device, given.quick, given.only or MODULES))
     show(found)
     result |= {"seconds of the processor": round(time.process_time() - start), "rows": found}
     named = result["machine"].get("gpu", result["machine"]["processor"])
