@@ -87,8 +87,8 @@ def side_by_side(ours: Call, theirs: Call | None, meter: Meter, seconds: float, 
     if theirs is not None:
         wanted, spent, peer_mib = meter.first(theirs)
         if compared != "none":
-            got = got.clamp(min=-1) if compared == "positive" else got
-            measured["differ"] = int((got != wanted).sum())
+            least = -1 if compared == "positive" else -2
+            measured["differ"] = int((got.clamp(min=least) != wanted.clamp(min=least)).sum())
         measured["peer_mib"] = _short(peer_mib)
         peer_times = [spent] if spent > 1000 * seconds else []
         del wanted

@@ -35,9 +35,13 @@ def milliseconds(value: float) -> str:
     return f"{float(f'{value:.2g}'):,g}"
 
 
+def mebibytes(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1 else "under 1"
+
+
 def place(row: Row) -> str:
     """201,600 (9 anchors); as it stands where no kind is named."""
-    kind = row["priors"].removesuffix(", no grid").partition(", ")[2]
+    kind = row["priors"].partition(", ")[2]
     return f"{row['P']:,} ({kind})" if kind else row["priors"]
 
 
@@ -56,7 +60,7 @@ def by_gts(rows: list[Row]) -> str:
     for (method, where), own in groups.items():
         last = own[max(own)]
         peer = next((row["peer"] for row in own.values() if row["peer"]), "none")
-        memory = "" if last["peer_mib"] is None else f"{last['peer_mib']:,.0f} / {last['ours_mib']:,.0f}"
+        memory = "" if last["peer_mib"] is None else f"{mebibytes(last['peer_mib'])} / {mebibytes(last['ours_mib'])}"
         ratios = (times(own[count]["ratio"]) if count in own else "" for count in counts)
         body.append([f"`{method}`", where, peer, *ratios, f"{milliseconds(last['ours_ms'])} (G = {max(own)})", memory])
     ratio_heads = (f"G = {count:,}" for count in counts)
@@ -124,12 +128,16 @@ def labels(rows: list[Row]) -> str:
 def machine(data: dict[str, Any], name: str) -> str:
     on, versions = data["machine"], data["versions"]
     load = on["load at start"][0]
+    quick = (
+        " The run was a quick one: few calls for each row, and of the peers that have more than 25 million pairs "
+        "only that of `max_iou` was asked."
+    )
     return (
         f"Measured on {data['date']} on one core of {on['processor']} with {on['cores']} cores, Python "
         f"{versions['python']}, torch {versions['torch']}, labelkit {versions['labelkit']} "
         f"([{name}](../benchmarks/results/{name})). When it began the load was {load} on {on['cores']} cores"
         + (", so other work took caches and memory away from both sides." if load > 0.5 else ".")
-        + (" The run was a quick one, of few calls for each row." if data["quick"] else "")
+        + (quick if data["quick"] else "")
     )
 
 
@@ -142,6 +150,7 @@ def picture(rows: list[Row]) -> str:
         own = [row for row in first if row["method"] == method]
         ends[method] = own[0], [row for row in own if row["peer_ms"] is not None][-1], own[-1]
     (one, last, most), wide = ends["max_iou"], [row for row in second if row["method"] == "max_iou"]
+    beside = [row for row in wide if row["peer_ms"] is not None]
     alt = (
         "Two panels with logarithmic axes, milliseconds upwards; dashed lines for the dense peers of max_iou and of "
         f"rka by NWD, solid ones for this library. Above, on {P:,} anchors: for one object max_iou takes "
@@ -149,8 +158,8 @@ def picture(rows: list[Row]) -> str:
         f"{milliseconds(last['ours_ms'])} and {milliseconds(last['peer_ms'])}; for {most['gts']:,} objects "
         f"{milliseconds(most['ours_ms'])}, without a peer. Below, for {G} objects: from {wide[0]['P']:,} to "
         f"{wide[-1]['P']:,} anchors max_iou goes from {milliseconds(wide[0]['ours_ms'])} to "
-        f"{milliseconds(wide[-1]['ours_ms'])} ms, its peer from {milliseconds(wide[0]['peer_ms'])} to "
-        f"{milliseconds(wide[-1]['peer_ms'])}."
+        f"{milliseconds(wide[-1]['ours_ms'])} ms; its peer takes {milliseconds(beside[0]['peer_ms'])} on the fewest "
+        f"and {milliseconds(beside[-1]['peer_ms'])} on {beside[-1]['P']:,}."
     )
     return f"![{alt}]({PICTURE.name})"
 
