@@ -6,7 +6,7 @@ LAB_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test notebooks lint oldest newest margins bench board doctor clean
+.PHONY: lab test browser notebooks book lint oldest newest margins bench board doctor clean
 
 # exec: a signal meant for the lab reaches JupyterLab itself, not a shell before it.
 lab: $(READY)
@@ -15,8 +15,17 @@ lab: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
+# The part of the tests that drives a browser. Installs none: without a Chromium it says how to get one.
+browser: $(READY)
+	@$(BIN)/python tests/browser/chromium.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
 notebooks: $(READY)
 	$(BIN)/labelkit course build
+
+# The book, from the committed notebooks, the documents and the docstrings: offline, warnings are errors.
+book: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m book
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -26,7 +35,7 @@ lint: $(READY)
 # The library's tests on the lowest, or on the newest, versions that pyproject.toml allows, in environments of their own.
 oldest newest: %: .venv-%/.ready
 	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest -n $(WORKERS) --confcutdir=tests tests \
-	  --ignore=tests/course --ignore=tests/chapters --ignore=tests/browser
+	  --ignore=tests/course --ignore=tests/chapters --ignore=tests/book --ignore=tests/browser
 
 # How far each assertion on a trained number stands from failing, over seeds and instruction sets.
 margins: $(READY)

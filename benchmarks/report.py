@@ -18,6 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "speed.png"
 PAGES = ("docs/speed.md", "README.md")
 TABLES = ("grid", "no grid", "predicted", "one to one")
+APART = ("scaling", "batches")  # the first are the picture, and the second have ourselves as their peer
 Row = dict[str, Any]
 
 
@@ -88,20 +89,9 @@ def audit(rows: list[Row]) -> str:
     return table(["audit", "ms per picture", "dense matching alone", "times faster"], body)
 
 
-def others(rows: list[Row]) -> str:
-    """What other modules measured beside a peer."""
-    known = {*TABLES, "batches", "audit", "scaling"}
-    body = [
-        [r["section"], r["method"], str(r.get("priors", "")), r["peer"], milliseconds(r["ours_ms"]), times(r["ratio"])]
-        for r in rows
-        if r["section"] not in known and r.get("ratio") is not None
-    ]
-    return table(["what", "how", "on", "peer", "ours, ms", "times faster"], body) if body else "Nothing here yet."
-
-
 def behind_of(rows: list[Row]) -> tuple[list[Row], int]:
     """(rows whose peer is faster, the worst first; rows that have a peer)"""
-    compared = [row for row in rows if row["section"] not in ("scaling", "batches") and row.get("ratio") is not None]
+    compared = [row for row in rows if row["section"] not in APART and row.get("ratio") is not None]
     return sorted((row for row in compared if row["ratio"] < 1), key=lambda row: row["ratio"]), len(compared)
 
 
@@ -187,7 +177,6 @@ def blocks(data: dict[str, Any], name: str) -> dict[str, str]:
         "labels": labels(rows),
         "batches": batches(of["batches"]),
         "audit": audit(of["audit"]),
-        "others": others(rows),
         "slower": slower(rows),
         "picture": picture(rows),
         "sentence": sentence(data),

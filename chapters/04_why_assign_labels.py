@@ -899,6 +899,13 @@ for _, target in trees:
 # writes its answer over the earlier one, and then the labels depend on the order of the
 # annotations.
 #
+# You can ask the four questions yourself. [This scene][scene] has a box of 6 px and one
+# of 24 px under four rules of the coming chapters, which give the larger box 4, 36, 4
+# and 3 positives. Drag or choose a box, and the panels below the pictures answer the
+# four questions for it.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67;20,20,44,44&rules=max_iou;fcos;atss;rka
+#
 # ### Exercise 04.4: who wins?
 # *Difficulty 2 of 5, 10 minutes. Implement.*
 #

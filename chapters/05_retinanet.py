@@ -539,6 +539,12 @@ assert claimed.tolist() == [False, True, False, True, False]
 # to 2 points of AP (chapter 7) to this comparison (issue 3750 there). In labelkit one
 # function computes every IoU.
 #
+# How many anchors tie depends on where the object is. In [this scene][scene] the
+# threshold alone never gives a box of 6 px a positive, wherever you drag it, and with
+# the low-quality rule the box has four, six or nine.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67&rules=max_iou+allow_low_quality_matches=false;max_iou&chosen=0
+#
 # ## Three choices that a sentence hides
 #
 # "The best anchor becomes positive" leaves three decisions open. Libraries decide them

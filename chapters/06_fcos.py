@@ -774,11 +774,16 @@ def between_the_points():
 between_the_points()
 
 # %% [markdown]
-# Both objects are equally large and equally visible, and only one can be learned. In
-# one direction, a side of $w < s$ covers a point with probability $w / s$ if the place
-# is random, and in both directions the probabilities multiply. A $w \times h$ object
-# therefore contains no point at a share of $1 - w h / s^2$ of all places. We test that
-# on a fine raster:
+# Both objects are equally large and equally visible, and only one can be learned. Drag
+# the lucky one by 4 px in [this scene][scene], which is half the spacing, and it has no
+# point either.
+#
+# [scene]: explorer.html#size=128,128&priors=8,16,32&objects=61,61,67,67;25,41,31,47&rules=fcos&chosen=1
+#
+# In one direction, a side of $w < s$ covers a point with probability $w / s$ if the
+# place is random, and in both directions the probabilities multiply. A $w \times h$
+# object therefore contains no point at a share of $1 - w h / s^2$ of all places. We
+# test that on a fine raster:
 
 # %%
 def positives_alone(assigner, priors, boxes):

@@ -1053,6 +1053,12 @@ assert given["max_iou, all ties"]["positives"] > 3 * given["fcos"]["positives"]
 # at most. What they differ in is the number of positives and how well these fit, and
 # chapters 8 and 9 take up that thread.
 #
+# You can watch a rule do this. In [this scene][scene] the threshold alone gives four
+# boxes of 6, 12, 24 and 48 px 0, 1, 2 and 4 positives. With all ties the smallest has
+# 4, and FCOS gives them 4, 9, 36 and 52.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67;20,20,32,32;80,20,104,44;40,70,88,118&rules=max_iou+allow_low_quality_matches=false;max_iou;fcos
+#
 # ### How sure are we?
 #
 # Since a difference between two rows can be chance, the board repeats each training with

@@ -607,7 +607,10 @@ outbid()
 # it has three positives, 16 px anchors whose centres are (62, 62), (66, 62) and (62,
 # 66). Choose the box of a second object that leaves A without any. It comes after A in
 # the list, has at least 1.4 times the area of A, and is inside the picture of 128 × 128
-# px.
+# px. You may search by hand: [this scene][scene] has A and a second object, too far
+# away to disturb it, which you can drag and resize.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=60,60,68,68;84,76,96,88&rules=topk+k=3&chosen=1
 
 # %%
 # BEGIN GIVEN

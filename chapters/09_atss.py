@@ -662,9 +662,13 @@ assert len(small) == 130 and len(different) == 89 and different.count(2) == 64
 # On three levels the cut never takes an object's last candidate, and no conflict does.
 # What is left is the centre, which costs 2 crowns and 12 digits their positives. All of
 # them are under 8 px, because a digit of 3 × 6 px can be between two columns of cells
-# that are 4 px apart. On two levels the cut is above all candidates of 89 of the 130
-# small crowns. For 64 of these the 18 candidates have only two different IoUs, one per
-# level, which makes two heaps of one half.
+# that are 4 px apart. In [this scene][scene] a box of that size has two positives. Drag
+# it 1 px to the right, and it still has 27 candidates, but no centre of an anchor is
+# inside and both positives are gone. On two levels the cut is above all candidates of
+# 89 of the 130 small crowns. For 64 of these the 18 candidates have only two different
+# IoUs, one per level, which makes two heaps of one half.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,64,67&rules=atss&chosen=0
 #
 # ### The same number for every object?
 #

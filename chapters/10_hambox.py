@@ -313,7 +313,10 @@ assert (got[sizes == 0] == 0).all() and got[sizes == 2].float().mean() > 10
 # %% [markdown]
 # All digits under 8 px go without, whereas a digit from 16 px up has 11.6 matches. The
 # paper calls faces with few matches *outer* faces (section 3.2), and step two is for
-# them.
+# them. In [this scene][scene] step one gives boxes of 6, 12 and 24 px 0, 5 and 18
+# matches. Make the smallest larger, and at 10 px it has its first.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=61,61,67,67;20,20,32,32;80,20,104,44&rules=max_iou+fg_thresh=0.35+bg_thresh=0.35+allow_low_quality_matches=false&chosen=0
 #
 # ## Step two: compensate
 #
@@ -925,8 +928,8 @@ assert [leaderboard.difference(board[one], board[other])[2:].split()[0]
     "-20.4", "-10.2", "+3.2", "-7.0", "+13.8", "-6.7", "+5.0"]
 assert leaderboard.difference(
     *(board[name] for name in pairs[-1]), "AP50_0-8").startswith("**+45.0")
-assert [round(100 * leaderboard.read(BOARD, "sky", "full")[name][0]["scores"]["AP"], 1)
-        for name in ("hambox", "hambox, one count")] == [30.0, 31.3]
+sky = leaderboard.read(BOARD, "sky", "full")
+assert leaderboard.difference(sky["hambox, one count"], sky["hambox"]).startswith("+0.1")
 
 # %% [markdown]
 # With two counts, HAMBox is 20.4 AP behind ATSS. The comfortable explanation holds in a
@@ -936,10 +939,10 @@ assert [round(100 * leaderboard.read(BOARD, "sky", "full")[name][0]["scores"]["A
 #
 # **The two counts cost more than the labels bring.** With one count the same rule reaches
 # 13.8 AP more, and it is ahead at every size of digit. Where compensating anchors are
-# many that need not be so. On the sky HAMBox ends at 30.0 AP with two counts and at 31.3
-# with one, but in one training each, which cannot tell such neighbours apart. With the
-# many faces of the paper's images $N_{com}$ would not be small either, and the same
-# formula might be harmless. We have not measured that.
+# many that need not be so. On the sky, where they are, one count is +0.1 AP ahead in the
+# mean of three seeds, which is nothing. With the many faces of the paper's images
+# $N_{com}$ would not be small either, and the same formula might be harmless. We have not
+# measured that.
 #
 # The labels work all the same. We compare HAMBox with one count to the fixed rule that,
 # like it, forces no match. It gains 5.0 AP, a part of which may be due to its lower

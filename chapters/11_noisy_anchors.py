@@ -794,12 +794,16 @@ assert all(small < 0.95 * middle for small, middle, _ in means.values())
 
 # %% [markdown]
 # The anchors of a digit under 8 px are at least 16 px wide, so their IoU is low at the
-# start, and later an error of one pixel costs a small box most (chapter 1). In every
-# row the positives of small objects have the lowest numbers. At the start the paper's
-# label for them is 0.13, not far from the 0 of a background anchor, and for the trained
-# network the code's weight is still below 1. The rule cannot tell an anchor that fits
-# badly from an object that is hard. We ask next whether you can see that in what a
-# detector finds.
+# start, and later an error of one pixel costs a small box most (chapter 1). [This
+# scene][scene] has a box of 8 px and one of 24 px with nine anchors each by TopK, whose
+# IoUs lie between 0.18 and 0.25 for the small box and between 0.37 and 0.56 for the
+# large one. In every row the positives of small objects have the lowest numbers. At the
+# start the paper's label for them is 0.13, not far from the 0 of a background anchor,
+# and for the trained network the code's weight is still below 1. The rule cannot tell
+# an anchor that fits badly from an object that is hard. We ask next whether you can see
+# that in what a detector finds.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=60,60,68,68;20,20,44,44&rules=topk+k=9&chosen=0&heat=iou
 #
 # ## What do the detectors find?
 #

@@ -320,6 +320,11 @@ for w in (4, 6, 8, 10, 12):
     print(f"{w:2} px: the best IoU is {best.max():.2f}, wherever the object is")
 
 # %% [markdown]
+# In [this scene][scene] you can move a box of 7 px anywhere, and the threshold gives it
+# nothing. Make it larger, and at 12 px it has its first positive.
+#
+# [scene]: explorer.html#size=128,128&priors=course-anchors&objects=60,60,67,67&rules=max_iou+allow_low_quality_matches=false&chosen=0&heat=iou
+#
 # Would smaller anchors do? Chapter 3 found that half the anchor opens gaps unless we
 # halve the stride as well, and we count both on the crowns:
 

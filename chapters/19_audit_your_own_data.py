@@ -215,6 +215,12 @@ assert len(lost) == len(rows) == 507
 # neighbour is more than twice as large. A galaxy without a positive cannot be learned,
 # because the labels call its place background.
 #
+# In [this scene][scene] a galaxy of 5 px has chosen 24 anchors with an IoU of 0.02, and
+# its neighbour of 15 px takes all of them. Drag the galaxy 20 px to the right, and 14
+# are its own.
+#
+# [scene]: explorer.html#size=200,200&priors=retinanet&objects=98,98,103,103;94,94,109,109&rules=max_iou&chosen=0
+#
 # ## Mend, and audit again
 #
 # Which change is worth a training? We change the input, the anchors' sides and the

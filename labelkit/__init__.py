@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 from labelkit.lazy import attach
 
 if TYPE_CHECKING:
+    from labelkit import explore
     from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
     from labelkit.priors import Priors
     from labelkit.search.best import best_prior
 
 __version__ = "0.1.0"
 
-__all__ = ["IGNORED", "NEGATIVE", "Assignment", "Predictions", "Priors", "__version__", "best_prior"]
+__all__ = ["IGNORED", "NEGATIVE", "Assignment", "Predictions", "Priors", "__version__", "best_prior", "explore"]
 
 __getattr__ = attach(
     __name__,
@@ -22,5 +23,6 @@ __getattr__ = attach(
         "Predictions": "labelkit.assignment",
         "Priors": "labelkit.priors",
         "best_prior": "labelkit.search.best",
+        "explore": "labelkit.explore",
     },
 )

@@ -8,7 +8,7 @@ in float16 the area of a 300 x 300 box already overflows.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 _TOO_LONG = 1e18
@@ -26,25 +26,33 @@ def check_boxes(boxes: object, name: str, *, zero_size: bool = False) -> Float[T
     must have x1 < x2 and y1 < y2, in float32 too: what is empty there would pass here and fail in a network. With
     `zero_size=True` equality is allowed, so that a point can be a box. An empty `[0, 4]` tensor is fine.
     """
+    boxes = shaped(boxes, name)
+    if boxes.shape[0] and not bool(sound(boxes, zero_size=zero_size)):
+        _raise_first_bad_box(boxes, name, zero_size)
+    return boxes
+
+
+def shaped(boxes: object, name: str) -> Float[Tensor, "N 4"]:
+    """The part of `check_boxes` that looks at no value, and so waits for no device."""
     if not isinstance(boxes, Tensor):
         raise ValueError(f"{name} must be a tensor of shape [N, 4], got {type(boxes).__name__}")
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name} must have shape [N, 4], got {list(boxes.shape)}")
     if boxes.dtype == torch.bool or boxes.is_complex():
         raise ValueError(f"{name} must hold numbers, got {boxes.dtype}")
-    boxes = as_float(boxes.detach())
-    if boxes.shape[0] == 0:
-        return boxes
+    return as_float(boxes.detach())
+
+
+def sound(boxes: Float[Tensor, "N 4"], *, zero_size: bool = False) -> Bool[Tensor, ""]:
+    """Whether `check_boxes` accepts the values of these boxes, one at least: on their device, nobody has waited yet."""
     judged = boxes if zero_size else boxes.float()
-    size = judged[:, 2:] - judged[:, :2]
     # A NaN fails both comparisons, an infinite coordinate makes the size infinite or NaN.
-    low, high = torch.aminmax(size)
-    if not bool((low >= 0 if zero_size else low > 0) & (high < _TOO_LONG)):
-        _raise_first_bad_box(boxes, judged, name, zero_size)
-    return boxes
+    low, high = torch.aminmax(judged[:, 2:] - judged[:, :2])
+    return (low >= 0 if zero_size else low > 0) & (high < _TOO_LONG)
 
 
-def _raise_first_bad_box(boxes: Tensor, judged: Tensor, name: str, zero_size: bool) -> None:
+def _raise_first_bad_box(boxes: Tensor, name: str, zero_size: bool) -> None:
+    judged = boxes if zero_size else boxes.float()
     size = judged[:, 2:] - judged[:, :2]
     finite = (torch.isfinite(judged) & (size.abs() < _TOO_LONG).repeat(1, 2)).all(dim=1)
     enough = (size >= 0 if zero_size else size > 0).all(dim=1)

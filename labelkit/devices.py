@@ -1,7 +1,9 @@
-"""What a device can't do: some have no float64 (Apple's MPS), and what must be exact is then computed on the CPU."""
+"""What a device can't do, or is slow at: some have no float64 (Apple's MPS), and what must be exact is then computed on
+the CPU; a GPU is idle while the CPU waits for it."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 WITHOUT_FLOAT64 = {"mps"}
@@ -14,3 +16,8 @@ def as_double(tensor: Tensor) -> Tensor:
     for the price of one copy. What is computed from it has to be brought back.
     """
     return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A short tensor of the CPU on a device, without waiting for it. MPS would read the memory too late."""
+    return tensor.to(device, non_blocking=device.type != "mps")

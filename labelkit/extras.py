@@ -11,6 +11,7 @@ BROUGHT_BY = {  # a module's name -> the extra of labelkit
     "yaml": "data",
     "lightning": "train",
     "faster_coco_eval": "train",
+    "anywidget": "explore",
 }
 
 

@@ -75,5 +75,10 @@ class Grid:
         """Rows or columns of the smallest level, whichever are fewer."""
         return int(torch.minimum(self.rows, self.columns).min())
 
+    @cached_property
+    def smallest_step(self) -> int:
+        """Priors in a cell of the level that has the fewest."""
+        return int(self.step.min())
+
     def to(self, device: torch.device | str) -> Grid:
         return Grid(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})

@@ -68,6 +68,11 @@ class Priors:
         return self._spread(torch.arange(len(self.level_sizes)))
 
     @cached_property
+    def by_level(self) -> tuple[Priors, ...]:
+        """The priors of every level by themselves, without a grid."""
+        return tuple(Priors(boxes, (len(boxes),)) for boxes in self.boxes.split(self.level_sizes))
+
+    @cached_property
     def rows(self) -> Int[Tensor, "P"]:
         """Which row of the grid, that is which level and shape, each prior belongs to."""
         row, grid = torch.empty(len(self), dtype=torch.int64), self.known_grid()

@@ -91,10 +91,7 @@ def execute(book: NotebookNode, folder: Path) -> None:
 
 def build(path: Path) -> None:
     """Build, execute and write the exercise form of one chapter. Its checks must read blank."""
-    book = notebook(path)
-    faults = source_problems(path)
-    if faults:
-        raise ValueError(f"{path.name}: " + "; ".join(faults))
+    book = _unexecuted(path)
     before = os.environ.get("LABELKIT_EXPECT")
     os.environ["LABELKIT_EXPECT"] = "blank"
     try:
@@ -103,6 +100,35 @@ def build(path: Path) -> None:
         os.environ.pop("LABELKIT_EXPECT")
         if before is not None:
             os.environ["LABELKIT_EXPECT"] = before
+    _write(book, path)
+
+
+def rewrite(path: Path) -> bool:
+    """Write one chapter's text around the outputs that its notebook has. False, and nothing is written, where these are
+    not the outputs of its code: a code cell has changed, or was not executed in its place."""
+    if not path.with_suffix(".ipynb").exists():
+        return False
+    committed, book = nbformat.read(path.with_suffix(".ipynb"), as_version=4), _unexecuted(path)
+    had, has = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (committed, book))
+    if [(cell.source, cell.metadata) for cell in had] != [(cell.source, cell.metadata) for cell in has]:
+        return False
+    if output_problems(committed):
+        return False
+    for old, new in zip(had, has, strict=True):
+        new.outputs, new.execution_count = old.outputs, old.execution_count
+    _write(book, path)
+    return True
+
+
+def _unexecuted(path: Path) -> NotebookNode:
+    """The exercise form, of a source that has no fault."""
+    faults = source_problems(path)
+    if faults:
+        raise ValueError(f"{path.name}: " + "; ".join(faults))
+    return notebook(path)
+
+
+def _write(book: NotebookNode, path: Path) -> None:
     nbformat.validate(book)
     path.with_suffix(".ipynb").write_text(_text(book), encoding="utf-8")
 
@@ -232,7 +258,8 @@ def say_times(numbers: list[str]) -> int:
 
 
 def run(numbers: list[str], *, check: bool = False, everything: bool = False) -> int:
-    """Build (or check) the chapters of these numbers, or all. Returns 1 if one failed or has drifted, else 0."""
+    """Build (or check) the chapters of these numbers, or those whose source has changed; one whose text alone has
+    changed keeps its outputs, unless it is named or `everything` is. Returns 1 if one failed or has drifted, else 0."""
     paths = [chapter.source_of(number) for number in numbers] or chapter.sources()
     if check:
         drifted = [_report(path) for path in paths]
@@ -240,7 +267,7 @@ def run(numbers: list[str], *, check: bool = False, everything: bool = False) ->
     stale = [path for path in paths if everything or numbers or not is_current(path)]
     if not stale:
         print("Every notebook is current.")
-    failed = [_build_and_report(path) for path in stale]
+    failed = [_build_and_report(path, anew=bool(everything or numbers)) for path in stale]
     return int(any(failed))
 
 
@@ -253,14 +280,17 @@ def _report(path: Path) -> bool:
     return bool(faults)
 
 
-def _build_and_report(path: Path) -> bool:
+def _build_and_report(path: Path, anew: bool) -> bool:
     began = time.perf_counter()
     try:
-        build(path)
+        kept = not anew and rewrite(path)
+        if not kept:
+            build(path)
     except (ValueError, CellExecutionError) as error:
         print(f"{path.stem}: FAILED\n{error}", file=sys.stderr)
         return True
-    print(f"{path.stem}: built in {time.perf_counter() - began:.1f} s")
+    how = "its text is new, its outputs are kept" if kept else f"built in {time.perf_counter() - began:.1f} s"
+    print(f"{path.stem}: {how}")
     return _report(path)
 
 

@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPLORER = ROOT / "labelkit" / "explore"
+WRITE_EXPLORER = """import sys; from pathlib import Path; from labelkit.explore.page import static_page
+Path(sys.argv[1]).write_text(static_page(), encoding="utf-8")"""
 # No question about Jupyter's news before the first page. A learner's own settings come before these.
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 # The file in which JupyterLab looks for the workspace "course", by its own way of naming.
@@ -50,6 +53,14 @@ def _source(path: Path) -> str | None:
         return json.loads(path.read_text(encoding="utf-8"))["metadata"]["labelkit"]["source"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def write_explorer(page: Path) -> None:
+    """The page that chapters link their scenes in, if there is none as new as its source. Nobody waits for it."""
+    sources = (file for file in EXPLORER.rglob("*.*") if file.suffix != ".pyc")
+    changed = max((file.stat().st_mtime for file in sources), default=0.0)
+    if not page.exists() or page.stat().st_mtime < changed:
+        subprocess.Popen([sys.executable, "-c", WRITE_EXPLORER, str(page)], stdin=subprocess.DEVNULL)
 
 
 def ready_to_read(work: Path) -> None:
@@ -102,6 +113,7 @@ def main(extra: list[str]) -> int:
     """
     work = copy_chapters()
     ready_to_read(work)
+    write_explorer(work / "explorer.html")
     print(f"JupyterLab opens {work}. Its address, with the token, is printed below; Ctrl-C ends it.", flush=True)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
     line = command(work, extra)

@@ -1,16 +1,19 @@
-"""Links that a built chapter gets: to the chapters and papers that its text names, and to its neighbours."""
+"""Links that a built chapter gets: to the chapters and papers that its text names, to its scene, to its neighbours."""
 
+import html
 import re
 from pathlib import Path
 
 from labelkit_course import chapter
 
-GLOSSARY = "glossary.md"
+GLOSSARY, EXPLORER = "glossary.md", "explorer.html"
 _CODE = re.compile(
     r"(```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\[[^\]]*\]\([^)]*\)|^#.*?$|<[^>]+>)", re.DOTALL | re.MULTILINE
 )
 _ONE = re.compile(r"\b([Cc]hapter)(\s+)(\d\d?)\b(?!\.\d)")
 _SEVERAL = re.compile(r"\b[Cc]hapters\s+\d\d?(?:(?:,\s+|\s+(?:and|or|to)\s+)\d\d?\b)+")
+SCENE = re.compile(r"\n+\[scene\]: explorer\.html#(\S+)$", re.MULTILINE)
+_SCENE_WORDS = re.compile(r"\[([^\]]*)\]\[scene\]")
 _ARXIV = re.compile(r"\barXiv(:|\s+)(\d{4}\.\d{4,5})\b")
 
 
@@ -32,8 +35,20 @@ def linked(text: str, own: Path) -> str:
         part = _ARXIV.sub(lambda m: f"[{m[0]}](https://arxiv.org/abs/{m[2]})", part)
         return _ONE.sub(one, _SEVERAL.sub(several, part))
 
-    parts = _CODE.split(text)
+    parts = _CODE.split(_with_scene(text))
     return "".join(part if index % 2 else prose(part) for index, part in enumerate(parts))
+
+
+def _with_scene(text: str) -> str:
+    """`[this scene][scene]` and the line `[scene]: explorer.html#...` as one link, in HTML and from the server's root.
+
+    JupyterLab shows a page beside the notebook without its scripts, but opens such an address in a tab of its own.
+    """
+    scene = SCENE.search(text)
+    if scene is None:
+        return text
+    address = html.escape(f"/files/{EXPLORER}#{scene[1]}")
+    return _SCENE_WORDS.sub(rf'<a href="{address}">\1</a>', SCENE.sub("", text))
 
 
 def title(path: Path) -> str:

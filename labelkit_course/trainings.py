@@ -42,7 +42,8 @@ def _digest(recipe: Recipe, data: tuple[BoxDataset, BoxDataset]) -> str:
     for path in sorted(Path(labelkit.__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     for part in data:
-        for image, target in part:
+        for index in range(len(part)):
+            image, target = part[index]
             found.update(image.numpy().tobytes())
             found.update(target["boxes"].numpy().tobytes() + target["labels"].numpy().tobytes())
     return found.hexdigest()[:16]

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import ops
 
+from labelkit import neighbours
+from labelkit import nms as suppression
 from labelkit.nms import nms, soft_nms
-from labelkit.similarity import giou, iof, iou, nwd, rfd
+from labelkit.similarity import ciou, diou, giou, iof, iou, nwd, rfd
 
 # mmcv's own test case: four boxes, the second best and the third overlap.
 MMCV_BOXES = torch.tensor([[6.0, 3, 8, 7], [3, 6, 9, 11], [3, 7, 10, 12], [1, 4, 13, 7]])
@@ -246,15 +248,115 @@ def test_bad_soft_arguments_are_named():
         soft_nms(BOXES, SCORES, method="gaussian", sigma=0)
 
 
-def test_memory_follows_the_boxes_not_their_square():
-    boxes, scores, _ = random_detections(1, 3000, spread=5000.0)
-    longest = 0
+@pytest.mark.parametrize("labels", [False, True])
+def test_memory_follows_the_boxes_not_their_square(labels, monkeypatch):
+    """No call compares more pairs than a block may hold, whatever lies on what."""
+    for name, value in (("CHUNK", 1 << 10), ("GPU_CHUNK", 1 << 10)):
+        monkeypatch.setattr(neighbours, name, value)
+    boxes, scores, classes = random_detections(1, 1000, spread=5000.0)
+    boxes[:500] = boxes[0]
+    for suppress in (partial(nms, threshold=0.5), partial(nms, threshold=1.0), soft_nms):
+        calls = []
 
-    def watched(a, b):
-        nonlocal longest
-        similarity = iou(a, b)
-        longest = max(longest, similarity.numel())
-        return similarity
+        def watched(a, b, calls=calls):
+            calls.append(torch.broadcast_shapes(a.shape, b.shape)[:-1].numel())
+            return iou(a, b)
 
-    nms(boxes, scores, 0.5, watched)
-    assert 0 < longest < len(boxes)
+        suppress(boxes, scores, similarity=watched, labels=classes if labels else None)
+        assert 0 < max(calls) < (1 << 10) + len(boxes)
+
+
+def test_no_step_is_taken_for_a_box(monkeypatch):
+    """On a GPU a step is a launch: their number follows the blocks."""
+    boxes, scores, _ = random_detections(2, 4000, spread=20_000.0)
+    calls = 0
+
+    def counted(a, b):
+        nonlocal calls
+        calls += 1
+        return iou(a, b)
+
+    monkeypatch.setattr(suppression, "ASK_FOR_OVERLAP", (counted,))
+    kept = nms(boxes, scores, 0.5, counted)
+    assert len(kept) > 3900 and calls <= 8
+
+
+@st.composite
+def far_apart(draw):
+    """Detections among which some are long, some far outside and some points: what a grid of cells might lose."""
+    boxes, scores, labels = draw(detections())
+    scale = draw(st.sampled_from([1.0, 1e-3, 1e6, 1e30 / 8]))
+    at = draw(st.sampled_from([0.0, -4.0, 1e7]))
+    boxes = boxes * (scale if scale < 1e17 else 1e16) + at
+    for row in draw(st.lists(st.integers(0, max(0, len(boxes) - 1)), max_size=2 if len(boxes) else 0)):
+        boxes[row] = boxes[row] + draw(st.sampled_from([0.0, 1e12, -1e12]))
+        boxes[row, 2:] += draw(st.sampled_from([0.0, 3.0, 1e15]))
+    return boxes, scores, labels
+
+
+@pytest.mark.parametrize("similarity", [iou, iof, diou, ciou, giou, partial(nwd, constant=4.0)])
+@settings(deadline=None, max_examples=25)
+@given(far_apart(), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.booleans(), st.sampled_from([1, 3, 5]))
+def test_blocks_and_cells_change_nothing(similarity, case, threshold, per_class, block):
+    boxes, scores, labels = case
+    labels = labels if per_class else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suppression, "BLOCK", block)
+        patch.setattr(suppression, "EDGES", 2 * block)
+        for name in ("CHUNK", "GPU_CHUNK"):
+            patch.setattr(neighbours, name, 2 * block)
+        kept = nms(boxes, scores, threshold, similarity, labels)
+        soft = soft_nms(boxes, scores, threshold=threshold, similarity=similarity, labels=labels)
+    assert kept.tolist() == slow_nms(boxes, scores, threshold, similarity, labels)
+    slow_kept, slow_new = slow_soft_nms(boxes, scores, "linear", 0.5, threshold, 1e-3, similarity, labels)
+    assert soft[0].tolist() == slow_kept
+    assert torch.equal(soft[1], slow_new)
+
+
+@settings(deadline=None, max_examples=100)
+@given(far_apart(), st.booleans())
+def test_every_pair_with_a_common_point_is_found_once(case, per_class):
+    boxes, _, labels = case
+    near = neighbours.Neighbours(boxes, labels if per_class else None, touching=True)
+    everyone = torch.arange(len(boxes))
+    pairs = [
+        pair
+        for some, others in near.pairs(everyone, near.arranged(everyone.flip(0)))
+        for pair in zip(*(side.flatten().tolist() for side in torch.broadcast_tensors(some, others)), strict=True)
+    ]
+    assert len(set(pairs)) == len(pairs)
+    assert near.counts(everyone, near.arranged(everyone)).tolist() == [
+        sum(some == chosen for some, _ in pairs) for chosen in range(len(boxes))
+    ]
+    for i in range(len(boxes)):
+        for j in range(len(boxes)):
+            if per_class and labels[i] != labels[j]:
+                assert (i, j) not in pairs
+            elif (boxes[i, :2] <= boxes[j, 2:]).all() and (boxes[j, :2] <= boxes[i, 2:]).all():
+                assert (i, j) in pairs
+
+
+@pytest.mark.parametrize("count", [30, 2500])
+def test_dominoes_fall_one_after_the_other(count):
+    """Each overlaps the next: of a chain every second stands, however many rounds that takes."""
+    start = torch.arange(count, dtype=torch.float32) * 4
+    boxes = torch.stack((start, start * 0, start + 9, start * 0 + 9), dim=1)
+    scores = torch.arange(count, 0, -1, dtype=torch.float32) / count
+    assert nms(boxes, scores, 0.3).tolist() == list(range(0, count, 2))
+
+
+@pytest.mark.parametrize("kind", ["one place", "crowded", "clustered"])
+def test_many_boxes_equal_torchvision(device, kind):
+    generator = torch.Generator().manual_seed(7)
+    count = 6000
+    places = {"one place": 1, "crowded": count, "clustered": 60}[kind]
+    centre = (torch.rand(places, 2, generator=generator) * 1000)[
+        torch.randint(0, places, (count,), generator=generator)
+    ]
+    centre = centre + torch.randn(count, 2, generator=generator) * 2
+    half = 4 + torch.rand(count, 2, generator=generator) * 8
+    boxes = torch.cat((centre - half, centre + half), dim=1).to(device)
+    scores = (torch.randperm(count, generator=generator).float() / count).to(device)
+    labels = torch.randint(0, 80, (count,), generator=generator).to(device)
+    assert torch.equal(nms(boxes, scores, 0.5), ops.nms(boxes, scores, 0.5))
+    assert torch.equal(nms(boxes, scores, 0.5, labels=labels), ops.batched_nms(boxes, scores, labels, 0.5))

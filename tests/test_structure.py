@@ -11,7 +11,7 @@ from labelkit_course.paths import ROOT
 # From the ground up. What stands on one line does not import its neighbours.
 FLOORS = (
     ("extras", "display", "devices", "once", "tiling"),
-    ("lazy", "boxes", "grid", "network_input"),
+    ("lazy", "boxes", "grid", "neighbours", "network_input"),
     ("assignment", "losses", "priors", "similarity"),
     ("nms", "receptive_field", "scenes"),
     ("plot",),
@@ -23,7 +23,7 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-BELOW = ("windows", "reach", "plausible", "elementwise", "order", "matching")
+BELOW = ("windows", "buckets", "reach", "plausible", "elementwise", "order", "matching")
 UNDERNEATH = tuple(f"labelkit.search.{name}" for name in BELOW)
 LONGEST = 310  # lines: "about 300"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from labelkit.boxes import encode_ltrb
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, nearest_per_level
-from labelkit.search.choosing import best_per_prior
+from labelkit.search.choosing import best_per_prior, counts
 from labelkit.similarity import iou
 
 _INSIDE = 0.01  # pixels; a prior's centre has to lie at least this far inside the ground truth
@@ -59,9 +58,10 @@ class ATSS(Assigner):
         threshold = mean_plus_std(pairs, len(gts), self.ddof) - _ROUNDING
         enough = as_double(pairs.value) >= threshold.index_select(0, pairs.gt.to(threshold.device))
         inside = encode_ltrb(boxes, priors.centers.index_select(0, pairs.prior)).amin(dim=1) > _INSIDE
-        chosen = pairs[enough.to(priors.device) & inside]
+        chosen = pairs.some(enough.to(priors.device) & inside)
         # Who wins: the ground truth with the highest IoU.
-        return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], bar=threshold)
+        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        return Steps(pairs, chosen, chosen.table.some(won), bar=threshold)
 
 
 def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:
@@ -71,7 +71,7 @@ def mean_plus_std(pairs: Pairs, gts: int, ddof: int) -> Float[Tensor, "G"]:
     """
     value = as_double(pairs.value)
     gt, zeros = pairs.gt.to(value.device), value.new_zeros(gts)
-    n = torch.bincount(gt, minlength=gts)
+    n = counts(gt, gts)
     mean = zeros.index_add(0, gt, value) / n.clamp(min=1)
     squares = zeros.index_add(0, gt, (value - mean.index_select(0, gt)) ** 2)
     return mean + (squares / (n - ddof).clamp(min=1)).sqrt()

@@ -19,7 +19,7 @@ from labelkit.boxes import centers, sizes
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, needs_size, plausible
-from labelkit.search.choosing import best_per_prior, first_k, top_k
+from labelkit.search.choosing import best_per_prior, counts, first_k, top_k
 from labelkit.similarity import gjsd
 
 _ROUNDING = 1e-12  # the order of a sum in float64 must not decide what "at least the threshold" means
@@ -90,7 +90,7 @@ class DCFL(Assigner):
         point = as_double(center)
         gt = pairs.gt.to(point.device)
         boxes = as_double(gts.boxes)
-        count = torch.bincount(gt, minlength=len(gts)).clamp(min=1)
+        count = counts(gt, len(gts)).clamp(min=1)
         mean = point.new_zeros(len(gts), 2).index_add(0, gt, point) / count[:, None]
         half = torch.stack(sizes(boxes), dim=1)[gt] / 2
         of_box, of_mean = (

@@ -19,7 +19,7 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, decoded_overlaps
-from labelkit.search.choosing import first_in_order, first_k, first_of
+from labelkit.search.choosing import counts, first_in_order, first_k, first_of
 
 PORTION = 1 << 19  # pairs beyond the known ones that are looked at together
 _ROWS = 1 << 11  # priors whose scores are
@@ -68,7 +68,7 @@ def take_cheapest(
     gts, most = len(room), int(room.max()) if len(room) else 0
     few = known[first_k(known.gt, gts, most, known.value, known.prior)]
     chosen = few[first_in_order(few.gt, room, few.value, few.prior)]
-    short = torch.bincount(chosen.gt, minlength=gts) < room
+    short = counts(chosen.gt, gts) < room
     short = short.index_fill(0, chosen.gt[chosen.value > above], True)
     if not bool(short.any()):
         return known, chosen
@@ -82,7 +82,7 @@ def take_cheapest(
 def winners(known: Pairs, chosen: Pairs, gts: GroundTruths, above: float, cost: Cost) -> Pairs:
     """One pair for every chosen prior. A contested one goes to the ground truth of the image for which it is cheapest,
     whether that chose it or not, then to the lower index. cost: of pairs that aren't known."""
-    contested = torch.bincount(gts.slot(chosen), minlength=gts.slots) > 1
+    contested = counts(gts.slot(chosen), gts.slots) > 1
     if not bool(contested.any()):
         return chosen
     rivals = known[contested[gts.slot(known)]]

@@ -26,10 +26,11 @@ class Steps:
 
     candidates: the pairs that were looked at, with their values (of a rule in stages one `Pairs` a stage, of a rule
         that does not keep them a function that finds them again). chosen: those that passed. winners: one pair a slot,
-        the positives; its value becomes the assignment's `similarity`. ignored: slots that are neither.
+        the positives; its value becomes the assignment's `similarity`. ignored: slots that are neither; `gts.slots` is
+        none. Chosen and winning pairs may be `Marked`: gathered when somebody asks.
     bar: what a candidate's value had to reach, one number a ground truth; None: the least value that was chosen; one
         number for all where a second rule may choose below it, which lowers the bar of that ground truth.
-    score_target, weight: of the winners, for the loss.
+    score_target, weight: of the winners, for the loss; a tensor of them goes with winners that are gathered.
     """
 
     candidates: Found
@@ -83,23 +84,23 @@ def labels_of(steps: Steps, gts: GroundTruths, ignored: Int[Tensor, "m"] | None)
 
     A slot that is positive and ignored is positive.
     """
-    winners = steps.winners
-    slot, real = gts.slot(winners), winners.value
-    gt = torch.full((gts.slots,), NEGATIVE, dtype=torch.int64, device=gts.boxes.device)
+    winners = steps.winners.table
+    slot, real, size = gts.places(steps.winners), winners.value, gts.slots + 1  # the last one for who did not win
+    gt = torch.full((size,), NEGATIVE, dtype=torch.int64, device=gts.boxes.device)
     for slots in (steps.ignored, ignored):
         if slots is not None:
             gt.index_fill_(0, slots, IGNORED)
     gt.index_copy_(0, slot, gts.local(winners.gt))
-    similarity, score = real.new_zeros(gts.slots), real.new_zeros(gts.slots)
+    similarity, score = real.new_zeros(size), real.new_zeros(size)
     similarity.index_copy_(0, slot, real)
     if isinstance(steps.score_target, Tensor):
         score.index_copy_(0, slot, steps.score_target)
     else:
         score.index_fill_(0, slot, steps.score_target)
-    weight = real.new_ones(gts.slots)
+    weight = real.new_ones(size)
     if steps.weight is not None:
         weight.index_copy_(0, slot, steps.weight)
-    return Assignment(gt, similarity, score, weight)
+    return Assignment(gt[:-1], similarity[:-1], score[:-1], weight[:-1])
 
 
 def explanations(steps: Steps, gts: GroundTruths, answers: list[Assignment], totals: list[int]) -> list[Explanation]:

@@ -14,6 +14,7 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
+from labelkit.devices import sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, floored, inside, within
 from labelkit.search.choosing import first_of
@@ -71,13 +72,12 @@ class FCOS(Assigner):
                 offset = (point - center.index_select(0, owner)).abs().amax(dim=-1)
                 chosen &= offset < radius.index_select(0, level)
             # How well: centre-ness, for the loss; it plays no part in the choice.
-            pairs = Pairs(prior.long(), owner.long(), nearest)[chosen]
-            distance = distance.index_select(0, chosen.nonzero().squeeze(1))
-            parts.append(Pairs(pairs.prior, pairs.gt, self._central(distance)))
+            parts.append(Pairs(prior.long(), owner.long(), self._central(distance)).some(chosen))
         pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
-        won = first_of(gts.slot(pairs), gts.slots, area(gts.boxes).index_select(0, pairs.gt), pairs.gt)
-        return Steps(lambda: self._inside(priors, gts), pairs, pairs[won], bar=0.0)
+        table, size = pairs.table, area(gts.boxes)
+        won = first_of(gts.slot(table), gts.slots, size.index_select(0, table.gt), table.gt, among=pairs.mask)
+        return Steps(lambda: self._inside(priors, gts), pairs, table.some(won), bar=0.0)
 
     def _inside(self, priors: Priors, gts: GroundTruths) -> Pairs:
         """Every point inside a ground truth, on whatever level: of these the rule chooses. For `explain` only: most
@@ -87,7 +87,7 @@ class FCOS(Assigner):
         return Pairs(pairs.prior, pairs.gt, self._central(distance))
 
     def _central(self, distance: Tensor) -> Tensor:
-        """Centre-ness, and 0 for a point that only the floored box holds."""
+        """Centre-ness, and 0 for a point that only the floored box holds; of a point outside it means nothing."""
         if self.min_side is None:
             return centerness(distance)
         held = distance.amin(dim=-1, keepdim=True) > 0
@@ -108,9 +108,11 @@ class FCOS(Assigner):
         levels = len(priors.level_sizes)
         if len(ranges) != levels:
             raise ValueError(f"regress_ranges must have one entry for each of the {levels} levels, got {len(ranges)}")
-        low, high = priors.boxes.new_tensor(ranges).reshape(-1, 2).unbind(1)
         radius = [math.inf if self.center_radius is None else self.center_radius * strides[i] for i in range(levels)]
-        return low, high, priors.boxes.new_tensor(radius)
+        limits = [(low, high, near) for (low, high), near in zip(ranges, radius, strict=True)]
+        table = torch.tensor(limits, dtype=priors.boxes.dtype).reshape(-1, 3).T.contiguous()
+        low, high, near = sent(table, priors.device).unbind()
+        return low, high, near
 
     def _reach(self, gts: GroundTruths, low: Tensor, high: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
         """How far a point may be from the centre, [G, L] in x and y: half the (floored) box, the radius, and at |dx|

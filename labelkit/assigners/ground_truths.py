@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelkit.boxes import check_boxes
+from labelkit.boxes import check_boxes, shaped, sound
+from labelkit.devices import sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs
 
@@ -49,7 +50,8 @@ class GroundTruths:
     @cached_property
     def image(self) -> Int[Tensor, "G"]:
         """Which image of the batch each ground truth belongs to."""
-        return torch.repeat_interleave(torch.tensor(self.counts, dtype=torch.int64)).to(self.boxes.device)
+        image = torch.repeat_interleave(torch.tensor(self.counts, dtype=torch.int64), output_size=len(self))
+        return sent(image, self.boxes.device)
 
     @cached_property
     def index_in_image(self) -> Int[Tensor, "G"]:
@@ -57,7 +59,7 @@ class GroundTruths:
         if self.own_index is not None:
             return self.own_index
         own = [torch.arange(count) for count in self.counts]
-        return torch.cat([torch.zeros(0, dtype=torch.int64), *own]).to(self.boxes.device)
+        return sent(torch.cat([torch.zeros(0, dtype=torch.int64), *own]), self.boxes.device)
 
     def local(self, gt: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
         """Indices in the own target instead of global ones."""
@@ -71,10 +73,15 @@ class GroundTruths:
         """`slot_of` the prior and the ground truth of each pair."""
         return self.slot_of(pairs.prior, pairs.gt)
 
+    def places(self, pairs: Pairs) -> Int[Tensor, "n"]:
+        """`slot` of each pair of the `table`, and `slots`, one beyond the last, for those that the mask leaves out."""
+        slot = self.slot(pairs.table)
+        return slot if pairs.mask is None else slot.masked_fill(~pairs.mask, self.slots)
+
     def mark(self, pairs: Pairs) -> Bool[Tensor, "slots"]:
         """Which slots the priors of these pairs stand in."""
-        marked = torch.zeros(self.slots, dtype=torch.bool, device=self.boxes.device)
-        return marked.index_fill_(0, self.slot(pairs), True)
+        marked = torch.zeros(self.slots + 1, dtype=torch.bool, device=self.boxes.device)
+        return marked.index_fill_(0, self.places(pairs), True)[:-1]
 
     def of_images(self, first: int, last: int) -> GroundTruths:
         """The images from first to last - 1 as a batch of their own."""
@@ -110,9 +117,33 @@ def collect(targets: Sequence[Target], priors: Priors) -> GroundTruths:
     labels, known = None, [one.labels for one in checked if one.labels is not None]
     if len(known) == len(checked):
         labels = known[0] if len(known) == 1 else torch.cat([_no_labels(priors), *known])
-    if all(one.flagged is None for one in checked):
-        return GroundTruths(flat, labels, counts, len(priors))
-    return _apart(GroundTruths(flat, labels, counts, len(priors)), [one.flagged for one in checked])
+    everything = GroundTruths(flat, labels, counts, len(priors))
+    flags = [flag for one in checked for flag in one.flags.values()]
+    if not _any_flagged(flat, known, flags, checked):
+        return everything
+    return _apart(everything, [one.flagged() for one in checked])
+
+
+def _any_flagged(boxes: Tensor, labels: Sequence[Tensor], flags: Sequence[Tensor], checked: Sequence[_Checked]) -> bool:
+    """Look at the values of all targets, waiting for a device once: an error for the first that is wrong, else whether
+    a box is flagged."""
+    if not len(boxes):
+        return False
+    label = torch.cat([*labels]) if len(labels) > 1 else labels[0] if labels else boxes.new_zeros(0)
+    asked = [sound(boxes)]
+    if len(label):
+        asked.append(label.amin() >= 0)
+    if flags:
+        flag = torch.cat([*flags]) if len(flags) > 1 else flags[0]
+        asked += [((flag == 0) | (flag == 1)).all(), (flag != 0).any()]
+    if len(asked) == 1:
+        answers = [bool(asked[0])]
+    else:
+        answers = torch.stack(asked).tolist()
+    if not all(answers[:-1] if flags else answers):
+        for one in checked:
+            one.raise_for_values()
+    return bool(flags) and answers[-1]
 
 
 def _apart(everything: GroundTruths, flagged: Sequence[Tensor | None]) -> GroundTruths:
@@ -149,9 +180,26 @@ def _no_labels(priors: Priors) -> Tensor:
 
 
 class _Checked(NamedTuple):
+    """A target whose keys, shapes and dtypes are in order, and whose values nobody has looked at."""
+
+    name: str
     boxes: Tensor
     labels: Tensor | None
-    flagged: Tensor | None
+    flags: dict[str, Tensor]
+
+    def raise_for_values(self) -> None:
+        """The error for a value that can't be, if there is one."""
+        check_boxes(self.boxes, f"{self.name}['boxes']")
+        wrong = [] if self.labels is None else [("labels", self.labels, self.labels < 0, "a class counted from 0")]
+        wrong += [(key, flag, (flag != 0) & (flag != 1), "0 or 1") for key, flag in self.flags.items()]
+        for key, values, bad, rule in wrong:
+            for index in bad.nonzero()[:1, 0].tolist():
+                raise ValueError(f"{self.name}['{key}'][{index}] must be {rule}, got {values[index].item()}")
+
+    def flagged(self) -> Tensor | None:
+        """Which boxes are regions to be ignored; None if nothing says so."""
+        flags = [flag != 0 for flag in self.flags.values()]
+        return torch.stack(flags).any(dim=0) if flags else None
 
 
 def _checked(target: object, name: str, priors: Priors) -> _Checked:
@@ -164,13 +212,13 @@ def _checked(target: object, name: str, priors: Priors) -> _Checked:
     boxes, labels = target["boxes"], target.get("labels")
     if isinstance(boxes, Tensor) and boxes.numel() == 0:
         boxes = boxes.reshape(-1, 4)
-    boxes = check_boxes(boxes.as_subclass(Tensor) if isinstance(boxes, Tensor) else boxes, f"{name}['boxes']")
+    boxes = shaped(boxes.as_subclass(Tensor) if isinstance(boxes, Tensor) else boxes, f"{name}['boxes']")
     if labels is not None:
-        labels = _check_labels(labels, f"{name}['labels']", len(boxes))
-    return _Checked(boxes, labels, _flagged(target, name, boxes))
+        labels = _labels(labels, f"{name}['labels']", len(boxes))
+    return _Checked(name, boxes, labels, _flags(target, name, boxes))
 
 
-def _check_labels(labels: object, name: str, count: int) -> Tensor:
+def _labels(labels: object, name: str, count: int) -> Tensor:
     # torch.tensor([]) is float32: no labels need no dtype.
     nothing = isinstance(labels, Tensor) and count == 0 and labels.numel() == 0
     if not isinstance(labels, Tensor) or (labels.is_floating_point() or labels.dtype == torch.bool) and not nothing:
@@ -180,32 +228,24 @@ def _check_labels(labels: object, name: str, count: int) -> Tensor:
         return labels.reshape(0).long()
     if labels.shape != (count,):
         raise ValueError(f"{name} must have shape [{count}], one class for each box, got {list(labels.shape)}")
-    if count and int(labels.min()) < 0:
-        index = int((labels < 0).nonzero()[0])
-        raise ValueError(f"{name}[{index}] must be a class counted from 0, got {int(labels[index])}")
     return labels.long()
+
+
+def _flags(target: Mapping[str, object], name: str, boxes: Tensor) -> dict[str, Tensor]:
+    """The flags of a target that has boxes, by their names."""
+    found = {}
+    for key in FLAGS:
+        value = target.get(key)
+        if value is None or not len(boxes):
+            continue
+        if not isinstance(value, Tensor) or value.shape != (len(boxes),):
+            shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name}['{key}'] must have shape [{len(boxes)}], one flag for each box, got {shape}")
+        found[key] = value
+    return found
 
 
 def flagged(target: Mapping[str, Any]) -> Bool[Tensor, "G"]:
     """Which boxes of a target are regions to ignore, by `iscrowd` or `ignore`, and no objects."""
     nowhere = torch.zeros(len(target["boxes"]), dtype=torch.bool, device=target["boxes"].device)
     return torch.stack([nowhere, *(target[key] != 0 for key in FLAGS if target.get(key) is not None)]).any(dim=0)
-
-
-def _flagged(target: Mapping[str, object], name: str, boxes: Tensor) -> Tensor | None:
-    """Which boxes are regions to be ignored; None if none is."""
-    flagged = None
-    for key in FLAGS:
-        value = target.get(key)
-        if value is None or not len(boxes):
-            continue
-        if not isinstance(value, Tensor) or value.shape != (len(boxes),):
-            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"{name}['{key}'] must have shape [{len(boxes)}], one flag for each box, got {found}")
-        flag = value != 0
-        bad = (flag & (value != 1)).nonzero()
-        if len(bad):
-            index = int(bad[0])
-            raise ValueError(f"{name}['{key}'][{index}] must be 0 or 1, got {value[index].item()}")
-        flagged = flag if flagged is None else flagged | flag
-    return flagged if flagged is not None and bool(flagged.any()) else None

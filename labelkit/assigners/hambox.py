@@ -14,7 +14,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, needs_size, plausible
-from labelkit.search.choosing import best_first, best_per_prior
+from labelkit.search.choosing import best_first, best_per_prior, counts
 from labelkit.similarity import iou
 
 
@@ -56,7 +56,7 @@ class HAMBox(Assigner):
         decoded = decoded_pairs(gts, predictions.boxes, floor=min(self.decoded_thresh, self.ignore_thresh))
         decoded = decoded[~taken[gts.slot(decoded)]]
         good = decoded[decoded.value >= self.decoded_thresh]
-        room = self.k - torch.bincount(matched.gt, minlength=len(gts))
+        room = self.k - counts(matched.gt, len(gts))
         extra = good[best_first(good, gts.slot(good), gts.slots, room)]
         # Step three: who regresses well and was not needed is ignored.
         ignored = gts.slot(decoded[decoded.value >= self.ignore_thresh])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from labelkit.assigners.base import Assigner
@@ -13,7 +13,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, Similarity, challengers, needs_size, plausible
+from labelkit.search.candidates import Pairs, Similarity, needs_size, owned, plausible
 from labelkit.search.choosing import best_per_prior, first_of
 from labelkit.similarity import iou
 
@@ -61,49 +61,47 @@ class MaxIoU(Assigner):
         k = 1 if self.allow_low_quality_matches else 0
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=k)
         slot = gts.slot(pairs)
-        own = pairs[best_per_prior(pairs, slot, gts.slots)]
+        own = best_per_prior(pairs, slot, gts.slots)
         # Who is chosen: what is good enough; what is not bad enough is ignored. Who wins: the best ground truth.
-        good, ignored = own[own.value >= self.fg_thresh], gts.slot(own)[own.value >= self.bg_thresh]
+        good = own & (pairs.value >= self.fg_thresh)
+        ignored = gts.places(pairs.some(own & (pairs.value >= self.bg_thresh)))
         if not self.allow_low_quality_matches:
-            return Steps(pairs, lambda: pairs[pairs.value >= self.fg_thresh], good, ignored, self.fg_thresh)
+            return Steps(pairs, lambda: self._chosen(pairs), pairs.some(good), ignored, self.fg_thresh)
         # The low-quality rule chooses more, and a prior that it claims goes to its owner.
-        claim = pairs[self._claims(priors, gts, pairs)]
+        claim = self._claims(priors, gts, pairs)
+        claimed, won = gts.mark(pairs.some(claim)).index_select(0, slot), pairs
         if self.low_quality_owner == "gt":
-            owned = claim[first_of(gts.slot(claim), gts.slots, -claim.gt)]
+            owner = first_of(slot, gts.slots, -pairs.gt, among=claim)
         else:
-            owned = self._argmax_of_claimed(priors, gts, own, claim)
-        free = ~gts.mark(owned).index_select(0, gts.slot(good))
-        positive = Pairs.cat([good[free], owned], priors)
+            owner = own & claimed
+            won = self._argmax_of_claimed(priors, gts, pairs, owner)
+        positive = won.some(owner | (good & ~claimed))
         return Steps(pairs, lambda: self._chosen(pairs, claim), positive, ignored, self.fg_thresh)
 
-    def _chosen(self, pairs: Pairs, claim: Pairs) -> Pairs:
-        """All pairs that pass the threshold, and the claims below it."""
-        passed, below = pairs[pairs.value >= self.fg_thresh], claim[claim.value < self.fg_thresh]
-        return Pairs.join((passed, below))
+    def _chosen(self, pairs: Pairs, claim: Bool[Tensor, "n"] | None = None) -> Pairs:
+        """All pairs that pass the threshold, and the claims."""
+        passed = pairs.value >= self.fg_thresh
+        return pairs[passed if claim is None else passed | claim]
 
-    def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"] | Int[Tensor, "m"]:
+    def _claims(self, priors: Priors, gts: GroundTruths, pairs: Pairs) -> Bool[Tensor, "n"]:
         """The pairs whose similarity equals the best of their ground truth exactly, ties by `low_quality_ties`."""
         best = pairs.value.new_zeros(len(gts)).scatter_reduce_(0, pairs.gt, pairs.value, "amax")
-        claim = (pairs.value == best.index_select(0, pairs.gt)) & (pairs.value > 0) & (pairs.value >= self.min_fg)
+        enough = pairs.value >= self.min_fg if self.min_fg > 0 else pairs.value > 0
+        claim = (pairs.value == best.index_select(0, pairs.gt)) & enough
         if self.low_quality_ties == "all":
             return claim
-        claim = claim.nonzero().squeeze(1)
-        tied = pairs[claim]
         if self.low_quality_ties == "first":
-            return claim[first_of(tied.gt, len(gts), tied.prior)]
-        offset = priors.centers[tied.prior] - centers(gts.boxes)[tied.gt]
-        return claim[first_of(tied.gt, len(gts), (offset * offset).sum(dim=1), tied.prior)]
+            return first_of(pairs.gt, len(gts), pairs.prior, among=claim)
+        offset = priors.centers.index_select(0, pairs.prior) - centers(gts.boxes).index_select(0, pairs.gt)
+        return first_of(pairs.gt, len(gts), (offset * offset).sum(dim=1), pairs.prior, among=claim)
 
-    def _argmax_of_claimed(self, priors: Priors, gts: GroundTruths, own: Pairs, claim: Pairs) -> Pairs:
-        """For every claimed prior the pair with its own best ground truth.
+    def _argmax_of_claimed(self, priors: Priors, gts: GroundTruths, pairs: Pairs, own: Bool[Tensor, "n"]) -> Pairs:
+        """The pairs, with its own best ground truth for every claimed prior, where `own` stands.
 
-        `own` is exact where it reaches bg_thresh: all such pairs are known. Below, a ground truth that was content
-        with other priors may beat the claim, so those priors are held against all ground truths again.
+        A pair that reaches bg_thresh is exact: all such pairs are known. Below, a ground truth that was content with
+        other priors may beat the claim, so those priors are held against all ground truths again.
         """
-        own = own[gts.mark(claim).index_select(0, gts.slot(own))]
-        known = own.value >= self.bg_thresh
-        if max(gts.counts, default=0) <= 1 or bool(known.all()):
-            return own
-        rivals = challengers(priors, gts.boxes, self.similarity, own[~known], gts.slot_of, gts.slots)
-        best = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
-        return Pairs.cat([own[known], best], priors)
+        if max(gts.counts, default=0) <= 1:
+            return pairs
+        unsure = own & (pairs.value < self.bg_thresh)
+        return owned(priors, gts.boxes, self.similarity, pairs, unsure, gts.slot_of, gts.slots)

@@ -19,7 +19,7 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import challengers, needs_size, plausible
-from labelkit.search.choosing import best_per_prior, first_of, top_k
+from labelkit.search.choosing import best_per_prior, counts, first_of, top_k
 from labelkit.similarity import iou
 
 _LARGEST = 1 - 1e-6  # 1 / (1 - x) stays finite
@@ -98,7 +98,7 @@ class NoisyAnchors(Assigner):
         images: int,
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """Label and weight of n positives; `listed` says which of them each entry of the lists is."""
-        count = torch.bincount(image[listed], minlength=images).clamp(min=1)
+        count = counts(image[listed], images).clamp(min=1)
 
         def mean(x: Tensor) -> Tensor:
             return (x.new_zeros(images).index_add(0, image[listed], x[listed]) / count)[image]

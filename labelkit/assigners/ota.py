@@ -21,7 +21,7 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, inside
-from labelkit.search.choosing import first_of, top_k
+from labelkit.search.choosing import counts, first_of, top_k
 
 _INSIDE = 0.01  # pixels; a prior's centre has to lie more than this far inside the ground truth
 _LEAST_IOU = torch.finfo(torch.float32).eps
@@ -105,7 +105,7 @@ class OTA(Assigner):
         gt, column, slot, image_of = (x.to(home) for x in (pairs.gt, column, slot, gts.image))
         image = torch.div(slot, max(gts.num_priors, 1), rounding_mode="floor")
         supply, rest = self._supply(pairs, gts, image_of)
-        lonely = gts.num_priors - torch.bincount(image, minlength=gts.images)
+        lonely = gts.num_priors - counts(image, gts.images)
         some = lonely.nonzero().squeeze(1)  # the images that have such priors
         problem = Transport(
             row=torch.cat((gt, len(gts) + image, len(gts) + some)),
@@ -127,6 +127,6 @@ class OTA(Assigner):
         overlap = as_double(best.value)
         gt = best.gt.to(overlap.device)
         supply = overlap.new_zeros(len(gts)).index_add(0, gt, overlap).trunc().clamp(min=1)
-        supply = supply * (torch.bincount(gt, minlength=len(gts)) > 0)
+        supply = supply * (counts(gt, len(gts)) > 0)
         given = supply.new_zeros(gts.images).index_add(0, image, supply)
         return supply, (gts.num_priors - given).clamp(min=0)

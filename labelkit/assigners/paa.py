@@ -21,7 +21,7 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs
-from labelkit.search.choosing import first_k
+from labelkit.search.choosing import counts, first_k
 from labelkit.similarity import giou
 
 _ROUNDING = 1e-9  # of a log-likelihood; the order of a sum in float64 must not decide which of two equals is larger
@@ -89,7 +89,7 @@ class PAA(Assigner):
         order = torch.arange(len(pairs), device=pairs.gt.device)
         for criterion in (pairs.prior, -pairs.value, pairs.gt):
             order = order[criterion[order].argsort(stable=True)]
-        row, count = pairs.gt[order], torch.bincount(pairs.gt, minlength=gts)
+        row, count = pairs.gt[order], counts(pairs.gt, gts)
         place = torch.arange(len(pairs), device=row.device) - (count.cumsum(0) - count)[row]
         widest = int(count.max()) if len(pairs) else 1
         score = as_double(-pairs.value[order])

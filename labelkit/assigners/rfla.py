@@ -13,7 +13,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, needs_size, plausible
-from labelkit.search.choosing import best_first, best_per_prior, top_k
+from labelkit.search.choosing import best_first, best_per_prior, counts, top_k
 from labelkit.similarity import OfScaledPriors, rfd
 
 
@@ -53,9 +53,10 @@ class RFLA(Assigner):
         # Round two, the same on smaller priors; what is too similar for background is ignored.
         of_shrunk = OfScaledPriors(self.similarity, self.beta)
         pairs = plausible(priors, gts.boxes, of_shrunk, floor=self.bg_thresh, k=1)
-        ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
+        ignored = gts.places(pairs.some(pairs.value >= self.bg_thresh))
         chosen_again, second = _k_best(pairs, gts, 1)
-        positive = Pairs.cat([first, second[~gts.mark(first)[gts.slot(second)]]], priors)
+        free = ~gts.mark(first).index_select(0, gts.slot(second.table))
+        positive = Pairs.join((first, second.some(free)))
         if self.rescue:
             rescued = self._rescued(priors, gts, positive)
             positive = Pairs.cat([positive, rescued], priors)
@@ -64,7 +65,7 @@ class RFLA(Assigner):
 
     def _rescued(self, priors: Priors, gts: GroundTruths, positive: Pairs) -> Pairs:
         """A free prior for each ground truth without one, looked for among ever more of its most similar priors."""
-        empty = (torch.bincount(positive.gt, minlength=len(gts)) == 0).nonzero().squeeze(1)
+        empty = (counts(positive.gt, len(gts)) == 0).nonzero().squeeze(1)
         taken, reach = gts.mark(positive), 4 * self.k
         while True:
             pairs = plausible(priors, gts.boxes[empty], self.similarity, floor=math.inf, k=reach)
@@ -82,5 +83,5 @@ HLA = RFLA  # the name of the assignment alone, in the paper and in the first ed
 
 def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Pairs, Pairs]:
     """Who is chosen, and who of them wins."""
-    chosen = pairs[top_k(pairs, len(gts), k)]
-    return chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)]
+    chosen = pairs.some(top_k(pairs, len(gts), k))
+    return chosen, chosen.table.some(best_per_prior(chosen, gts.slot(chosen.table), gts.slots))

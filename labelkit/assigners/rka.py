@@ -44,8 +44,9 @@ class RKA(Assigner):
         needs_size(priors, similarity)
         # Who may match, and how well: the k best of every ground truth, and all that is too similar for background.
         pairs = plausible(priors, gts.boxes, similarity, floor=self.bg_thresh, k=self.k)
-        ignored = gts.slot(pairs[pairs.value >= self.bg_thresh])
+        ignored = gts.places(pairs.some(pairs.value >= self.bg_thresh))
         # Who is chosen: the k best.
-        chosen = pairs[top_k(pairs, len(gts), self.k)]
+        chosen = pairs.some(top_k(pairs, len(gts), self.k))
         # Who wins: the most similar ground truth.
-        return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)], ignored)
+        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        return Steps(pairs, chosen, chosen.table.some(won), ignored)

@@ -14,8 +14,8 @@ from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, needs_size, plausible
-from labelkit.search.choosing import best_first, best_per_prior, first_of
+from labelkit.search.candidates import needs_size, plausible
+from labelkit.search.choosing import best_per_prior, counts, first_in_order, first_of
 from labelkit.similarity import iou
 
 _ABOVE_ZERO = torch.finfo(torch.float32).tiny  # an IoU that says "some overlap"
@@ -53,22 +53,22 @@ class S3FD(Assigner):
         slot = gts.slot(pairs)
         own = best_per_prior(pairs, slot, gts.slots)
         # Stage one. Who is chosen: the threshold, and the forced ones; who wins: the forced, the last of them.
-        forced = pairs[first_of(pairs.gt, len(gts), -pairs.value, pairs.prior)]
-        forced = forced[first_of(gts.slot(forced), gts.slots, -forced.gt)]
-        taken = gts.mark(forced)
-        matched = Pairs.cat([forced, pairs[own & (pairs.value >= self.fg_thresh) & ~taken[slot]]], priors)
-        taken[gts.slot(matched)] = True
-        # Stage two: who is chosen among the priors that stage one left alone.
-        room = self._missing(gts, torch.bincount(matched.gt, minlength=len(gts)))
-        free = pairs[own & (pairs.value > self.min_iou) & ~taken[slot]]
-        extra = free[best_first(free, gts.slot(free), gts.slots, room)]
-        positive = Pairs.cat([matched, extra], priors)
+        forced = first_of(pairs.gt, len(gts), -pairs.value, pairs.prior)
+        forced = first_of(slot, gts.slots, -pairs.gt, among=forced)
+        taken = gts.mark(pairs.some(forced)).index_select(0, slot)
+        matched = forced | (own & (pairs.value >= self.fg_thresh) & ~taken)
+        # Stage two: who is chosen among the priors that stage one left alone, each of which is one's own.
+        taken = gts.mark(pairs.some(matched)).index_select(0, slot)
+        room = self._missing(gts, counts(pairs.gt, len(gts), among=matched))
+        free = own & (pairs.value > self.min_iou) & ~taken
+        extra = first_in_order(pairs.gt, room, -pairs.value, pairs.prior, among=free)
+        positive = pairs.some(matched | extra)
         return Steps(pairs, positive, positive, bar=self.fg_thresh)
 
     def _missing(self, gts: GroundTruths, matched: Int[Tensor, "G"]) -> Int[Tensor, "G"]:
         """How many priors each ground truth lacks; 0 or less: none."""
         if self.n != "mean":
             return self.n - matched
-        count = torch.bincount(gts.image, minlength=gts.images)
+        count = counts(gts.image, gts.images)
         total = torch.zeros_like(count).index_add_(0, gts.image, matched)
         return (total // count.clamp(min=1))[gts.image] - matched

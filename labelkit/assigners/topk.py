@@ -42,6 +42,7 @@ class TopK(Assigner):
         offset = priors.centers.index_select(0, pairs.prior) - centers(gts.boxes).index_select(0, pairs.gt)
         dx, dy = offset.unbind(1)
         order = (-pairs.value, dx * dx + dy * dy, pairs.prior)
-        chosen = pairs[first_k(pairs.gt, len(gts), self.k, *order)]
+        chosen = pairs.some(first_k(pairs.gt, len(gts), self.k, *order))
         # Who wins: the most similar ground truth.
-        return Steps(pairs, chosen, chosen[best_per_prior(chosen, gts.slot(chosen), gts.slots)])
+        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        return Steps(pairs, chosen, chosen.table.some(won))

@@ -12,6 +12,7 @@ from labelkit.cli.audit import audit
 from labelkit.cli.compare import compare
 from labelkit.cli.convert import convert
 from labelkit.cli.evaluate import evaluate
+from labelkit.cli.explore import explore
 from labelkit.cli.output import survive_any_console
 from labelkit.cli.predict import predict
 from labelkit.cli.train import train
@@ -38,6 +39,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(audit)
 app.command()(compare)
+app.command()(explore)
 app.command()(convert)
 app.command()(version)
 

@@ -1,6 +1,5 @@
 """`labelkit compare`: rules side by side on one's own data, over several seeds."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelkit.cli.arguments import parse_arguments
 from labelkit.cli.output import AsJson, Quiet, percent, plain_errors, print_json, say, speaks
 from labelkit.training.recipe import Recipe
+from labelkit.training.spoken import parse_rule
 
 if TYPE_CHECKING:
     from labelkit.training.compare import Comparison
@@ -96,11 +95,10 @@ def recipes(rules: Sequence[str], base: Recipe) -> dict[str, Recipe]:
 
     found: dict[str, Recipe] = {}
     for words in rules:
-        name, *pairs = shlex.split(words) or [""]
-        label = " ".join([name, *pairs])
-        if label in found:
-            raise ValueError(f"--assigner must name every rule once, got {label!r} twice")
-        found[label] = replace(base, assigner=name, assigner_args=parse_arguments(pairs, "--assigner"))
+        rule = parse_rule(words)
+        if rule.label in found:
+            raise ValueError(f"--assigner must name every rule once, got {rule.label!r} twice")
+        found[rule.label] = replace(base, assigner=rule.name, assigner_args=rule.arguments)
     return found
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from labelkit.boxes import area as box_area
 from labelkit.evaluation.inputs import Fields, read
-from labelkit.evaluation.olrp import OLRP, match, olrp
+from labelkit.evaluation.matching import by_cell, match_all, overlaps
+from labelkit.evaluation.olrp import OLRP, UNDEFINED, olrp
 from labelkit.extras import explained
 
 EVERYTHING = ("all", (0.0, 1e10))
@@ -78,6 +79,7 @@ def evaluate(
     *,
     classes: Sequence[str] | None = None,
     per_class: bool = False,
+    olrp: bool = True,
 ) -> dict[str, Any]:
     """Compare detections with ground truths, image by image, in the order given.
 
@@ -93,24 +95,31 @@ def evaluate(
     truths the value is NaN, never None (COCO prints -1): ask `math.isnan` before comparing. With ground truths and no
     detections AP is 0 and oLRP 1, and what speaks of true positives (oLRP_Loc, oLRP_FP) is NaN.
     `per_class=True` adds `per_class`: the same numbers, and oLRP_score, for each name in `classes` (or each label).
+    `olrp=False` leaves the oLRP numbers out, and the time they take.
     """
     rules = _preset(preset)
     if len(predictions) != len(targets):
         raise ValueError(f"predictions and targets must have one length, got {len(predictions)} and {len(targets)}")
     gts = [read(target, f"targets[{index}]", scored=False) for index, target in enumerate(targets)]
     dets = [read(one, f"predictions[{index}]", scored=True) for index, one in enumerate(predictions)]
-    labels = sorted({int(label) for one in gts + dets for label in one["labels"]})
+    labels = np.unique(np.concatenate([np.empty(0, np.int64), *(one["labels"] for one in gts + dets)])).tolist()
     if classes is not None and labels and labels[-1] >= len(classes):
         raise ValueError(f"labels must be below the number of classes, {len(classes)}, got {labels[-1]}")
     names = {label: str(label) if classes is None else classes[label] for label in labels}
     ranges = dict([rules.headline, *rules.areas.items()])
     result = _run_coco(gts, dets, labels, ranges, rules)
-    table = [_class_row(result, gts, dets, index, label, ranges, rules) for index, label in enumerate(labels)]
+    counts = _counts(gts, labels, list(ranges.values()))
+    best = _olrps(result, gts, dets, labels, list(ranges.values()), rules.ap_max_dets) if olrp and labels else None
+    table = [
+        _class_row(result, index, counts[index], None if best is None else best[index], rules)
+        for index in range(len(labels))
+    ]
     means: dict[str, Any] = {}
-    for key in _class_row(None, [], [], 0, 0, ranges, rules):
+    nothing = [UNDEFINED] * len(ranges) if olrp else None
+    for key in _class_row(None, 0, [0] * len(ranges), nothing, rules):
         column = [row[key] for row in table]
         means[key] = sum(column) if key.startswith("num_gts") else _mean(np.array(column))
-    del means["oLRP_score"]  # a score belongs to one class
+    means.pop("oLRP_score", None)  # a score belongs to one class
     if per_class:
         means["per_class"] = {names[label]: row for label, row in zip(labels, table, strict=True)}
     return means
@@ -161,15 +170,9 @@ def _annotations(images: list[Fields]) -> list[dict[str, Any]]:
 
 
 def _class_row(
-    evaluator: Any,
-    gts: list[Fields],
-    dets: list[Fields],
-    index: int,
-    label: int,
-    ranges: dict[str, tuple[float, float]],
-    rules: Preset,
+    evaluator: Any, index: int, counts: list[int], best: list[OLRP] | None, rules: Preset
 ) -> dict[str, float]:
-    """All numbers of one class; `evaluator` None gives the same keys with undefined values."""
+    """All numbers of one class, `counts` and `best` by size; `evaluator` None gives the same keys, undefined."""
     max_dets = sorted({*rules.max_dets, rules.ap_max_dets})
 
     def ap(size: int, threshold: float | None = None) -> float:
@@ -183,15 +186,16 @@ def _class_row(
             return float("nan")
         return _mean(evaluator.eval["recall"][:, index, size, max_dets.index(most)])
 
-    best = [_class_olrp(evaluator, gts, dets, label, limits, rules.ap_max_dets) for limits in ranges.values()]
-    counts = [_count(gts, label, limits) for limits in ranges.values()]
     row = {"AP": ap(0), "AP50": ap(0, 0.5), "AP75": ap(0, 0.75), "AR": ar(0, max(rules.max_dets))}
     row |= {f"AR@{most}": ar(0, most) for most in rules.max_dets}
-    row |= {"oLRP": best[0].value, "oLRP_Loc": best[0].loc, "oLRP_FP": best[0].fp, "oLRP_FN": best[0].fn}
-    row |= {"oLRP_score": best[0].score, "num_gts": counts[0]}
+    if best is not None:
+        row |= {"oLRP": best[0].value, "oLRP_Loc": best[0].loc, "oLRP_FP": best[0].fp, "oLRP_FN": best[0].fn}
+        row |= {"oLRP_score": best[0].score}
+    row |= {"num_gts": counts[0]}
     for size, name in enumerate(rules.areas, start=1):
         row |= {f"AP_{name}": ap(size), f"AP50_{name}": ap(size, 0.5), f"AR_{name}": ar(size, max(rules.max_dets))}
-        row |= {f"oLRP_{name}": best[size].value, f"num_gts_{name}": counts[size]}
+        row |= {} if best is None else {f"oLRP_{name}": best[size].value}
+        row |= {f"num_gts_{name}": counts[size]}
     return row
 
 
@@ -210,30 +214,41 @@ def _mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
-def _in_range(areas: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    return (areas >= limits[0]) & (areas <= limits[1])
+def _in_range(areas: np.ndarray, limits: list[tuple[float, float]]) -> np.ndarray:
+    """[ranges, boxes]."""
+    return np.stack([(areas >= low) & (areas <= high) for low, high in limits])
 
 
-def _count(gts: list[Fields], label: int, limits: tuple[float, float]) -> int:
-    return sum(int(((gt["labels"] == label) & ~gt["iscrowd"] & _in_range(gt["area"], limits)).sum()) for gt in gts)
+def _counts(gts: list[Fields], labels: list[int], limits: list[tuple[float, float]]) -> list[list[int]]:
+    """Ground truths by class and size, crowds left out."""
+    if not labels:
+        return []
+    truth = by_cell(gts, labels)
+    number = np.searchsorted(labels, truth["labels"])
+    counted = ~truth["iscrowd"] & _in_range(truth["area"], limits)
+    return np.stack([np.bincount(number[one], minlength=len(labels)) for one in counted], axis=1).tolist()
 
 
-def _class_olrp(
-    evaluator: Any, gts: list[Fields], dets: list[Fields], label: int, limits: tuple[float, float], most: int
-) -> OLRP:
-    """oLRP of one class and size range, with COCO's rules on what is ignored, from the evaluator's IoUs."""
-    scores, matched, num_gts = [np.empty(0)], [np.empty(0)], _count(gts, label, limits)
-    for image_id, (gt, det) in enumerate(zip(gts, dets, strict=True)):
-        of_class = det["labels"] == label
-        order = np.argsort(-det["scores"][of_class], kind="stable")[:most]
-        mine = gt["labels"] == label
-        crowd = gt["iscrowd"][mine]
-        ignored = crowd | ~_in_range(gt["area"][mine], limits)
-        ious = evaluator.ious[image_id, label]  # empty where there are no detections or no ground truths
-        ious = np.asarray(ious)[:most] if len(ious) else np.zeros((len(order), len(crowd)))
-        iou, on_ignored = match(ious, ignored, crowd, TAU)
-        bbox = det["bbox"][of_class][order]
-        outside = (iou == 0) & ~_in_range(bbox[:, 2] * bbox[:, 3], limits)
-        scores.append(det["scores"][of_class][order][~on_ignored & ~outside])
-        matched.append(iou[~on_ignored & ~outside])
-    return olrp(np.concatenate(scores), np.concatenate(matched), num_gts, TAU)
+def _olrps(
+    evaluator: Any,
+    gts: list[Fields],
+    dets: list[Fields],
+    labels: list[int],
+    limits: list[tuple[float, float]],
+    most: int,
+) -> list[list[OLRP]]:
+    """oLRP by class and size, with COCO's rules on what is ignored, from the evaluator's IoUs."""
+    found, truth = by_cell(dets, labels, most), by_cell(gts, labels)
+    row, column, iou = overlaps(evaluator.ious, found, truth, labels, len(gts), TAU)
+    ignored = truth["iscrowd"] | ~_in_range(truth["area"], limits)
+    matched, on_ignored = match_all(row, column, iou, found["cell"], ignored, truth["iscrowd"])
+    outside = (matched == 0) & ~_in_range(found["bbox"][:, 2] * found["bbox"][:, 3], limits)
+    counted = ~on_ignored & ~outside
+    counts = _counts(gts, labels, limits)
+    ends = np.searchsorted(found["labels"], [*labels, labels[-1] + 1])
+    best: list[list[OLRP]] = []
+    for index, (low, high) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        scores, of_class = found["scores"][low:high], counted[:, low:high]
+        sizes = zip(of_class, matched[:, low:high], counts[index], strict=True)
+        best.append([olrp(scores[one], ious[one], number, TAU) for one, ious, number in sizes])
+    return best

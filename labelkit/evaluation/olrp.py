@@ -10,11 +10,12 @@ oLRP is the least LRP over all scores: 0 is perfect, 1 means nothing was found. 
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from labelkit.evaluation.matching import least_iou, match_all
 
 
 class OLRP(NamedTuple):
@@ -37,24 +38,14 @@ def match(
     crowd: Bool[np.ndarray, "G"],
     tau: float,
 ) -> tuple[Float[np.ndarray, "D"], Bool[np.ndarray, "D"]]:
-    """COCO's greedy matching of one image and class at one threshold; rows are detections, best score first.
+    """COCO's matching of one image and class at one threshold, see `matching`; rows are detections, best score first.
 
-    Each detection takes the free ground truth of highest IoU, at least `tau`; one that counts goes before an ignored
-    one, a crowd is never used up, and among equals the later index wins, as in COCO's evaluator. Returns the IoU of
-    each detection's match (0 without one) and whether that match is an ignored ground truth.
+    Returns the IoU of each detection's match, 0 without one, and whether that match is an ignored ground truth.
     """
-    matched, on_ignored = np.zeros(len(ious)), np.zeros(len(ious), dtype=bool)
-    taken: set[int] = set()
-    rows, columns = np.nonzero(ious >= min(tau, 1 - 1e-10))
-    pairs = zip(rows.tolist(), columns.tolist(), ious[rows, columns].tolist(), strict=True)
-    for row, candidates in groupby(pairs, key=lambda pair: pair[0]):
-        free = [(not ignored_gts[gt], iou, gt) for _, gt, iou in candidates if gt not in taken]
-        if free:
-            counts, matched[row], gt = max(free)
-            on_ignored[row] = not counts
-            if not crowd[gt]:
-                taken.add(gt)
-    return matched, on_ignored
+    row, column = np.nonzero(ious >= least_iou(tau))
+    one_cell = np.zeros(len(ious), dtype=np.int64)
+    matched, on_ignored = match_all(row, column, ious[row, column], one_cell, ignored_gts[None], crowd)
+    return matched[0], on_ignored[0]
 
 
 def olrp(scores: Float[np.ndarray, "D"], ious: Float[np.ndarray, "D"], num_gts: int, tau: float = 0.5) -> OLRP:

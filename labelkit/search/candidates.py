@@ -2,14 +2,14 @@
 
 `plausible`: alike enough, or among the k most similar. `within`: centres near each other; `inside`: of these, the
 centres inside a ground truth. `nearest_per_level`: the k nearest centres of every level. `challengers`: all that may
-take a prior from its holder. `cheapest`: the k least by a cost that knows more than boxes. `decoded_overlaps`: by what
-the network regressed.
+take a prior from its holder; `owned`: the best of them. `cheapest`: the k least by a cost that knows more than boxes.
+`decoded_overlaps`: by what the network regressed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
 import torch
@@ -20,15 +20,15 @@ from labelkit.boxes import centers, encode_ltrb, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
+from labelkit.search.buckets import buckets_of
+from labelkit.search.challengers import challengers, owned
+from labelkit.search.cheapest import cheapest
 from labelkit.search.decoded import decoded_overlaps
-from labelkit.search.elementwise import checked, needs_size
-from labelkit.search.order import first_k
+from labelkit.search.elementwise import needs_size
+from labelkit.search.order import first_in_rows, first_k
 from labelkit.search.pairs import Pairs, Similarity
-from labelkit.search.plausible import plausible, reachable, scorer
-from labelkit.search.reach import reach_of
-from labelkit.search.windows import Windows
-
-SlotOf = Callable[[Tensor, Tensor], Tensor]  # (prior, gt) -> where that prior stands over the whole batch
+from labelkit.search.plausible import plausible
+from labelkit.search.reach import nearness
 
 __all__ = [
     "Pairs",
@@ -40,6 +40,7 @@ __all__ = [
     "inside",
     "nearest_per_level",
     "needs_size",
+    "owned",
     "plausible",
     "within",
 ]
@@ -50,17 +51,41 @@ def within(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All pairs whose centres are apart by no more than the reach of their level, and perhaps a hair more.
 
-    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards.
+    (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards. On a GPU all pairs, where they
+    are few: looking takes longer, and is waited for.
     """
+    few = windows.portions(center.device).small >> 3  # whoever tests afterwards reads all four sides of each pair
+    if center.device.type != "cpu" and len(priors) * len(center) <= few:
+        everyone = torch.arange(len(priors), device=center.device).repeat(len(center))
+        yield everyone, torch.arange(len(center), device=center.device).repeat_interleave(len(priors))
+        return
     if priors.grid is not None:
         row = priors.grid.level
         yield from windows.cells(priors.grid, windows.around(priors.grid, center, reach_x[:, row], reach_y[:, row]))
         return
-    reach = torch.stack((reach_x, reach_y))
+    buckets = buckets_of(priors, center.shape[0])
+    if buckets is None:
+        yield from _within_blocks(priors, center, torch.stack((reach_x, reach_y)))
+        return
+    for own in buckets.blocks(center.shape[0], 1):
+        row = buckets.grid.level
+        window = buckets.around(center[own], reach_x[own][:, row], reach_y[own][:, row])
+        if buckets.narrows(window, own.stop - own.start):
+            for place, gt in buckets.pairs(window):
+                yield buckets.order.index_select(0, place), gt + own.start
+        else:
+            for prior, gt in _within_blocks(priors, center[own], torch.stack((reach_x, reach_y))[:, own]):
+                yield prior, gt + own.start
+
+
+def _within_blocks(
+    priors: Priors, center: Float[Tensor, "G 2"], reach: Float[Tensor, "2 G L"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`within` for priors without a grid: every pair, a block at a time."""
     wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
     wide = torch.where(reach >= 0, wide, -1)
     if (
-        len(priors) * center.shape[0] <= windows.CHUNK
+        len(priors) * center.shape[0] <= windows.portions(center.device).chunk
     ):  # so few that a pass for each level would cost more than it saves
         levels = [wide[:, :, i : i + 1].expand(-1, -1, n) for i, n in enumerate(priors.level_sizes)]
         passes = [(0, len(priors), torch.cat(levels, dim=2))]
@@ -69,7 +94,7 @@ def within(
         passes = [(ends[i], n, wide[:, :, i : i + 1].expand(-1, -1, n)) for i, n in enumerate(priors.level_sizes)]
     for start, size, near in passes:
         place = priors.centers.T[:, start : start + size]
-        for prior, owner in windows.blocks(size, center.shape[0]):
+        for prior, owner in windows.blocks(size, center.shape[0], center.device):
             near_x = (place[0, None, prior] - center[owner, None, 0]).abs() <= near[0, owner, prior]
             near_y = (place[1, None, prior] - center[owner, None, 1]).abs() <= near[1, owner, prior]
             gt, index = (near_x & near_y).nonzero(as_tuple=True)
@@ -118,8 +143,10 @@ def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs
 
     The value of a pair is the squared distance. Memory beside the answer is bounded for every k.
     """
+    if priors.device.type != "cpu" and 0 < len(priors) * len(gt) <= windows.portions(gt.device).small:
+        return _nearest_at_once(priors, gt, k)
     levels = len(priors.level_sizes)
-    some = max(1, windows.BLOCK // (levels * min(k, max(priors.level_sizes, default=0)) + 1))
+    some = max(1, windows.portions(gt.device).block // (levels * min(k, max(priors.level_sizes, default=0)) + 1))
     found = []
     for start in range(0, len(gt), some):
         part = gt if len(gt) <= some else gt[start : start + some]
@@ -131,6 +158,16 @@ def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs
         pairs = pairs[first_k(group, len(part) * levels, k, pairs.value, pairs.prior)]
         found.append(Pairs(pairs.prior, pairs.gt + start, pairs.value) if start else pairs)
     return Pairs.cat(found, priors)
+
+
+def _nearest_at_once(priors: Priors, gt: Tensor, k: int) -> Pairs:
+    """The same where looking for windows takes longer than measuring every distance, and is waited for."""
+    offset = priors.centers.T[:, None] - centers(gt).T[:, :, None]
+    dx, dy = offset.unbind()
+    prior = first_in_rows(dx * dx + dy * dy, priors.level_sizes, k)
+    owner = torch.arange(len(gt), device=gt.device)[:, None].expand_as(prior)
+    prior, owner = prior.flatten(), owner.flatten()
+    return Pairs(prior, owner, _squared_distances(priors, centers(gt).T, prior, owner))
 
 
 def _squared_distances(priors: Priors, gt_center: Float[Tensor, "2 G"], prior: Tensor, owner: Tensor) -> Tensor:
@@ -148,7 +185,7 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
     """
     center = centers(gt)
     # Every cell holds `step` priors of its level: fewer cells suffice.
-    side = math.isqrt(math.ceil(k / int(grid.step.min())) - 1) + 1
+    side = math.isqrt(math.ceil(k / grid.smallest_step) - 1) + 1
     window = windows.nearest(grid, center, side)
     place = center.T[:, :, None] - grid.origin
     low, high = window.start * grid.stride, (window.start + window.extent - 1) * grid.stride
@@ -165,97 +202,15 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
     for prior, owner in windows.cells(grid, windows.around(grid, center, radius, radius)):
         value = _squared_distances(priors, gt_center, prior, owner)
         group = owner * len(priors.level_sizes) + priors.levels.index_select(0, prior)
-        yield Pairs(prior.long(), owner.long(), value)[value <= limit.index_select(0, group)]
+        pairs = Pairs(prior.long(), owner.long(), value)
+        yield pairs.some(value <= limit.index_select(0, group)).table  # a GPU sorts a few more, and waits once less
 
 
 def _nearby_in_blocks(priors: Priors, gt: Tensor, k: int) -> Iterator[Pairs]:
-    """The same without a grid, one level after another: the nearest priors are the most similar ones by `_nearness`."""
+    """The same without a grid, one level after another: the nearest priors are the most similar ones by `nearness`."""
     start, gt_center = 0, centers(gt).T.contiguous()
-    for size in priors.level_sizes:
-        found = plausible(Priors(priors.boxes[start : start + size], (size,)), gt, _nearness, floor=math.inf, k=k)
+    for level in priors.by_level:
+        found = plausible(level, gt, nearness, floor=math.inf, k=k)
         prior = found.prior + start
         yield Pairs(prior, found.gt, _squared_distances(priors, gt_center, prior, found.gt))
-        start += size
-
-
-def _nearness(prior: Tensor, gt: Tensor) -> Tensor:
-    """Falls with the distance of the centres and never reaches 0."""
-    offset = centers(prior) - centers(gt)
-    return 1 / (1 + offset.square().sum(dim=-1).sqrt())
-
-
-def challengers(
-    priors: Priors,
-    gt: Float[Tensor, "G 4"],
-    similarity: Similarity,
-    holders: Pairs,
-    slot_of: SlotOf,
-    slots: int,
-) -> Pairs:
-    """All pairs that equal or beat the pairs `holders` (one a slot) on their priors, the holders among them.
-
-    slot_of, slots: `GroundTruths.slot_of` and their number: a prior serves each image of a batch separately.
-    """
-    if len(holders) == 0:
-        return holders
-    reach, similarity = reach_of(similarity), checked(similarity, priors, gt)
-    bar = holders.value.new_full((slots,), math.inf)
-    bar.index_copy_(0, slot_of(holders.prior, holders.gt), holders.value)
-    if priors.grid is not None and reach is not None and len(holders) * gt.shape[0] > windows.SMALL:
-        # The lowest bar of a grid row says how far away a challenger of that row can be.
-        row_bar = holders.value.new_full((len(priors.grid),), math.inf)
-        row_bar.scatter_reduce_(0, priors.rows.index_select(0, holders.prior), holders.value, "amin")
-        used = (row_bar < math.inf).nonzero().squeeze(1)
-        grid = priors.grid[used]
-        window = reachable(grid, gt, reach, row_bar[None, used])
-        if int((window.extent[0] * window.extent[1]).sum()) < len(holders) * gt.shape[0]:
-            return Pairs.cat(list(_beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of)), priors)
-    held = torch.unique(holders.prior)
-    return Pairs.cat(list(_beaten_in_blocks(priors, gt, similarity, held, bar, slot_of)), priors)
-
-
-def _beaten_in_windows(
-    priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, window: Windows, bar: Tensor, slot_of: SlotOf
-) -> Iterator[Pairs]:
-    score = scorer(priors, gt, similarity)
-    for prior, owner in windows.cells(grid, window):
-        # Most priors in a window hold nothing: they leave before anything is computed.
-        own_bar = bar.index_select(0, slot_of(prior, owner))
-        held = (own_bar < math.inf).nonzero().squeeze(1)
-        prior, owner = prior.index_select(0, held), owner.index_select(0, held)
-        value = score(prior, owner)
-        pairs = Pairs(prior, owner, value)[value >= own_bar.index_select(0, held)]
-        yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
-
-
-def _beaten_in_blocks(
-    priors: Priors, gt: Tensor, similarity: Similarity, held: Tensor, bar: Tensor, slot_of: SlotOf
-) -> Iterator[Pairs]:
-    sides = priors.sides.index_select(1, held)
-    for prior, owner in windows.blocks(len(held), gt.shape[0]):
-        value = similarity(sides[:, None, prior].movedim(0, -1), gt[owner, None])
-        # The slots of a block: those of prior 0 in the image of each ground truth, plus the prior.
-        own = torch.arange(owner.start, owner.stop, device=gt.device)
-        start = slot_of(torch.zeros_like(own), own)
-        own_bar = bar.index_select(0, (start[:, None] + held[prior]).flatten()).view(value.shape)
-        near, index = (value >= own_bar).nonzero(as_tuple=True)
-        yield Pairs(held.index_select(0, index + prior.start), own.index_select(0, near), value[near, index])
-
-
-def cheapest(priors: Priors, gts: range, k: int, cost: Callable[[Pairs], Tensor]) -> Pairs:
-    """The k priors of least cost of each of these ground truths, ties to the lower prior.
-
-    cost: of pairs, one number each, which may come of more than boxes; so no window narrows the search, and all pairs
-    are asked for, a bounded number at a time. The value of a pair is its cost, negated.
-    """
-    parts: list[Pairs] = []
-    for place, some in windows.blocks(len(priors), len(gts)):
-        prior = torch.arange(place.start, place.stop, device=priors.device)
-        gt = torch.arange(gts[some].start, gts[some].stop, device=priors.device)
-        owner = gt.repeat_interleave(len(prior))
-        pairs = Pairs(prior.repeat(len(gt)), owner, priors.boxes.new_zeros(()).expand(len(owner)))
-        pairs = Pairs(pairs.prior, owner, -cost(pairs))
-        if place.start > 0:  # more priors of the same ground truths
-            pairs = Pairs.join((parts.pop(), pairs))
-        parts.append(pairs[first_k(pairs.gt - gts[some].start, len(gt), k, -pairs.value, pairs.prior)])
-    return Pairs.cat(parts, priors)
+        start += len(level)

@@ -1,7 +1,8 @@
 """Choosing: which of the candidate pairs are taken. Every function marks pairs; ties are broken, never left open.
 
-`first_of`, `first_k`, `first_in_order`: the best of every group. `best_per_prior`, `top_k`: the same by similarity.
-`best_first`: one pair after another. `minimum_sum`: all at once, at the least total cost.
+`first_of`, `first_k`, `first_in_order`: the best of every group, and `counts`: how many there are. `best_per_prior`,
+`top_k`: the same by similarity. `best_first`: one pair after another. `minimum_sum`: all at once, at the least total
+cost.
 
 The order is always the same: a better value first, then the lower prior or the lower ground truth, on every device.
 """
@@ -13,18 +14,20 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from labelkit.search.matching import minimum_sum
-from labelkit.search.order import first_in_order, first_k, first_of
+from labelkit.search.order import counts, first_in_order, first_k, first_of
 from labelkit.search.pairs import Pairs
 
-__all__ = ["best_first", "best_per_prior", "first_in_order", "first_k", "first_of", "minimum_sum", "top_k"]
+__all__ = ["best_first", "best_per_prior", "counts", "first_in_order", "first_k", "first_of", "minimum_sum", "top_k"]
 
 
 def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Tensor, "n"]:
     """Mark the best pair of every prior: highest similarity, then the lower ground truth.
 
-    slot: the prior's index over the whole batch, image * P + prior, so that images do not meet.
+    slot: the prior's index over the whole batch, image * P + prior, so that images do not meet. Of `Marked` pairs slot
+    and answer belong to the table.
     """
-    return first_of(slot, slots, -pairs.value, pairs.gt)
+    table = pairs.table
+    return first_of(slot, slots, -table.value, table.gt, among=pairs.mask)
 
 
 def top_k(pairs: Pairs, gts: int, k: int) -> Bool[Tensor, "n"]:

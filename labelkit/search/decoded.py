@@ -37,7 +37,7 @@ def decoded_overlaps(
 
     among: the priors that count. Memory beside the answer is bounded, and with k the answer is too.
     """
-    if priors.grid is None or len(priors) * len(gt) <= windows.SMALL:
+    if priors.grid is None or len(priors) * len(gt) <= windows.portions(gt.device).small:
         return _held_against_all(decoded, gt, among, k)
     reach = _reach(priors, decoded)
     modest = torch.stack([_median(part) for part in reach.split(priors.level_sizes, dim=1)], dim=1) * _MODEST

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -11,18 +13,35 @@ from torch import Tensor
 FEW = 1 << 12  # so few pairs are sorted outright
 
 
-def first_of(group: Int[Tensor, "n"], groups: int, criterion: Shaped[Tensor, "n"], *ties: Tensor) -> Bool[Tensor, "n"]:
+def first_of(
+    group: Int[Tensor, "n"],
+    groups: int,
+    criterion: Shaped[Tensor, "n"],
+    *ties: Tensor,
+    among: Bool[Tensor, "n"] | None = None,
+) -> Bool[Tensor, "n"]:
     """Mark the first pair of every group: the smallest in `criterion`, ties by the next one, and so on.
 
-    Exactly one pair a group, provided the last criterion has no ties inside a group. Scatter-reduces of minima do not
-    depend on the order of execution: the same answer on every device.
+    among: the pairs that count. Exactly one of them a group, provided the last criterion has no ties inside a group.
+    Scatter-reduces of minima do not depend on the order of execution: the same answer on every device.
     """
-    alive = criterion == _least(group, groups, criterion, _top(criterion))
+    if among is None:
+        alive = criterion == _least(group, groups, criterion, _top(criterion))
+    elif among.device.type == "cpu":
+        return _of_some(among, lambda group, *given: first_of(group, groups, *given), group, criterion, *ties)
+    else:
+        ties, alive = (criterion, *ties), among
     for tie in ties:
         top = _top(tie)
         tie = torch.where(alive, tie, top)
         alive = alive & (tie == _least(group, groups, tie, top))
     return alive
+
+
+def _of_some(among: Tensor, choose: Callable[..., Tensor], *vectors: Tensor) -> Bool[Tensor, "n"]:
+    """`choose` of the pairs of a mask alone; nobody waits for the CPU to count them."""
+    some = among.nonzero().squeeze(1)
+    return torch.zeros_like(among).index_copy_(0, some, choose(*(one.index_select(0, some) for one in vectors)))
 
 
 def _top(criterion: Tensor) -> float:
@@ -40,7 +59,9 @@ def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> 
     Sorting all pairs is dear, so of many only those equal to their group's k-th least first criterion are sorted:
     what is below it is in, what is above it is out.
     """
-    count = torch.bincount(group, minlength=groups)
+    if group.device.type != "cpu":  # it sorts quickly, and would have to be waited for below
+        return first_in_order(group, group.new_full((groups,), k), *criteria)
+    count = counts(group, groups)
     widest = int(count.max()) if groups else 0
     if widest <= k:
         return torch.ones_like(group, dtype=torch.bool)
@@ -49,7 +70,7 @@ def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> 
     least = _kth_least(group, count, widest, k, criteria[0]).index_select(0, group)
     chosen = criteria[0] < least
     tied = (criteria[0] == least).nonzero().squeeze(1)
-    room = k - torch.bincount(group[chosen], minlength=groups)
+    room = k - counts(group[chosen], groups)
     tied = tied[first_in_order(group[tied], room, *(criterion[tied] for criterion in criteria[1:]))]
     return chosen.index_fill_(0, tied, True)
 
@@ -69,12 +90,44 @@ def _kth_least(
     return table.view(-1, widest).topk(k, dim=1, largest=False).values[:, -1]
 
 
-def first_in_order(group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criteria: Tensor) -> Bool[Tensor, "n"]:
-    """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end."""
-    order = torch.arange(group.shape[0], device=group.device)
-    for criterion in (*reversed(criteria), group):
+def first_in_order(
+    group: Int[Tensor, "n"], room: Int[Tensor, "groups"], *criteria: Tensor, among: Bool[Tensor, "n"] | None = None
+) -> Bool[Tensor, "n"]:
+    """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end.
+
+    among: the pairs that count.
+    """
+    if among is not None and among.device.type == "cpu":
+        return _of_some(among, lambda group, *given: first_in_order(group, room, *given), group, *criteria)
+    if among is not None:
+        last = criteria[0].masked_fill(~among, _top(criteria[0]))
+        return first_in_order(group, room, last, *criteria[1:]) & among
+    order = criteria[-1].argsort(stable=True)
+    for criterion in (*reversed(criteria[:-1]), group):
         order = order.index_select(0, criterion.index_select(0, order).argsort(stable=True))
-    count = torch.bincount(group, minlength=room.shape[0])
+    count = counts(group, room.shape[0])
     before = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
     place = torch.arange(len(order), device=order.device) - before
     return torch.empty_like(order).index_copy_(0, order, place) < room.index_select(0, group)
+
+
+def counts(group: Int[Tensor, "n"], groups: int, among: Bool[Tensor, "n"] | None = None) -> Int[Tensor, "groups"]:
+    """How many pairs, or pairs `among` them, each group has. A GPU's own `bincount` would be waited for."""
+    if group.device.type == "cpu":
+        return torch.bincount(group if among is None else group[among], minlength=groups)
+    one = torch.ones_like(group) if among is None else among.to(group.dtype)
+    return group.new_zeros(groups).index_add_(0, group, one)
+
+
+def first_in_rows(value: Float[Tensor, "G n"], sizes: Sequence[int], k: int) -> Int[Tensor, "G m"]:
+    """The columns of the k least of every row in each run of so many columns, ties to the lower column; values at
+    least 0.
+
+    A float32 that is not negative has the order of its bits, and the column stands behind them.
+    """
+    if value.dtype != torch.float32:
+        order = [run.argsort(dim=1, stable=True)[:, :k] for run in value.split(sizes, dim=1)]
+        return torch.cat([one + start for one, start in zip(order, accumulate(sizes, initial=0), strict=False)], dim=1)
+    key = (value.view(torch.int32).long() << 32) | torch.arange(value.shape[1], device=value.device)
+    runs = key.split(sizes, dim=1)
+    return torch.cat([run.topk(min(k, run.shape[1]), dim=1, largest=False).values for run in runs], 1) & 0xFFFFFFFF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,7 +40,65 @@ class Pairs:
             return cls(nothing, nothing, like.boxes.new_zeros(0))
         return cls.join(parts)
 
-    @classmethod
-    def join(cls, parts: Sequence[Pairs]) -> Pairs:
+    @staticmethod
+    def join(parts: Sequence[Pairs]) -> Pairs:
         """One after another; at least one."""
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "gt", "value")))
+        tables, masks = [part.table for part in parts], [part.mask for part in parts]
+        whole = Pairs(*(torch.cat([getattr(table, name) for table in tables]) for name in ("prior", "gt", "value")))
+        if all(mask is None for mask in masks):
+            return whole
+        every = zip(tables, masks, strict=True)
+        return Marked(whole, torch.cat([torch.ones_like(t.gt, dtype=torch.bool) if m is None else m for t, m in every]))
+
+    @property
+    def table(self) -> Pairs:
+        """The pairs that `mask` speaks of."""
+        return self
+
+    @property
+    def mask(self) -> Bool[Tensor, "n"] | None:
+        """Which of `table` these are; None: all."""
+        return None
+
+    def some(self, mask: Bool[Tensor, "n"]) -> Pairs:
+        """Those of a mask: gathered on the CPU, `Marked` where their number would have to be waited for."""
+        return self[mask] if mask.device.type == "cpu" else Marked(self, mask)
+
+
+class Marked(Pairs):
+    """Some of the pairs of a table, by a mask: they are counted and gathered when somebody asks for them.
+
+    To gather them a GPU's count has to be waited for. What only needs to know where pairs stand takes `table` and
+    `mask`.
+    """
+
+    def __init__(self, table: Pairs, mask: Bool[Tensor, "n"]) -> None:
+        vars(self).update(_table=table, _mask=mask)
+
+    @property
+    def table(self) -> Pairs:
+        return vars(self)["_table"]
+
+    @property
+    def mask(self) -> Bool[Tensor, "n"]:
+        return vars(self)["_mask"]
+
+    def some(self, mask: Bool[Tensor, "n"]) -> Pairs:
+        """Of these those of a mask over the table."""
+        return Marked(self.table, self.mask & mask)
+
+    @cached_property
+    def _found(self) -> Pairs:
+        return self.table[self.mask]
+
+    @property
+    def prior(self) -> Tensor:
+        return self._found.prior
+
+    @property
+    def gt(self) -> Tensor:
+        return self._found.gt
+
+    @property
+    def value(self) -> Tensor:
+        return self._found.value

@@ -1,14 +1,15 @@
 """Plausible pairs: all that reach a floor, and all that may be among the k best of their ground truth.
 
 Nothing here builds the prior x ground-truth matrix. On a grid, a window of cells around each ground truth holds every
-prior that can matter; its pairs are evaluated exactly. Without a grid the same pairs come from blocks of bounded size.
+prior that can matter; its pairs are evaluated exactly. Without a grid the windows are of buckets, or the same pairs
+come from blocks of bounded size.
 Work and memory follow the number of plausible pairs. Proofs stand beside the code that needs them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from labelkit.boxes import centers, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
+from labelkit.search.buckets import Buckets, buckets_of
 from labelkit.search.elementwise import checked, say_without_reach
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.reach import reach_of
@@ -41,10 +43,14 @@ def plausible(priors: Priors, gt: Float[Tensor, "G 4"], similarity: Similarity, 
     asked = k > 0 or 0 < floor < math.inf
     given, reach = similarity, reach_of(similarity) if asked else None
     similarity = checked(given, priors, gt)
-    if len(priors) * gt.shape[0] <= windows.SMALL:
+    if len(priors) * gt.shape[0] <= windows.portions(gt.device).small:
         return _at_once(priors, gt, similarity, floor, k)
     if asked and reach is None and priors.grid is not None:
         say_without_reach(given)
+    if priors.grid is None and reach is not None:
+        buckets = buckets_of(priors, gt.shape[0], k)
+        if buckets is not None:
+            return Pairs.cat(list(_from_buckets(priors, buckets, gt, similarity, given, floor, k)), priors)
     # The cells near a ground truth that give a bound are k in every grid row: no use if those are as many as all.
     if priors.grid is None or reach is None or k * len(priors.grid) > len(priors):
         return Pairs.cat(list(_from_blocks(priors, gt, similarity, floor, k)), priors)
@@ -58,8 +64,32 @@ def _from_windows(
     if k > 0:
         bound = torch.minimum(bound, _kth_best_nearby(priors, grid, gt, similarity, k))
     window, below = reachable(grid, gt, reach, bound[:, None]), _just_below(bound, floor)
-    score = scorer(priors, gt, similarity)
-    for prior, owner in windows.cells(grid, window):
+    yield from _exactly(scorer(priors, gt, similarity), windows.cells(grid, window), below)
+
+
+def _from_buckets(
+    priors: Priors, buckets: Buckets, gt: Tensor, similarity: Similarity, given: Similarity, floor: float, k: int
+) -> Iterator[Pairs]:
+    """given: the similarity before it was `checked`, which has the reach."""
+    for owner in buckets.blocks(gt.shape[0], k):
+        some = gt[owner]
+        score, bound = scorer(buckets.priors, some, similarity), some.new_full((some.shape[0],), floor)
+        if k > 0:
+            bound = torch.minimum(bound, buckets.kth_best_nearby(some, score, k))
+        window = buckets.reachable(some, given, lowered(bound[:, None]))
+        if buckets.narrows(window, some.shape[0]):
+            for pairs in _exactly(score, buckets.pairs(window), _just_below(bound, floor)):
+                yield Pairs(buckets.order.index_select(0, pairs.prior), pairs.gt + owner.start, pairs.value)
+        else:
+            for pairs in _from_blocks(priors, some, similarity, floor, k):
+                yield Pairs(pairs.prior, pairs.gt + owner.start, pairs.value)
+
+
+def _exactly(
+    score: Callable[[Tensor, Tensor], Tensor], near: Iterable[tuple[Tensor, Tensor]], below: Float[Tensor, "G"]
+) -> Iterator[Pairs]:
+    """What stands in windows, evaluated: the pairs above the bound of their ground truth."""
+    for prior, owner in near:
         value = score(prior, owner)
         pairs = Pairs(prior, owner, value)[value > below.index_select(0, owner)]
         yield Pairs(pairs.prior.long(), pairs.gt.long(), pairs.value)
@@ -86,11 +116,14 @@ def scorer(priors: Priors, gt: Tensor, similarity: Similarity) -> Callable[[Tens
 
 def reachable(grid: Grid, gt: Tensor, reach: Callable, floor: Tensor) -> Windows:
     """Windows of the cells that can reach `floor`, [G, 1] or [1, M], which is finite."""
-    width, height = sizes(gt)
-    # A value is rounded too: above a lowered floor. Near 0 float32 is coarse: look everywhere.
-    lowered = torch.where(floor < _COARSE, 0, floor * (1 - 1e-5))
-    across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], lowered, grid.hair)
+    (width, height), floor = sizes(gt), lowered(floor)
+    across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], floor, grid.hair)
     return windows.around(grid, centers(gt), across, down)
+
+
+def lowered(floor: Tensor) -> Tensor:
+    """A value is rounded too: above a lowered floor. Near 0 float32 is coarse: look everywhere."""
+    return torch.where(floor < _COARSE, 0, floor * (1 - 1e-5))
 
 
 def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, k: int) -> Float[Tensor, "G"]:
@@ -99,7 +132,7 @@ def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similar
     Any k pairs give a valid bound; the nearest ones give a tight one. -inf where fewer than k are near.
     """
     side = math.isqrt(k - 1) + 1
-    some = max(1, windows.BLOCK // (len(grid) * side * side))
+    some = max(1, windows.portions(gt.device).block // (len(grid) * side * side))
     if gt.shape[0] <= some:
         return _kth_best_in_cells(priors, grid, gt, similarity, k, side)
     return torch.cat([_kth_best_in_cells(priors, grid, part, similarity, k, side) for part in gt.split(some)])
@@ -150,7 +183,7 @@ def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: floa
     Within a block of ground truths the k best so far are kept, so a pair below them is dropped at once; when the
     block is through, the survivors are held against the final k-th best.
     """
-    for prior, owner in windows.blocks(len(priors), gt.shape[0]):
+    for prior, owner in windows.blocks(len(priors), gt.shape[0], gt.device):
         if prior.start == 0:
             parts: list[Pairs] = []
             best = gt.new_full((owner.stop - owner.start, k), -math.inf)

@@ -17,12 +17,15 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from labelkit import similarity as similarities
+from labelkit.boxes import centers
 
 _ROUNDING = 1e-5  # a hundred float32 roundings
 _PIXEL = 1e-3  # pixels
+THIN = 1e-9  # pixels: as good as no side at all
 
 Reach = tuple[Tensor, Tensor]
 
@@ -157,7 +160,19 @@ def _gjsd(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: T
     return _radius(rest * across), _radius(rest * down)
 
 
+def nearness(prior: Tensor, gt: Tensor) -> Tensor:
+    """Falls with the distance of the centres and never reaches 0: the most similar priors are the nearest."""
+    offset = centers(prior) - centers(gt)
+    return 1 / (1 + offset.square().sum(dim=-1).sqrt())
+
+
+def _nearness(pw: Tensor, ph: Tensor, gw: Tensor, gh: Tensor, floor: Tensor, hair: Tensor) -> Reach:
+    radius = ((1 / floor - 1) * (1 + _ROUNDING) + _PIXEL).expand(torch.broadcast_shapes(pw.shape, gw.shape))
+    return radius, radius
+
+
 _REACH: dict[Callable, Callable[..., Reach]] = {
+    nearness: _nearness,
     similarities.iou: _iou,
     similarities.iof: _iof,
     similarities.nwd: _nwd,
@@ -167,3 +182,72 @@ _REACH: dict[Callable, Callable[..., Reach]] = {
     similarities.gcd: _gcd,
     similarities.gjsd: _gjsd,
 }
+
+
+def reach_over(
+    similarity: Callable,
+    low: Float[Tensor, "2 1 M"],
+    high: Float[Tensor, "2 1 M"],
+    gt: Float[Tensor, "2 G 1"],
+    floor: Float[Tensor, "#G #M"],
+    hair: Float[Tensor, "M"],
+) -> Reach:
+    """The reach that holds for every prior whose sides (width, height) lie in [low, high], which a class of priors has.
+
+    Let s* be the side in it that is nearest to the ground truth's. What unlike shapes cost is least there (by nwd, rfd,
+    simd, gcd and gjsd it falls up to equality and rises from there). By simd, gcd and gjsd a distance is divided by a
+    length that grows with the side, by at most s / s*. So the reach at (w*, h*), there times the longest side / s*, is
+    enough for all. By dotd sizes play no part; for iou and iof see `_overlap_over`. A reach from elsewhere promises
+    nothing about intervals: it is asked where a class is as narrow as a row of a grid, and infinite elsewhere.
+    The sides were measured, so hair is only for what scaled priors round anew: relative to the shortest side.
+    """
+    if isinstance(similarity, similarities.OfScaledPriors) and not hasattr(similarity, "reach"):
+        factor = similarity.factor
+        x, y = reach_over(similarity.similarity, low * factor, high * factor, gt, floor, hair * (1 + factor))
+        return x + hair * factor, y + hair * factor
+    formula = similarity
+    while isinstance(formula, partial):
+        formula = formula.func
+    if formula is similarities.iou:
+        return _overlap_over(floor / (1 + floor), gt.prod(dim=0), low, high, gt, hair)
+    if formula is similarities.iof:
+        return _overlap_over(floor, 0, low, high, gt, hair)
+    reach = reach_of(similarity)
+    assert reach is not None
+    if formula not in _BY_SHAPE:
+        middle = (low + high) / 2
+        x, y = reach(*middle, *gt, floor, hair)
+        spread = (high - low > 0.8 * hair).any(dim=0)
+        return torch.where(spread, torch.inf, x), torch.where(spread, torch.inf, y)
+    nearest = torch.minimum(torch.maximum(gt, low), high)
+    longer = torch.where(low >= THIN, high / low, 1).amax(dim=0)[0]
+    x, y = reach(*nearest, *gt, floor, hair * longer)
+    if similarities.asks_for_size(similarity):  # it divides by sides
+        thin = (low < THIN).any(dim=0)
+        x, y = x.masked_fill(thin, torch.inf), y.masked_fill(thin, torch.inf)
+    if formula in _FREE_OF_SIZE:
+        return x, y
+    grown = torch.where(high > nearest, high / nearest, 1)
+    return x * grown[0], y * grown[1]
+
+
+_FREE_OF_SIZE = (nearness, similarities.nwd, similarities.dotd, similarities.rfd)  # once the shape has had its share
+_BY_SHAPE = (*_FREE_OF_SIZE, similarities.simd, similarities.gcd, similarities.gjsd)
+
+
+def _overlap_over(share: Tensor, other: Tensor | float, low: Tensor, high: Tensor, gt: Tensor, hair: Tensor) -> Reach:
+    """The largest x = (w + gw) / 2 - I / min(h, gh) with I = share * (w h + other), as in `reach.py`, over a class.
+
+    In h, I / min(h, gh) falls up to gh (share * w + share * other / h) and rises from there: h* is best. With it x is
+    linear in w, so one end of the interval is best. It is impossible only where (w*, h*) is: below gw and gh the
+    share of the smaller box grows with w and h, above it falls.
+    """
+    nearest = torch.minimum(torch.maximum(gt, low), high)
+    least = torch.minimum(nearest, gt)
+    kept = (1 - _ROUNDING) - 4 * hair / torch.minimum(low, gt).amin(dim=0)
+    share = share * kept.clamp_(min=0)
+    ends = torch.stack((low, high))
+    far = (ends + gt) / 2 - share * (ends * nearest.flip(0) + other) / least.flip(0)
+    x, y = far.amax(dim=0)
+    impossible = (share * (nearest.prod(dim=0) + other) > least.prod(dim=0)) | (high <= 0).any(dim=0)
+    return x.masked_fill(impossible, -1), y.masked_fill(impossible, -1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,24 @@ from labelkit.grid import Grid
 SMALL = 1 << 16  # so few pairs in all are evaluated without looking for windows first
 CHUNK = 1 << 15  # pairs from windows at once: enough to hide the cost of a call, few enough for the cache
 BLOCK = 1 << 17  # pairs in a block of priors x ground truths, whose intermediate values need no indices
+
+
+class Portions(NamedTuple):
+    """How many pairs are taken at once: see SMALL, CHUNK and BLOCK."""
+
+    small: int
+    chunk: int
+    block: int
+
+
+# A GPU is idle while it is told what to do next: few long portions. 2^23 pairs are 32 MiB for each value of a pair;
+# from there on reading memory takes longer than the launches that look for windows (benchmarks/counted.py).
+ON_GPU = Portions(1 << 23, 1 << 22, 1 << 23)
+
+
+def portions(device: torch.device) -> Portions:
+    """Those for this device."""
+    return Portions(SMALL, CHUNK, BLOCK) if device.type == "cpu" else ON_GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,28 +83,29 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
 
     One window is never split, so a chunk holds at most CHUNK pairs plus the largest window.
     """
-    extent_x, extent_y = window.extent
-    count = (extent_x * extent_y).flatten()
-    used = count.nonzero().squeeze(1)
-    if used.shape[0] == 0:
+    (start_x, start_y), (width, height) = window.start, window.extent
+    first = grid.first + (start_y * grid.columns + start_x) * grid.step
+    owner = torch.arange(width.shape[0], device=width.device)[:, None]
+    parts = torch.broadcast_tensors(first, grid.columns * grid.step, grid.step, width, owner, height)
+    table, count = torch.stack(parts).int().flatten(1), (width * height).flatten()
+    if count.device.type == "cpu":  # elsewhere the number of those that hold something would have to be waited for
+        used = count.nonzero().squeeze(1)
+        table, count = table.index_select(1, used), count.index_select(0, used)
+    if count.shape[0] == 0:
         return
-    row = used % len(grid)
-    columns, step, first = (part.index_select(0, row) for part in (grid.columns, grid.step, grid.first))
-    start_x, start_y, width, height = (side.flatten().index_select(0, used) for side in (*window.start, *window.extent))
-    first = first + (start_y * columns + start_x) * step
-    table = torch.stack((first, columns * step, step, width, used // len(grid), height)).int()
-    for low, high, pairs in _cuts(count.index_select(0, used).cumsum(0)):
-        yield _flatten(table[:, low:high], pairs)
+    ends = torch.stack((count, table[-1])).cumsum(1)
+    for low, high, pairs, lines in _cuts(ends):
+        yield _flatten(table[:, low:high], pairs, lines)
 
 
-def _flatten(table: Int[Tensor, "6 n"], pairs: int) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
+def _flatten(table: Int[Tensor, "6 n"], pairs: int, lines: int) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
     """(prior, gt) of all cells of n windows: first the lines of every window, then the cells of every line.
 
     table: first prior, priors from line to line, priors from cell to cell, cells in a line, ground truth, lines.
     Most of the arithmetic is done once a line, and three steps are left to do for a pair.
     """
     *parts, height = table
-    window = torch.repeat_interleave(height)
+    window = torch.repeat_interleave(height, output_size=lines)
     first, line, step, width, gt = (part.index_select(0, window) for part in parts)
     first = first + line * _place_in_group(height, window)
     # Pair number i of the chunk is cell i - before of its line, and stands at first + (i - before) * step.
@@ -103,24 +123,29 @@ def _place_in_group(size: Int[Tensor, "n"], group: Int[Tensor, "m"]) -> Int[Tens
     return torch.arange(group.shape[0], dtype=torch.int32, device=size.device) - before.index_select(0, group)
 
 
-def _cuts(end: Int[Tensor, "n"]) -> list[tuple[int, int, int]]:
-    """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs). end: pairs up to each window."""
-    total = int(end[-1])
-    if total <= CHUNK:
-        return [(0, end.shape[0], total)]
-    marks = torch.arange(CHUNK, total, CHUNK, device=end.device)
-    edges = torch.unique(torch.searchsorted(end, marks) + 1)
-    edges = edges[edges < end.shape[0]]
-    pairs = [0, *end[edges - 1].tolist(), total]
-    edges = [0, *edges.tolist(), end.shape[0]]
-    return [(edges[i], edges[i + 1], pairs[i + 1] - pairs[i]) for i in range(len(pairs) - 1)]
+def _cuts(ends: Int[Tensor, "2 n"]) -> Iterator[tuple[int, int, int, int]]:
+    """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs, lines).
+
+    ends: the pairs, and the lines, up to each window. The CPU waits for them once, and once more where cuts are made.
+    """
+    chunk, (total, lines) = portions(ends.device).chunk, ends[:, -1].tolist()
+    edges = [(ends.shape[1], total, lines)]
+    if total > chunk:
+        marks = torch.arange(chunk, total, chunk, device=ends.device)
+        last = torch.searchsorted(ends[0], marks)
+        edges = sorted({*edges, *zip(*torch.stack((last + 1, *ends[:, last])).tolist(), strict=True)})
+    before = (0, 0, 0)
+    for edge in edges:
+        yield before[0], edge[0], edge[1] - before[1], edge[2] - before[2]
+        before = edge
 
 
-def blocks(priors: int, gts: int) -> Iterator[tuple[slice, slice]]:
+def blocks(priors: int, gts: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Ranges of priors and of ground truths with at most BLOCK pairs, some of each: what belongs to a prior alone, its
     area say, is then computed once for several ground truths. Ground truths are the outer loop."""
-    side = max(1, min(priors, max(BLOCK // 16, BLOCK // max(gts, 1))))
-    step = max(1, BLOCK // side)
+    block = portions(device).block
+    side = max(1, min(priors, max(block // 16, block // max(gts, 1))))
+    step = max(1, block // side)
     for low in range(0, gts, step):
         for start in range(0, priors, side):
             yield slice(start, min(start + side, priors)), slice(low, min(low + step, gts))

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from labelkit import Priors
 from labelkit.assigners import dynamic_k
-from labelkit.search import decoded, order, windows
+from labelkit.search import buckets, decoded, order, windows
 
 PATHS = ("at once", "grid", "grid in small chunks", "small blocks")
 SIZES = (
@@ -15,6 +15,9 @@ SIZES = (
     (decoded, "DEARER"),
     (decoded, "MANY"),
     (dynamic_k, "PORTION"),
+    (buckets, "ENOUGH"),
+    (buckets, "PAYS"),
+    (buckets, "DEARER"),
 )
 
 
@@ -29,9 +32,12 @@ def path(name: str, priors: Priors):
         windows.SMALL = order.FEW = decoded.DEARER = 0
     if name == "grid in small chunks":
         windows.CHUNK = decoded.MANY = dynamic_k.PORTION = 1
-    if name == "small blocks":
+    if name in ("small blocks", "buckets"):
         windows.BLOCK = 7
         priors = Priors.from_boxes(priors.boxes, priors.level_sizes, priors.level_strides)
+    if name == "buckets":  # tests/search/test_buckets.py takes every rule this way
+        windows.CHUNK, windows.BLOCK = 200, 2000
+        buckets.ENOUGH = buckets.PAYS = buckets.DEARER = 0
     try:
         yield priors
     finally:

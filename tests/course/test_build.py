@@ -291,3 +291,76 @@ def test_the_build_refuses_a_source(path, cell, clue):
     with pytest.raises(ValueError, match="00_small"):
         build.build(path)
     assert not path.with_suffix(".ipynb").exists()
+
+
+def executed(path, monkeypatch):
+    """Commit the notebook of the source as it stands; a kernel that prints another number waits for the next build."""
+    written(path, build.notebook(path))
+    runs = []
+
+    def execute(book, folder):
+        runs.append(folder)
+        for count, cell in enumerate((cell for cell in book.cells if cell.cell_type == "code"), 1):
+            cell.execution_count = count
+            cell.outputs = [nbformat.v4.new_output("stream", text="2\n")]
+
+    monkeypatch.setattr(build, "execute", execute)
+    return runs
+
+
+def outputs(path):
+    book = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    return [[output.text for output in cell.outputs] for cell in book.cells if cell.cell_type == "code"]
+
+
+def test_new_text_keeps_the_outputs_and_runs_nothing(path, monkeypatch, capsys):
+    runs = executed(path, monkeypatch)
+    before, raw = outputs(path), path.with_suffix(".ipynb").read_text()
+    assert (
+        build.rewrite(path) and build._text(nbformat.reads(raw, as_version=4)) == path.with_suffix(".ipynb").read_text()
+    )
+    path.write_text(SOURCE.replace("# # A chapter", "# # Another\n#\n# With a sentence.\n\n# %% [markdown]\n# More."))
+    assert build.run([]) == 0
+    assert runs == [] and outputs(path) == before and build.drift(path) == []
+    assert "its outputs are kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("print(1)", "print(1 + 0)"),
+        ("SIDE = 4", "SIDE = 5"),
+        ('tags=["nbval-check-output"]', 'tags=["show-input"]'),
+        ("# %%\nprint(1)", "# %%\n0\n\n# %%\nprint(1)"),
+    ],
+)
+def test_changed_code_is_executed(path, old, new, monkeypatch):
+    runs = executed(path, monkeypatch)
+    path.write_text(SOURCE.replace(old, new, 1).replace("# # A chapter", "# # Another"))
+    assert build.run([]) == 0
+    assert runs == [path.parent] and outputs(path)[0] == ["2\n"]
+
+
+def test_a_chapter_that_is_named_is_executed(path, monkeypatch):
+    """The library may have changed, of which its source says nothing."""
+    runs = executed(path, monkeypatch)
+    path.write_text(SOURCE.replace("# # A chapter", "# # Another"))
+    assert build.run(["00"]) == 0 and len(runs) == 1
+    assert build.run([], everything=True) == 0 and len(runs) == 2
+
+
+@pytest.mark.parametrize("spoil", [never_executed, executed_out_of_order, ends_in_an_error, compared_without_an_output])
+def test_outputs_that_are_no_run_of_the_code_are_not_kept(path, spoil):
+    book = build.notebook(path)
+    spoil(book, written(path, book))
+    nbformat.write(book, path.with_suffix(".ipynb"))
+    before = path.with_suffix(".ipynb").read_text()
+    path.write_text(SOURCE.replace("# # A chapter", "# # Another"))
+    assert not build.rewrite(path) and path.with_suffix(".ipynb").read_text() == before
+
+
+def test_new_text_with_a_fault_is_refused(path, monkeypatch, capsys):
+    runs = executed(path, monkeypatch)
+    path.write_text(SOURCE.replace("# # A chapter", "# # Another") + "\n# %%\n!ls\n")
+    assert build.run([]) == 1 and runs == []
+    assert "not plain Python" in capsys.readouterr().err

@@ -65,6 +65,31 @@ def test_the_glossary_is_always_todays(chapters, work):
     assert (work / "glossary.md").read_text() == "new"
 
 
+def test_the_explorer_is_written_beside_the_chapters_when_it_is_older_than_its_source(work, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda line, **_: started.append(line[-1]))
+    monkeypatch.setattr(lab, "EXPLORER", tmp_path / "explore")
+    (tmp_path / "explore" / "__pycache__").mkdir(parents=True)
+    work.mkdir()
+    source, page = tmp_path / "explore" / "page.py", work / "explorer.html"
+    for file, age in ((source, 100), (page, 50), (tmp_path / "explore" / "__pycache__" / "page.pyc", 0)):
+        file.write_text("")
+        os.utime(file, (time.time() - age,) * 2)
+    lab.write_explorer(page)
+    assert started == []
+    os.utime(source)
+    lab.write_explorer(page)
+    page.unlink()
+    lab.write_explorer(page)
+    assert started == [str(page)] * 2
+
+
+def test_what_writes_the_explorer_writes_it(tmp_path):
+    page = tmp_path / "explorer.html"
+    subprocess.run([sys.executable, "-c", lab.WRITE_EXPLORER, str(page)], check=True, timeout=300)
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
 def test_the_lab_opens_ready_to_read_and_leaves_what_a_learner_changed(work, tmp_path, monkeypatch):
     """Seen in Chromium with JupyterLab 4.6: no question about news, chapter 00 beside its table of contents."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
@@ -169,6 +194,8 @@ def test_a_signal_to_the_lab_leaves_nothing_running(start, end, tmp_path):
     (tmp_path / "jupyterlab" / "__init__.py").write_text("")
     (tmp_path / "jupyterlab" / "__main__.py").write_text(JUPYTERLAB)
     started = tmp_path / "started"
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "explorer.html").touch()  # as new as its source: nobody writes it
     environment = {"PYTHONPATH": str(tmp_path), "LABELKIT_WORK": str(tmp_path / "work"), "STARTED": str(started)}
     root = Path(lab.__file__).parents[1]
     process = subprocess.Popen(start, cwd=root, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
@@ -182,5 +209,6 @@ def test_a_signal_to_the_lab_leaves_nothing_running(start, end, tmp_path):
 
 def test_where_a_process_cannot_be_replaced_the_lab_waits_for_jupyterlab(work, monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(lab, "write_explorer", lambda page: None)
     monkeypatch.setattr(subprocess, "call", lambda line, env: 7 if "jupyterlab" in line else 0)
     assert lab.main([]) == 7

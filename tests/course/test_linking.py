@@ -24,6 +24,10 @@ SEVEN = chapter.source_of("07")
         ("`chapter 5` and $chapter 5$", "`chapter 5` and $chapter 5$"),
         ("```\nchapter 5\n```", "```\nchapter 5\n```"),
         ("[chapter 5](elsewhere.ipynb)", "[chapter 5](elsewhere.ipynb)"),
+        (
+            "in [this\nscene][scene],\n\n[scene]: explorer.html#a=9&rules=rka\n\nchapter 5",
+            'in <a href="/files/explorer.html#a=9&amp;rules=rka">this\nscene</a>,\n\n[chapter 5](05_retinanet.ipynb)',
+        ),
     ],
 )  # fmt: skip
 def test_what_a_text_names_is_linked(text, linked):

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from benchmarks.pretended import DEVICE, pretended_device
 from labelkit import assigners, devices
 from labelkit.assignment import Predictions
 from labelkit.detectors import fcos, receptive_field_view, retinanet
@@ -22,7 +23,6 @@ from labelkit.losses import (
 )
 from labelkit.priors import Priors
 from labelkit.similarity import nwd
-from tests.detectors.pretended import DEVICE, device_without_float64
 from tests.detectors.scenes import batch
 
 ARGUMENTS = {
@@ -45,7 +45,7 @@ def _start():
 
 
 def _run(function, *args):
-    with device_without_float64():
+    with pretended_device(float64=False):
         function(*args)
 
 

@@ -1,0 +1,63 @@
+"""`labelkit explore`: drag objects and see which priors learn them, in a page of this computer."""
+
+import signal
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labelkit.cli.output import plain_errors, say
+
+Option = typer.Option
+PORT = 8770
+
+
+def explore(
+    image: Annotated[
+        Path | None, typer.Argument(help="A picture to lay the priors over; a fixed scene without.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, Option(help="COCO file with its boxes; without IMAGE its first picture that has boxes.")
+    ] = None,
+    port: Annotated[int, Option(help="Where the page is served; the next free one if it is taken.")] = PORT,
+    browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
+    static: Annotated[
+        Path | None, Option(metavar="OUT.html", help="Write one file that works without labelkit, and end.")
+    ] = None,
+) -> None:
+    """Which priors learn which object? Drag objects in a page and watch the rules decide."""
+    with plain_errors():
+        if not 1 <= port <= 65535:
+            raise ValueError(f"--port must be from 1 to 65535, got {port}")
+        from labelkit.explore.opening import from_files
+
+        begun = from_files(image, annotations)
+        for note in begun.notes:
+            say(note)
+        if static is not None:
+            from labelkit.explore.page import static_page
+
+            static.write_text(static_page(begun.scene, begun.url), encoding="utf-8")
+            say(f"{static} opens in any browser")
+            return
+        _serve(begun, port, browser)
+
+
+def _serve(begun: Any, port: int, browser: bool) -> None:
+    """Until Ctrl-C or SIGTERM."""
+    from labelkit.explore.server import open_server
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        with open_server(begun, port) as server:
+            print(server.address, flush=True)
+            say("Ctrl-C ends it.")
+            if browser:
+                webbrowser.open(server.address)
+            server.serve_forever()
+    except KeyboardInterrupt:
+        say("Ended.")

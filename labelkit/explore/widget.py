@@ -1,0 +1,59 @@
+"""The explorer as a widget: the page of `labelkit explore` in a cell's output, and its answers from this kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import traitlets
+
+from labelkit.explore.opening import Opened
+from labelkit.explore.question import answer
+from labelkit.explore.server import OPTIONS, front
+
+RENDER = """
+function render({model, el}) {
+  const waiting = new Map();
+  model.on("msg:custom", message => {
+    const asked = waiting.get(message.id);
+    if (!asked) return;
+    waiting.delete(message.id);
+    if (message.error) asked.reject(new Error(message.error)); else asked.resolve(message.answer);
+  });
+  const ask = question => new Promise((resolve, reject) => {
+    waiting.set(question.id, {resolve, reject});
+    model.send({kind: "ask", question});
+  });
+  const changed = scene => { model.set("scene", scene); model.save_changes(); };
+  const options = {...model.get("options"), changed};
+  const unmount = labelkitExplorer.mount(el, model.get("scene"), model.get("image"), ask, options);
+  return unmount;
+}
+export default {render};
+"""
+
+
+class Explorer(anywidget.AnyWidget):
+    """`scene` follows what is done in the page: `explorer.scene["objects"]` are the boxes as they stand now."""
+
+    _esm = front("explorer.js") + RENDER
+    _css = front("explorer.css")
+    scene = traitlets.Dict().tag(sync=True)
+    image = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    options = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, begun: Opened):
+        super().__init__(scene=begun.scene, image=begun.url, options=OPTIONS | {"url": False})
+        self.on_msg(_answer)
+
+
+def _answer(widget: Explorer, content: Any, _: Any) -> None:
+    """A question of the page's, answered to the page."""
+    if not isinstance(content, dict) or content.get("kind") != "ask":
+        return
+    question = content.get("question")
+    number = question.get("id") if isinstance(question, dict) else None
+    try:
+        widget.send({"id": number, "answer": answer(question)})
+    except ValueError as error:
+        widget.send({"id": number, "error": str(error)})

@@ -1,0 +1,42 @@
+"""Rules as a person writes them, "topk k=3", and their arguments, NAME=VALUE; without torch, for command lines."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Spoken(NamedTuple):
+    """A rule's registry name, its arguments, and the whole with single spaces."""
+
+    name: str
+    arguments: dict[str, Any]
+    label: str
+
+
+def parse_rule(text: str, option: str = "--assigner") -> Spoken:
+    """ "topk  k=3" as ("topk", {"k": 3}, "topk k=3"); `option` is what an error calls the text."""
+    name, *pairs = shlex.split(text) or [""]
+    return Spoken(name, parse_arguments(pairs, option), " ".join([name, *pairs]))
+
+
+def parse_arguments(pairs: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """["k=3", "similarity=nwd", "similarity.constant=12.8"] as {"k": 3, "similarity": {"name": "nwd", ...}}."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{option} must be NAME=VALUE, got {pair!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        name, dot, constant = key.partition(".")
+        if dot:
+            inner = arguments.get(name, {})
+            arguments[name] = (inner if isinstance(inner, dict) else {"name": inner}) | {constant: value}
+        elif isinstance(arguments.get(key), dict):
+            arguments[key] = {"name": value} | arguments[key]
+        else:
+            arguments[key] = value
+    return arguments

@@ -1,0 +1,91 @@
+"""The explorer's one file: it holds all that it needs, stays small, and says nothing that its scenes don't show."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from labelkit.explore.page import RULES_SHOWN, SKY, SLIDING, static_page
+from labelkit.explore.question import answer
+from labelkit.explore.state import checked
+from labelkit.scenes import SCENES
+
+LARGEST = 400_000  # bytes
+
+
+def examples(page: str) -> list[dict]:
+    return json.loads(re.search(r"const begin = (\[.*\]), place", page).group(1))
+
+
+def pixels(example: dict) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(example["image"].partition(",")[2]))).convert("RGB"))
+
+
+def test_it_is_one_small_file_that_asks_nobody():
+    page = static_page()
+    assert len(page.encode()) < LARGEST
+    assert not re.search(
+        r"<script[^>]+src=|<link[^>]+href=\"(?!data:)|@import|\bfetch\(|^\s*import ", page, re.MULTILINE
+    )
+    assert [one["name"] for one in examples(page)][2:] == [scene.title for scene in SCENES.values()]
+
+
+def test_the_sky_is_a_corner_of_the_data_sets():
+    pytest.importorskip("skimage", reason="scikit-image is missing: it carries the picture")
+    from labelkit.datasets.hubble import deep_field
+
+    picture, target = deep_field("whole")[0][:2]
+    (height, width), corner = SKY["size"], torch.tensor([421, 485, 421, 485])
+    part = picture[:, 485 : 485 + height, 421 : 421 + width]
+    told = torch.from_numpy(pixels(examples(static_page())[0]).copy()).permute(2, 0, 1)
+    assert torch.equal((part * 255).round().to(torch.uint8), told)
+    boxes = target["boxes"] - corner
+    whole = (boxes[:, :2] >= 0).all(dim=1) & (boxes[:, 2:] <= torch.tensor([width, height])).all(dim=1)
+    assert sorted(boxes[whole].tolist()) == sorted(SKY["objects"])
+
+
+def test_the_first_drag_takes_the_galaxy_from_three_rules():
+    scene = examples(static_page())[0]["scene"]
+    shift = answer(scene | {"shift": {"object": 0, "axis": "x", "offsets": [0, 4]}})["shift"]
+    assert [shift[rule] for rule in RULES_SHOWN] == [[1, 0], [1, 0], [2, 0], [3, 3]]
+
+
+def test_the_box_that_slides_gets_what_the_hint_says():
+    scene, seen = checked(SLIDING), {rule: set() for rule in RULES_SHOWN}
+    for down in range(8):
+        x1, y1, x2, y2 = scene["objects"][0]
+        moved = {
+            "objects": [[x1, y1 + down, x2, y2 + down]],
+            "shift": {"object": 0, "axis": "x", "offsets": [*range(8)]},
+        }
+        for rule, counts in answer(scene | moved)["shift"].items():
+            seen[rule] |= {*counts}
+    assert [*seen.values()] == [{0}, {1, 2, 4}, {1, 2, 4}, {3}]
+
+
+def test_a_scene_and_a_picture_of_ones_own():
+    scene = {"size": [60, 80], "objects": [[1, 2, 9, 9]], "rules": ["topk k=2"]}
+    picture = torch.randint(256, (3, 60, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first = examples(static_page(scene, picture))[0]
+    assert first["scene"] == checked(scene | {"objects": [[1.0, 2.0, 9.0, 9.0]]})
+    assert torch.equal(torch.from_numpy(pixels(first).copy()).permute(2, 0, 1), picture)
+    assert examples(static_page("crowd"))[0]["image"] is None
+    text = "</script><b>"  # must not end the page's own script
+    assert text not in static_page({"rules": [text]})
+
+
+def test_a_heavy_picture_is_made_light():
+    noise = torch.randint(256, (3, 700, 800), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    page = static_page(None, noise)
+    first = examples(page)[0]
+    assert len(page.encode()) < LARGEST
+    assert first["image"].startswith("data:image/jpeg") and pixels(first).shape == (700, 800, 3)
+    file = io.BytesIO()
+    Image.fromarray(noise.permute(1, 2, 0).numpy()).save(file, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    assert len(static_page({"size": [700, 800]}, url).encode()) < LARGEST

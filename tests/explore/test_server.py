@@ -1,0 +1,166 @@
+"""The server answers this computer's own page, and says in a sentence why it answers nothing else."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from labelkit.explore import server as serving
+from labelkit.explore.opening import opened
+from labelkit.explore.question import answer
+from tests.cli import calling
+
+QUESTION = {"id": 7, "size": [64, 64], "priors": "course-points", "objects": [[10, 10, 30, 30]], "rules": ["fcos"]}
+
+
+@pytest.fixture(scope="module")
+def server():
+    begun = opened("size=64,64&objects=10,10,30,30")
+    with serving.open_server(begun._replace(picture=b"a picture"), 8990) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def request(server, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection(serving.HOST, server.server_port, timeout=20)
+    connection.putrequest(method, path, skip_host=True)
+    headers = {"Host": f"127.0.0.1:{server.server_port}"} | {
+        name.replace("_", "-"): text for name, text in headers.items()
+    }
+    if body is not None and "Content-Length" not in headers:
+        headers["Content-Length"] = str(len(body))
+    for name, text in headers.items():
+        connection.putheader(name, text)
+    connection.endheaders(body)
+    reply = connection.getresponse()
+    found = reply.status, reply.read(), reply.headers
+    connection.close()
+    return found
+
+
+def refused(server, *arguments, **headers):
+    status, body, _ = request(server, *arguments, **headers)
+    return status, json.loads(body)["error"]
+
+
+def test_it_answers_what_the_library_answers(server):
+    status, body, headers = request(server, "POST", "/answer", json.dumps(QUESTION).encode())
+    assert status == 200 and json.loads(body) == answer(QUESTION) and headers["Content-Type"] == "application/json"
+
+
+def test_the_page_is_whole_and_asks_nothing_of_others(server):
+    status, body, headers = request(server, "GET", "/")
+    text = body.decode()
+    assert status == 200 and "labelkitExplorer.mount" in text and '"objects": [[10.0, 10.0, 30.0, 30.0]]' in text
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//|@import|url\(", text)
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert request(server, "GET", "/picture")[1] == b"a picture"
+    assert request(server, "GET", "/", Host=f"localhost:{server.server_port}")[0] == 200
+
+
+def test_a_scene_cannot_end_the_script_that_holds_it():
+    begun = opened()
+    text = serving.page(begun._replace(scene=begun.scene | {"heat": "</script><script>alert(1)"}))
+    assert "alert(1)" in text and "</script><script>alert" not in text
+
+
+def test_another_name_or_another_page_is_refused(server):
+    for headers in ({"Host": "evil.example:8990"}, {"Host": f"127.0.0.1.evil.example:{server.server_port}"}):
+        assert refused(server, "GET", "/", **headers)[0] == 403
+        status, sentence = refused(server, "POST", "/answer", json.dumps(QUESTION).encode(), **headers)
+        assert status == 403 and f"answers to {server.address} alone" in sentence
+    body = json.dumps(QUESTION).encode()
+    assert refused(server, "POST", "/answer", body, Origin="http://evil.example")[0] == 403
+    assert request(server, "POST", "/answer", body, Origin=server.address.rstrip("/"))[0] == 200
+
+
+def test_too_much_is_refused_before_it_is_read(server):
+    for length in (str(serving.LONGEST + 1), "9" * 5000):
+        status, sentence = refused(server, "POST", "/answer", Content_Length=length)
+        assert status == 413 and f"at most {serving.LONGEST} bytes" in sentence
+    for length in ("-1", "many"):
+        assert refused(server, "POST", "/answer", Content_Length=length)[0] == 411
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"\xff{}", "codec can't decode"),
+        (b"[" * 100_000, "recursion"),
+        (b"[]", "a question must be an object"),
+        (json.dumps(QUESTION | {"rules": ["max"]}).encode(), "assigner must be one of"),
+        (json.dumps(QUESTION | {"objects": [[1, 1, float("inf"), 4]]}).encode(), "must be a number"),
+    ],
+)
+def test_a_malformed_question_is_answered_with_a_sentence(server, body, sentence):
+    status, said = refused(server, "POST", "/answer", body)
+    assert status == 400 and sentence in said
+    assert request(server, "POST", "/answer", json.dumps(QUESTION).encode())[0] == 200
+
+
+def test_other_paths_do_not_exist(server):
+    for path in ("/../labelkit/__init__.py", "/answer", "/picture/"):
+        assert refused(server, "GET", path)[0] == 404
+    assert refused(server, "POST", "/", b"{}")[0] == 404
+
+
+def test_an_answer_is_one_write(server, monkeypatch):
+    sizes, write = [], socket.SocketIO.write
+    monkeypatch.setattr(socket.SocketIO, "write", lambda self, data: sizes.append(len(data)) or write(self, data))
+    monkeypatch.setattr(
+        "socketserver._SocketWriter.write", lambda self, data: sizes.append(len(data)) or self._sock.sendall(data)
+    )
+    body = json.dumps(QUESTION | {"heat": "iou", "chosen": 0}).encode()
+    status, found, _ = request(server, "POST", "/answer", body)
+    assert status == 200 and len(sizes) == 1 and sizes[0] > len(found) > 2000
+
+
+def test_it_listens_on_this_computer_alone(server):
+    assert server.socket.getsockname()[0] == "127.0.0.1" and server.address == f"http://127.0.0.1:{server.server_port}/"
+
+
+def test_a_taken_port_is_passed_over(server):
+    with serving.open_server(opened(), server.server_port) as second:
+        assert server.server_port < second.server_port < server.server_port + serving.TRIED
+
+
+def test_the_command_says_where_it_is_and_ends_when_it_is_told(server):
+    command = [sys.executable, "-m", "labelkit", "explore", "--no-browser", "--port", str(server.server_port)]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "BROWSER": "false"}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        address = running.stdout.readline().strip()
+        port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])
+        assert port > server.server_port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=30)
+        assert running.returncode == 0 and "Ended." in said and "Traceback" not in said
+    finally:
+        running.kill()
+
+
+def test_a_picture_that_cannot_be_read_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "open_server", lambda *_: pytest.fail("it started"))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "boxes.json").write_text("[]")
+    for arguments, sentence in (
+        ([tmp_path / "broken.png"], "broken.png: cannot be read: it is no picture"),
+        ([tmp_path / "none.png"], "none.png: cannot be read"),
+        (["--annotations", tmp_path / "boxes.json"], "must hold an object"),
+        (["--port", "0"], "--port must be from 1 to 65535"),
+    ):
+        result = calling.call("explore", *arguments, "--no-browser")
+        assert result.exit_code == 1 and sentence in result.stderr and "Traceback" not in result.output

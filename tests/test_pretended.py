@@ -1,0 +1,224 @@
+"""The GPU path without a GPU: on a pretended device every rule gives the CPU's labels, mixes no devices, and waits for
+it no more often than is written here. `benchmarks/counted.py` has the same counts at the size of real pyramids."""
+
+import itertools
+import multiprocessing
+from functools import partial
+from unittest import mock
+
+import pytest
+import torch
+
+from benchmarks.pretended import DEVICE, pretended_device
+from labelkit.assigners import ASSIGNERS
+from labelkit.assignment import Predictions
+from labelkit.detectors import fcos, retinanet
+from labelkit.priors import Priors
+from labelkit.search import windows
+from labelkit.similarity import nwd
+from tests.detectors.scenes import batch
+
+ARGUMENTS = {
+    "hambox": {"k": 3, "decoded_thresh": 0.2},
+    "hungarian": {"image_size": (64, 96)},
+    "rka": {"similarity": partial(nwd, constant=12.8)},
+}
+FIELDS = ("gt", "similarity", "score_target", "weight")
+every = pytest.mark.parametrize("name", list(ASSIGNERS))
+
+# (launches, synchronisations) of a second call with 12 ground truths in one image. What a rule needs it may need less
+# of: lower the number then. Who never asks the network never waits more than three times.
+MOST = {
+    "max_iou": (117, 2),
+    "fcos": (90, 1),
+    "topk": (114, 2),
+    "atss": (122, 1),
+    "s3fd": (142, 2),
+    "hambox": (306, 18),
+    "noisy_anchors": (301, 9),
+    "rka": (115, 2),
+    "rfla": (247, 3),
+    "paa": (1196, 30),
+    "ota": (1642, 16),
+    "dcfl": (277, 11),
+    "simota": (660, 33),
+    "tal": (176, 8),
+    "dsl": (741, 33),
+    "hungarian": (211, 12),
+    "poto": (129, 9),
+}
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Runs a function in a process that has a pretended device; what it returns or raises comes back."""
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
+        yield lambda function, *args: pool.apply_async(_run, (function, *args)).get(300)
+
+
+def _run(function, *args):
+    try:
+        with pretended_device() as device:
+            return function(device, *args)
+    except BaseException as error:  # some can't be sent to another process as they are
+        raise AssertionError(f"{type(error).__name__}: {error}") from None
+
+
+def _build(name):
+    return ASSIGNERS[name](**ARGUMENTS.get(name, {}))
+
+
+def _moved(target):
+    return {key: value.to(DEVICE) for key, value in target.items()}
+
+
+def _scene(flags=False):
+    """Priors, targets (one of them empty, and with `flags` some regions), predictions."""
+    generator = torch.Generator().manual_seed(0)
+    priors = Priors.anchors((64, 96), (4, 8, 16), ((16,), (32,), (64,)))
+    _, targets = batch([(64, 96)] * 3, [12, 0, 5])
+    if flags:
+        targets[0]["iscrowd"] = torch.arange(12) % 5 == 0
+        targets[2]["ignore"] = torch.arange(5) % 2
+    noise = torch.rand(3, len(priors), 4, generator=generator) * 8
+    return priors, targets, Predictions(priors.boxes + noise, torch.rand(3, len(priors), 3, generator=generator))
+
+
+def _ways():
+    """A batch on a grid with regions, one image without, a batch without a grid."""
+    priors, targets, seen = _scene(flags=True)
+    yield priors, targets, seen
+    priors, targets, seen = _scene()
+    yield priors, targets[0], Predictions(seen.boxes[0], seen.scores[0])
+    yield Priors.from_boxes(priors.boxes, priors.level_sizes, priors.level_strides), targets, seen
+
+
+def _there(priors, targets, seen):
+    moved = _moved(targets) if isinstance(targets, dict) else [*map(_moved, targets)]
+    return priors.to(DEVICE), moved, Predictions(seen.boxes.to(DEVICE), seen.scores.to(DEVICE))
+
+
+def _labels(device, name):
+    _compare(name, _ways())
+
+
+def _labels_in_portions(device, name):
+    """The windows and blocks of a problem too large to be taken at once."""
+    with mock.patch.object(windows, "ON_GPU", windows.Portions(0, 64, 512)):
+        _compare(name, itertools.islice(_ways(), 0, None, 2))
+
+
+def _compare(name, ways):
+    rule = _build(name)
+    for way in ways:
+        there = _there(*way)
+        expected, ours = rule(*way), rule(*there)
+        assert ours.gt.device.type == DEVICE and expected.positive.any()
+        for field in FIELDS:
+            # Sums over a ground truth's candidates may round otherwise where their order differs.
+            torch.testing.assert_close(getattr(ours, field).cpu(), getattr(expected, field), rtol=1e-6, atol=1e-7)
+
+
+@every
+@pytest.mark.parametrize("labels", [_labels, _labels_in_portions])
+def test_every_rule_gives_the_labels_of_the_cpu(elsewhere, name, labels):
+    elsewhere(labels, name)
+
+
+def _explained(device, name):
+    priors, targets, seen = _scene()
+    one = priors, targets[0], Predictions(seen.boxes[0], seen.scores[0])
+    there, here = _build(name).explain(*_there(*one)), _build(name).explain(*one)
+    torch.testing.assert_close(there.bar.cpu(), here.bar, rtol=1e-6, atol=1e-7)
+    for stage in ("chosen", "winners", "losers"):
+        assert _set(getattr(there, stage)) == _set(getattr(here, stage)), stage
+
+
+def _set(pairs):
+    return set(zip(pairs.prior.tolist(), pairs.gt.tolist(), strict=True))
+
+
+@every
+def test_explanations_are_those_of_the_cpu(elsewhere, name):
+    elsewhere(_explained, name)
+
+
+def _empty(device, name):
+    priors, targets, seen = _scene()
+    nothing = Predictions(seen.boxes[1], seen.scores[1])
+    assert _build(name)(*_there(priors, targets[1], nothing)).negative.all()
+
+
+@every
+def test_an_image_without_objects(elsewhere, name):
+    elsewhere(_empty, name)
+
+
+def _counted(device, name, *planted):
+    """The counts of a second call, and with a line planted in the rule; of a call that fails its error."""
+    rule, (priors, targets, seen) = _build(name), _scene()
+    there = _there(priors, targets[0], Predictions(seen.boxes[0], seen.scores[0]))
+    rule(*there)
+    return [_once(device, rule, there, line) for line in (None, *planted)]
+
+
+def _once(device, rule, there, line):
+    assign = type(rule).assign
+
+    def with_line(self, priors, gts, *seen):
+        line(gts)
+        return assign(self, priors, gts, *seen)
+
+    device.reset()
+    with mock.patch.object(type(rule), "assign", with_line if line else assign):
+        try:
+            rule(*there)
+        except RuntimeError as error:
+            return str(error)
+    return device.counts.launches, device.counts.synchronisations
+
+
+def _mixes(gts):
+    return gts.boxes + torch.zeros(len(gts), 4)
+
+
+def _copies(gts):
+    return gts.boxes[torch.zeros(1, dtype=torch.int64)]
+
+
+def _waits(gts):
+    return gts.boxes.sum().item()
+
+
+@every
+def test_counts_do_not_grow_and_planted_mistakes_are_found(elsewhere, name):
+    """A line on two devices, a copy that nobody sees, a value that is waited for: in any rule."""
+    (launches, synchronisations), mixed, copied, waited = elsewhere(_counted, name, _mixes, _copies, _waits)
+    assert synchronisations <= MOST[name][1]
+    assert launches <= 1.05 * MOST[name][0]  # another release of torch may take an operator apart differently
+    assert ASSIGNERS[name].needs_predictions or synchronisations <= 3
+    assert "same device, got two devices" in mixed
+    assert "same device, got a copy that the code doesn't say" in copied
+    assert waited[1] == synchronisations + 1
+
+
+def _losses(device, build, name):
+    torch.manual_seed(1)
+    detector = build(3, assigner=_build(name)).train()
+    images, targets = batch([(64, 96)] * 2, [12, 5])
+    heads = {}
+    detector.head.register_forward_hook(lambda module, given, outputs: heads.update(outputs))
+    expected = detector(images, targets)
+    anchors = detector.anchor_generator
+    anchors._latest = anchors.priors.to(DEVICE)
+    levels = [[*anchors.priors.level_sizes]] if build is fcos else []
+    heads = {key: value.detach().to(DEVICE) for key, value in heads.items()}  # torch has no backward pass there
+    losses = detector.compute_loss([*map(_moved, targets)], heads, [anchors.priors.boxes] * 2, *levels)
+    assert {key: value.item() for key, value in losses.items()} == pytest.approx(
+        {key: value.item() for key, value in expected.items()}, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("build", "name"), [(retinanet, "max_iou"), (fcos, "fcos"), (retinanet, "tal")])
+def test_the_losses_of_the_detectors_are_those_of_the_cpu(elsewhere, build, name):
+    elsewhere(_losses, build, name)
