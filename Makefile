@@ -42,7 +42,7 @@ margins: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/margins.py
 
 bench: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/assignment.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py
 
 board: $(READY)
 	for data in sky digits trees; do $(BIN)/labelkit course board --data $$data && \

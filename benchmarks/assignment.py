@@ -1,30 +1,20 @@
-"""Speed and memory of the assigners beside their dense peers, side by side in one run, on one thread.
+"""The assigners beside their dense peers: grids with nine anchors, with one anchor or point, and no grid at all.
 
-    python benchmarks/assignment.py [--device cuda] [--only max_iou] [--json out.json]
-
-Every row first checks that both sides give the same labels where that is defined. A time is the median of several
-calls, the two sides taking turns, so that a noisy machine disturbs both. Memory is the peak above what was held
-before one call: resident memory on the CPU (Linux), allocated memory on a GPU. Absolute times depend on the machine
-and on its allocator (fresh pages are dear): read the ratios.
+Every row first checks that both sides give the same labels where that is defined. `measuring.py` says how a time is
+taken, `run.py` runs all of the benchmark.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import dense
 import dense_mixtures
 import torch
-from rich.console import Console
-from rich.table import Table
+from measuring import MOST, Meter, row, side_by_side
 
 from labelkit import Predictions, Priors
 from labelkit.assigners import (
@@ -36,7 +26,9 @@ from labelkit.assigners import (
     RFLA,
     RKA,
     DynamicSoftLabel,
+    HAMBox,
     MaxIoU,
+    NoisyAnchors,
     SimOTA,
     TaskAligned,
     TopK,
@@ -49,18 +41,19 @@ NWD, DOTD = partial(nwd, constant=12.8), partial(dotd, constant=12.8)
 SIMD = partial(simd, m=5.6, n=5.6)  # what the paper's normalisation gives on 800 x 800 images with small objects
 
 
-@dataclass
-class Row:
-    """One line of the table; times in ms, memory in MiB; NaN where there is no peer."""
+class Case(NamedTuple):
+    """A rule on some priors with several numbers of ground truths; None: no peer, or one that asks for too much memory.
+
+    labels: which of them must agree with the peer's.
+    """
 
     method: str
     priors: str
-    gts: int
-    peer_ms: float
-    ours_ms: float
-    peer_mib: float
-    ours_mib: float
-    labels: str
+    gts: tuple[int, ...]
+    ours: Callable
+    peer: Callable | None
+    peer_name: str | None
+    labels: str = "all"
 
 
 def workloads(device: torch.device) -> dict[str, Priors]:
@@ -83,11 +76,17 @@ def workloads(device: torch.device) -> dict[str, Priors]:
 def ground_truths(priors: str, count: int, device: torch.device) -> torch.Tensor:
     """Log-uniform sides: 8 to 600 px as in COCO, 4 to 32 px as in AI-TOD; fixed seed."""
     low, high, width, height = (4, 32, 800, 800) if "800x800" in priors else (8, 600, 1344, 800)
-    generator = torch.Generator().manual_seed(count)
+    return scattered(count, (low, high), (width, height), seed=count).to(device)
+
+
+def scattered(count: int, sides: tuple[float, float], image: tuple[int, int], seed: int) -> torch.Tensor:
+    """Boxes anywhere in the image (width, height), their sides log-uniform."""
+    low, high = sides
+    generator = torch.Generator().manual_seed(seed)
     size = torch.exp(math.log(low) + math.log(high / low) * torch.rand(count, 2, generator=generator))
-    size = torch.minimum(size, torch.tensor([0.9 * width, 0.9 * height]))
-    center = torch.rand(count, 2, generator=generator) * torch.tensor([float(width), float(height)])
-    return torch.cat((center - size / 2, center + size / 2), dim=1).to(device)
+    size = torch.minimum(size, 0.9 * torch.tensor(image, dtype=torch.float32))
+    center = torch.rand(count, 2, generator=generator) * torch.tensor(image, dtype=torch.float32)
+    return torch.cat((center - size / 2, center + size / 2), dim=1)
 
 
 def predictions(priors: Priors, classes: int = 80) -> Predictions:
@@ -100,154 +99,86 @@ def predictions(priors: Priors, classes: int = 80) -> Predictions:
     return Predictions(boxes.to(priors.device), torch.sigmoid(score - 3).to(priors.device))
 
 
-def cases() -> list[tuple[str, str, tuple[int, ...], Callable, Callable | None, str]]:
-    """(method, priors, numbers of ground truths, ours, peer or None where it asks for too much memory, which labels
-    must agree)."""
-    wide, tiny, points = "800x1344, 9 anchors", "800x800, 1 anchor", "800x1344, points"
-    yolo = TaskAligned(k=10, alpha=0.5, overlap=ciou)
-    retina, fcos = MaxIoU(), FCOS(center_radius=1.5, closed_ranges=False)
-    mmdet = partial(dense.max_similarity, similarity=iou, fg=0.5, bg=0.4, least=0.0)
-    rows = [
-        ("max_iou", wide, (1, 10, 100), retina, dense.torchvision_matcher, "all"),
-        ("max_iou", "800x1344, 1 anchor", (1, 10, 100), retina, dense.torchvision_matcher, "all"),
-        ("max_iou", tiny, (1, 100, 1000), retina, dense.torchvision_matcher, "all"),
-        ("max_iou, owner gt", tiny, (1, 100, 1000), MaxIoU(low_quality_owner="gt"), mmdet, "all"),
-        ("max_iou", wide + ", no grid", (1, 10, 100), retina, dense.torchvision_matcher, "all"),
-        ("max_iou", tiny + ", no grid", (100,), retina, dense.torchvision_matcher, "all"),
-        ("fcos", points, (1, 10, 100), fcos, dense.torchvision_fcos, "all"),
-        ("fcos", "800x800, points", (1, 100, 1000), fcos, dense.torchvision_fcos, "all"),
-        ("fcos", points + ", no grid", (1, 100), fcos, dense.torchvision_fcos, "all"),
-        ("topk", wide, (1, 10, 100), TopK(k=9), dense.topk, "none"),
-        ("topk", tiny, (1, 100, 1000), TopK(k=9), dense.topk, "none"),
-        ("atss", wide, (1, 10, 100), ATSS(k=9), dense.atss, "none"),
-        ("atss", tiny, (1, 100, 1000), ATSS(k=9), dense.atss, "positive"),
-        ("rka, nwd", tiny, (1, 100, 1000), RKA(3, NWD), partial(dense.ranking, similarity=NWD), "positive"),
-        ("rka, dotd", tiny, (100, 1000), RKA(3, DOTD), partial(dense.ranking, similarity=DOTD), "positive"),
-        ("max_iou, nwd", tiny, (1, 100, 1000), _by(NWD), partial(dense.max_similarity, similarity=NWD), "all"),
-        ("max_iou, simd", tiny, (1, 100, 1000), _by(SIMD), partial(dense.max_similarity, similarity=SIMD), "all"),
-        (
-            "rfla",
-            "800x800, receptive fields",
-            (1, 100, 1000),
-            RFLA(3, 0.9),
-            partial(dense.hierarchical, similarity=rfd),
-            "none",
-        ),
-        ("paa", "800x1344, 1 anchor", (1, 10, 100), PAA(), dense_mixtures.paa, "positive"),
-        ("paa", tiny, (1, 100, 1000), PAA(), dense_mixtures.paa, "positive"),
-        ("ota", points, (1, 10), OTA(), dense_mixtures.ota, "all"),
-        ("ota", points, (100,), OTA(), None, "none"),
-        ("ota", "800x800, points", (1000,), OTA(), None, "none"),
-        ("dcfl", tiny, (1, 100, 300), DCFL(), dense_mixtures.dcfl, "positive"),
-        ("simota", points, (1, 10, 100), SimOTA(), dense.simota, "all"),
-        ("simota", "800x800, points", (1000,), SimOTA(), None, "none"),
-        ("dsl", points, (1, 100), DynamicSoftLabel(), None, "none"),
-        ("dsl", "800x800, points", (1000,), DynamicSoftLabel(), None, "none"),
-        ("tal", points, (1, 10, 100), yolo, dense.task_aligned, "all"),
-        ("tal", "800x800, points", (1, 100, 1000), yolo, dense.task_aligned, "all"),
+def cases() -> list[Case]:
+    wide, cell, points = "800x1344, 9 anchors", "800x1344, 1 anchor", "800x1344, points"
+    tiny, dots, fields = "800x800, 1 anchor", "800x800, points", "800x800, receptive fields"
+    free = ", no grid"
+    few, many = (1, 10, 100), (1, 100, 1000)
+    retina, fcos, by_gt = MaxIoU(), FCOS(center_radius=1.5, closed_ranges=False), MaxIoU(low_quality_owner="gt")
+    rka, hla = RKA(3, NWD), RFLA(3, 0.9)
+    yolo, hambox = TaskAligned(k=10, alpha=0.5, overlap=ciou), HAMBox(k=5, decoded_thresh=0.6)
+    matcher = (dense.torchvision_matcher, "torchvision's Matcher")
+    mmdet = (partial(dense.max_similarity, similarity=iou, fg=0.5, bg=0.4, least=0.0), "mmdet's rule, dense")
+    tv_fcos = (dense.torchvision_fcos, "torchvision's FCOS")
+    mm_simota, ultralytics = (dense.simota, "mmdet's rule, dense"), (dense.task_aligned, "Ultralytics' rule, dense")
+
+    def own(peer: Callable, **options: Any) -> tuple[Callable, str]:
+        return partial(peer, **options), "its dense form"
+
+    none = (None, None)
+    return [
+        Case("max_iou", wide, few, retina, *matcher),
+        Case("max_iou", cell, few, retina, *matcher),
+        Case("max_iou", tiny, many, retina, *matcher),
+        Case("max_iou, owner gt", cell, few, by_gt, *mmdet),
+        Case("max_iou, owner gt", tiny, many, by_gt, *mmdet),
+        Case("max_iou, nwd", tiny, many, _by(NWD), *own(dense.max_similarity, similarity=NWD)),
+        Case("max_iou, simd", tiny, many, _by(SIMD), *own(dense.max_similarity, similarity=SIMD)),
+        Case("fcos", points, few, fcos, *tv_fcos),
+        Case("fcos", dots, many, fcos, *tv_fcos),
+        Case("topk", wide, few, TopK(k=9), *own(dense.topk), "none"),
+        Case("topk", cell, few, TopK(k=9), *own(dense.topk), "none"),
+        Case("topk", tiny, many, TopK(k=9), *own(dense.topk), "none"),
+        Case("atss", wide, few, ATSS(k=9), *own(dense.atss), "none"),
+        Case("atss", cell, few, ATSS(k=9), *own(dense.atss), "positive"),
+        Case("atss", tiny, many, ATSS(k=9), *own(dense.atss), "positive"),
+        Case("rka, nwd", wide, few, rka, *own(dense.ranking, similarity=NWD), "none"),
+        Case("rka, nwd", cell, few, rka, *own(dense.ranking, similarity=NWD), "positive"),
+        Case("rka, nwd", tiny, many, rka, *own(dense.ranking, similarity=NWD), "positive"),
+        Case("rka, dotd", tiny, many, RKA(3, DOTD), *own(dense.ranking, similarity=DOTD), "positive"),
+        Case("rfla", fields, many, hla, *own(dense.hierarchical, similarity=rfd), "none"),
+        Case("max_iou", wide + free, few, retina, *matcher),
+        Case("max_iou", wide + free, (1000,), retina, *none),
+        Case("max_iou", tiny + free, many, retina, *matcher),
+        Case("fcos", points + free, few, fcos, *tv_fcos),
+        Case("atss", tiny + free, (1, 100), ATSS(k=9), *own(dense.atss), "positive"),
+        Case("rka, nwd", tiny + free, (1, 100), rka, *own(dense.ranking, similarity=NWD), "positive"),
+        Case("simota", points, few, SimOTA(), *mm_simota),
+        Case("simota", dots, (1000,), SimOTA(), *none),
+        Case("tal", points, few, yolo, *ultralytics),
+        Case("tal", dots, many, yolo, *ultralytics),
+        Case("dsl", points, few, DynamicSoftLabel(), *none),
+        Case("dsl", dots, (1000,), DynamicSoftLabel(), *none),
+        Case("paa", cell, few, PAA(), *own(dense_mixtures.paa), "positive"),
+        Case("paa", tiny, many, PAA(), *own(dense_mixtures.paa), "positive"),
+        Case("ota", points, (1, 10), OTA(), *own(dense_mixtures.ota)),
+        Case("ota", points, (100,), OTA(), *none),
+        Case("ota", dots, (1000,), OTA(), *none),
+        Case("dcfl", tiny, (1, 100, 300), DCFL(), *own(dense_mixtures.dcfl), "positive"),
+        Case("hambox", wide, few, hambox, *none),
+        Case("noisy_anchors", wide, few, NoisyAnchors(), *none),
     ]
-    return rows
 
 
 def _by(similarity: Callable) -> MaxIoU:
     return MaxIoU(0.7, 0.3, min_fg=0.3, low_quality_owner="gt", similarity=similarity)
 
 
-class Meter:
-    """Times and peak memory of calls, on the CPU or on a GPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.gpu = device.type == "cuda"
-
-    def milliseconds(self, call: Callable) -> float:
-        start = time.perf_counter()
-        call()
-        if self.gpu:
-            torch.cuda.synchronize()
-        return 1000 * (time.perf_counter() - start)
-
-    def mebibytes(self, call: Callable) -> float:
-        """Peak above what was held before; NaN where the system does not tell."""
-        if self.gpu:
-            torch.cuda.reset_peak_memory_stats()
-            held = torch.cuda.memory_allocated()
-            call()
-            return (torch.cuda.max_memory_allocated() - held) / 2**20
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-            held = self._status("VmRSS")
-            call()
-            return (self._status("VmHWM") - held) / 1024
-        except OSError:
-            return math.nan
-
-    @staticmethod
-    def _status(key: str) -> float:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-        return float(line.split()[1])
-
-
-def measure(case, count: int, made: dict[str, Priors], meter: Meter, seconds: float) -> Row:
-    method, name, _, assigner, peer, labels = case
-    priors, device = made[name], made[name].device
-    boxes = ground_truths(name, count, device)
-    target = {"boxes": boxes, "labels": torch.arange(count, device=device) % 80}
-    seen = (predictions(priors),) if assigner.needs_predictions else ()
+def measure(case: Case, count: int, priors: Priors, meter: Meter, quick: bool) -> dict[str, Any]:
+    boxes = ground_truths(case.priors, count, priors.device)
+    target = {"boxes": boxes, "labels": torch.arange(count, device=priors.device) % 80}
+    seen = (predictions(priors),) if case.ours.needs_predictions else ()
     asked = (*seen, target["labels"]) if seen else ()
-
-    def ours() -> torch.Tensor:
-        return assigner(priors, target, *seen).gt
-
-    def theirs() -> torch.Tensor:
-        return peer(priors, boxes, *asked)
-
-    ours_mib = meter.mebibytes(ours)  # its first call: later ones find memory that the process still holds
-    if peer is None:
-        ours_ms = statistics.median(meter.milliseconds(ours) for _ in range(7))
-        return Row(method, name, count, math.nan, ours_ms, math.nan, ours_mib, "no peer")
-    got, wanted = ours(), theirs()
-    if labels == "positive":
-        got, wanted = got.clamp(min=-1), wanted
-    same = "not compared" if labels == "none" else f"{int((got != wanted).sum())} differ"
-    del got, wanted
-    peer_mib = meter.mebibytes(theirs)
-    times: tuple[list[float], list[float]] = ([], [])
-    while len(times[0]) < 3 or (sum(times[0]) + sum(times[1]) < 1000 * seconds and len(times[0]) < 50):
-        times[0].append(meter.milliseconds(theirs))
-        times[1].extend(meter.milliseconds(ours) for _ in range(3))
-    return Row(method, name, count, statistics.median(times[0]), statistics.median(times[1]), peer_mib, ours_mib, same)
+    few = len(priors) * count <= MOST[quick] or case.method == "max_iou"  # the README speaks of this one
+    peer = (lambda: case.peer(priors, boxes, *asked)) if case.peer and few else None
+    ours, seconds = lambda: case.ours(priors, target, *seen).gt, 0.1 if quick else 2.0
+    measured = side_by_side(ours, peer, meter, seconds, case.labels)
+    section = "predicted" if seen else "no grid" if priors.grid is None else "grid"
+    return row(section, case.method, case.priors, count, case.peer_name, P=len(priors), **measured)
 
 
-def show(rows: list[Row]) -> None:
-    table = Table("method", "priors", "G", "peer ms", "ours ms", "faster", "peer MiB", "ours MiB", "less", "labels")
-    for row in rows:
-        faster, less = row.peer_ms / row.ours_ms, row.peer_mib / max(row.ours_mib, 0.1)
-        figures = (f"{row.peer_ms:.2f}", f"{row.ours_ms:.2f}", f"{faster:.1f}x")
-        memory = (f"{row.peer_mib:.0f}", f"{row.ours_mib:.1f}", f"{less:.0f}x")
-        if math.isnan(row.peer_ms):
-            figures, memory = ("-", figures[1], "-"), ("-", memory[1], "-")
-        table.add_row(row.method, row.priors, str(row.gts), *figures, *memory, row.labels)
-    Console(width=150).print(table)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", default="", help="methods whose name contains this")
-    parser.add_argument("--seconds", type=float, default=3.0, help="time for each row")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    device = torch.device(arguments.device)
+def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     made, meter = workloads(device), Meter(device)
-    rows = []
     for case in cases():
-        if arguments.only in case[0]:
-            rows += [measure(case, count, made, meter, arguments.seconds) for count in case[2]]
-    show(rows)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        for count in case.gts:
+            yield measure(case, count, made[case.priors], meter, quick)

@@ -7,20 +7,21 @@ its ground truth's image, and nothing is padded.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
 
 from labelkit.assigners.explanation import Explanation, Steps, explanations, labels_of
 from labelkit.assigners.ground_truths import GroundTruths, Target, collect
+from labelkit.assigners.predicted import check_predictions, check_scores
 from labelkit.assigners.regions import REGION_THRESH, covered_slots
 from labelkit.assignment import Assignment, Predictions
-from labelkit.boxes import as_float
 from labelkit.priors import Priors
+
+SLOTS = 1 << 20  # places of a batch that are labelled together on the CPU: 8 MiB of int64
 
 
 class Assigner:
@@ -48,8 +49,10 @@ class Assigner:
         *,
         region_thresh: float = REGION_THRESH,
     ) -> Assignment:
-        gts, steps = self._run(priors, target, predictions)
-        answer = labels_of(steps, gts, covered_slots(priors, gts, region_thresh))
+        gts, run = self._run(priors, target, predictions)
+        answer = _together(
+            (labels_of(steps, part, covered_slots(priors, part, region_thresh)) for part, steps in run), gts
+        )
         return answer if isinstance(target, Mapping) else _by_image(answer, gts)
 
     @torch.no_grad()
@@ -65,20 +68,54 @@ class Assigner:
 
         The same run as a call of the assigner, so its `assignment` is the call's answer.
         """
-        gts, steps = self._run(priors, target, predictions)
-        answer = _by_image(labels_of(steps, gts, covered_slots(priors, gts, region_thresh)), gts)
-        totals = [len(one["boxes"]) for one in _as_list(target)]
-        found = explanations(steps, gts, [answer[image] for image in range(gts.images)], totals)
+        _, run = self._run(priors, target, predictions)
+        totals = iter([len(one["boxes"]) for one in _as_list(target)])
+        found: list[Explanation] = []
+        for part, steps in run:
+            answer = _by_image(labels_of(steps, part, covered_slots(priors, part, region_thresh)), part)
+            answers = [answer[image] for image in range(part.images)]
+            found += explanations(steps, part, answers, list(islice(totals, part.images)))
         return found[0] if isinstance(target, Mapping) else found
 
     def _run(
         self, priors: Priors, target: Target | Sequence[Target], predictions: Predictions | None
-    ) -> tuple[GroundTruths, Steps]:
-        single = isinstance(target, Mapping)
+    ) -> tuple[GroundTruths, Iterator[tuple[GroundTruths, Steps]]]:
+        """What came through the door, and each part of it with what the rule finds there."""
         gts = collect(_as_list(target), priors)
         if not self.needs_predictions:
-            return gts, self.assign(priors, gts)
-        return gts, self.assign(priors, gts, _check_predictions(predictions, gts, single))
+            return gts, ((part, self.assign(priors, part)) for _, part in parts(gts))
+        seen = check_predictions(predictions, gts, isinstance(target, Mapping))
+        return gts, ((part, self._assign_seen(priors, part, seen, images)) for images, part in parts(gts))
+
+    def _assign_seen(self, priors: Priors, part: GroundTruths, seen: Predictions, images: slice) -> Steps:
+        try:
+            return self.assign(priors, part, Predictions(seen.boxes[images], seen.scores[images]))
+        except ValueError:
+            check_scores(seen.scores)  # a score that was read there is named by its image in the whole batch
+            raise
+
+
+def parts(gts: GroundTruths) -> list[tuple[slice, GroundTruths]]:
+    """A batch in runs of images that are labelled together. On the CPU vectors over all slots of a large batch would be
+    so long that the system gives their memory anew each time, which costs more than what they are filled with."""
+    some = max(1, SLOTS // max(1, gts.num_priors))
+    if gts.images <= some or gts.boxes.device.type != "cpu":
+        return [(slice(None), gts)]
+    return [(slice(i, i + some), gts.of_images(i, i + some)) for i in range(0, gts.images, some)]
+
+
+def _together(answers: Iterable[Assignment], gts: GroundTruths) -> Assignment:
+    """The flat answers of the parts of a batch in one; each is copied as it comes, and its memory serves the next."""
+    whole, end = None, 0
+    for answer in answers:
+        fields, size = vars(answer), len(answer.gt)
+        if size == gts.slots:
+            return answer
+        whole = whole or Assignment(**{name: value.new_empty(gts.slots) for name, value in fields.items()})
+        for name, value in fields.items():
+            getattr(whole, name)[end : end + size] = value
+        end += size
+    return cast(Assignment, whole)
 
 
 def _as_list(target: Target | Sequence[Target]) -> Sequence[Target]:
@@ -89,48 +126,3 @@ def _by_image(answer: Assignment, gts: GroundTruths) -> Assignment:
     """The flat answer with a leading batch dimension."""
     shape = (gts.images, gts.num_priors)
     return Assignment(*(getattr(answer, field.name).view(shape) for field in fields(Assignment)))
-
-
-def _check_predictions(predictions: Predictions | None, gts: GroundTruths, single: bool) -> Predictions:
-    """Predictions as [B, P, ...] in float32 or wider, detached; or an error that says what is missing."""
-    if not isinstance(predictions, Predictions):
-        raise ValueError("predictions must be given: Predictions(boxes=decoded boxes, scores=class probabilities)")
-    if gts.labels is None:
-        raise ValueError("target['labels'] must be given: this method asks for the score of each ground truth's class")
-    boxes, scores = as_float(predictions.boxes.detach()), as_float(predictions.scores.detach())
-    if single:
-        boxes, scores = boxes[None], scores[None]
-    lead = (gts.images, gts.num_priors)
-    for name, value, shape in (("boxes", boxes, (*lead, 4)), ("scores", scores, (*lead, scores.shape[-1]))):
-        if value.device != gts.boxes.device:
-            raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
-        if value.shape != shape:
-            raise ValueError(f"predictions.{name} must have shape {list(shape)}, got {list(value.shape)}")
-    _check_values(boxes, scores)
-    _check_classes(gts, gts.labels, scores.shape[-1])
-    return Predictions(boxes, scores)
-
-
-def _check_values(boxes: Tensor, scores: Tensor) -> None:
-    """Every coordinate is finite, every score is a probability: one pass over each, for they are many."""
-    (left, right), (low, high) = (torch.aminmax(x) if x.numel() else x.new_zeros(2) for x in (boxes, scores))
-    if bool((left > -math.inf) & (right < math.inf) & (low >= 0) & (high <= 1)):  # a NaN fails
-        return
-    for name, value in (("boxes", boxes), ("scores", scores)):
-        for index in (~torch.isfinite(value)).nonzero()[:1].tolist():
-            raise ValueError(f"predictions.{name}{index} must be finite, got {float(value[tuple(index)])}")
-    raise ValueError(
-        f"predictions.scores must be probabilities in [0, 1], got values from {float(low)} to {float(high)}: "
-        "apply a sigmoid to logits first"
-    )
-
-
-def _check_classes(gts: GroundTruths, labels: Tensor, classes: int) -> None:
-    """Every label has a column."""
-    if len(gts) and int(labels.max()) >= classes:
-        index = int(labels.argmax())
-        image, own = int(gts.image[index]), int(gts.index_in_image[index])
-        raise ValueError(
-            f"target[{image}]['labels'][{own}] must be below the {classes} classes of predictions.scores, "
-            f"got {int(labels[index])}"
-        )

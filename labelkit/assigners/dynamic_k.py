@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labelkit.assigners.ground_truths import GroundTruths
+from labelkit.assigners.predicted import check_read
 from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
@@ -47,8 +48,13 @@ def sum_over_classes(
     """`each` of a prior's scores, summed in float64: once for every slot that occurs, however many pairs it has."""
     scores = predictions.scores.flatten(0, 1)
     slots, place = slot.unique(return_inverse=True)
-    sums = torch.cat([each(as_double(scores.index_select(0, part))).sum(dim=1) for part in slots.split(_ROWS)])
-    return sums.index_select(0, place.to(sums.device))
+    sums = []
+    for part in slots.split(_ROWS):
+        read = scores.index_select(0, part)
+        check_read(read, predictions)
+        sums.append(each(as_double(read)).sum(dim=1))
+    of_slot = torch.cat(sums)
+    return of_slot.index_select(0, place.to(of_slot.device))
 
 
 def take_cheapest(

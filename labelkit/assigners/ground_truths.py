@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,6 +82,23 @@ class GroundTruths:
         """Which slots the priors of these pairs stand in."""
         marked = torch.zeros(self.slots + 1, dtype=torch.bool, device=self.boxes.device)
         return marked.index_fill_(0, self.places(pairs), True)[:-1]
+
+    def of_images(self, first: int, last: int) -> GroundTruths:
+        """The images from first to last - 1 as a batch of their own."""
+
+        def cut(rows: Tensor | None, counts: tuple[int, ...]) -> Tensor | None:
+            start = sum(counts[:first])
+            return rows if rows is None else rows[start : start + sum(counts[first:last])]
+
+        return GroundTruths(
+            cast(Tensor, cut(self.boxes, self.counts)),
+            cut(self.labels, self.counts),
+            self.counts[first:last],
+            self.num_priors,
+            cut(self.own_index, self.counts),
+            cut(self.regions, self.region_counts),
+            self.region_counts[first:last],
+        )
 
     def only_regions(self) -> GroundTruths | None:
         """The regions in the place of the objects, so that their pairs find their slots; None if there are none."""

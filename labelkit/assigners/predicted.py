@@ -1,4 +1,8 @@
-"""What the network says of a pair: its score for the ground truth's class, what that costs, how well its box fits."""
+"""What the network says of a pair: its score for the ground truth's class, what that costs, how well its box fits.
+
+Boxes are checked at the door. Scores, one number for each prior and class, are checked where they are read: most rules
+read few of them.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,87 @@ from torch import Tensor
 
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
+from labelkit.boxes import as_float
 from labelkit.search.candidates import Pairs, Similarity
 from labelkit.similarity import iou
+
+
+def check_predictions(predictions: Predictions | None, gts: GroundTruths, single: bool) -> Predictions:
+    """Predictions as [B, P, ...], detached, boxes finite in float32 or wider; or an error that says what is wrong."""
+    if not isinstance(predictions, Predictions):
+        raise ValueError("predictions must be given: Predictions(boxes=decoded boxes, scores=class probabilities)")
+    if gts.labels is None:
+        raise ValueError("target['labels'] must be given: this method asks for the score of each ground truth's class")
+    boxes, scores = as_float(predictions.boxes.detach()), predictions.scores.detach()
+    if single:
+        boxes, scores = boxes[None], scores[None]
+    lead = (gts.images, gts.num_priors)
+    for name, value, shape in (("boxes", boxes, (*lead, 4)), ("scores", scores, (*lead, scores.shape[-1]))):
+        if value.device != gts.boxes.device:
+            raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
+        if value.shape != shape:
+            raise ValueError(f"predictions.{name} must have shape {list(shape)}, got {list(value.shape)}")
+    least, most = _ends(boxes)
+    if not bool((least > -torch.inf) & (most < torch.inf)):  # a NaN fails
+        _check_finite("boxes", boxes)
+    _check_classes(gts, gts.labels, scores.shape[-1])
+    return Predictions(boxes, scores)
+
+
+def _check_classes(gts: GroundTruths, labels: Tensor, classes: int) -> None:
+    """Every label has a column."""
+    if len(gts) and int(labels.max()) >= classes:
+        index = int(labels.argmax())
+        image, own = int(gts.image[index]), int(gts.index_in_image[index])
+        raise ValueError(
+            f"target[{image}]['labels'][{own}] must be below the {classes} classes of predictions.scores, "
+            f"got {int(labels[index])}"
+        )
+
+
+def check_scores(scores: Float[Tensor, "B P C"]) -> None:
+    """Every score is a probability, or an error names the first that is none."""
+    _check_finite("scores", scores)
+    low, high = _ends(scores)
+    if not bool((low >= 0) & (high <= 1)):
+        raise ValueError(
+            f"predictions.scores must be probabilities in [0, 1], got values from {float(low)} to {float(high)}: "
+            "apply a sigmoid to logits first"
+        )
+
+
+def check_read(read: Float[Tensor, "..."], predictions: Predictions) -> None:
+    """The same for those that were read, in one short pass."""
+    low, high = _ends(read)
+    if not bool((low >= 0) & (high <= 1)):  # a NaN fails
+        check_scores(predictions.scores)
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    for index in (~torch.isfinite(value)).nonzero()[:1].tolist():
+        raise ValueError(f"predictions.{name}{index} must be finite, got {float(value[tuple(index)])}")
+
+
+def _ends(value: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = torch.aminmax(value) if value.numel() else value.new_zeros(2)
+    return low, high
 
 
 def class_scores(pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> Float[Tensor, "n"]:
     """The probability that each pair's prior gives to the class of its ground truth."""
     labels = cast(Tensor, gts.labels)  # the door has seen to it
     columns = predictions.scores.shape[-1]
-    return predictions.scores.flatten()[gts.slot(pairs) * columns + labels.index_select(0, pairs.gt)]
+    read = predictions.scores.flatten()[gts.slot(pairs) * columns + labels.index_select(0, pairs.gt)]
+    check_read(read, predictions)
+    return as_float(read)
 
 
 def focal_of_background(slot: Int[Tensor, "n"], predictions: Predictions) -> Float[Tensor, "n"]:
     """The focal loss of each slot's class probabilities, summed over the classes, if the prior is background."""
     scores = predictions.scores
-    return _focal_of_absent(scores.reshape(-1, scores.shape[-1]).index_select(0, slot)).sum(dim=-1)
+    read = scores.reshape(-1, scores.shape[-1]).index_select(0, slot)
+    check_read(read, predictions)
+    return _focal_of_absent(as_float(read)).sum(dim=-1)
 
 
 def focal_of_class(pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> Float[Tensor, "n"]:

@@ -18,7 +18,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
-from labelkit.boxes import encode_ltrb
+from labelkit.boxes import as_float, encode_ltrb
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, decoded_overlaps, floored, inside
@@ -140,7 +140,7 @@ class _Costs:
         absent = sum_over_classes(self.predictions, prior + image * self.gts.num_priors, _absent)
         found = []
         for label in labels.unique().tolist():
-            score = self.predictions.scores[image, prior, label]
+            score = as_float(self.predictions.scores[image, prior, label])  # all of the row has been checked above
             cost = (1 + self._cost(absent, score, torch.zeros_like(score))) * _INFEASIBLE
             best = first_k(torch.zeros_like(prior), 1, k, cost, prior).nonzero().squeeze(1)
             of_class = own[labels == label]

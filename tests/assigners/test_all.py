@@ -8,7 +8,8 @@ import torch
 from torchvision.ops import box_iou
 
 from labelkit import NEGATIVE, Predictions, Priors
-from labelkit.assigners import ASSIGNERS, RKA, MaxIoU, TopK
+from labelkit.assigners import ASSIGNERS, RKA, MaxIoU, TopK, base
+from labelkit.assigners.ground_truths import collect
 from labelkit.similarity import iou, nwd
 
 ARGUMENTS = {
@@ -189,3 +190,65 @@ def test_a_similarity_that_is_not_elementwise_is_refused_by_name(rule):
         rule(similarity=box_iou)(anchors(), target(GOOD))
     with pytest.raises(ValueError, match="similarity must be finite, got nan"):
         rule(similarity=lambda prior, gt: iou(prior, gt) * math.nan)(anchors(), target(GOOD))
+
+
+FLAGGED = target(GOOD, (0, 0, 12, 12), (30, 30, 62, 60)) | {"iscrowd": torch.tensor([0, 1, 0])}
+BATCH = [target(GOOD, (3, 3, 8, 8)), target(), FLAGGED, target((40, 2, 63, 60), labels=[3]), target(GOOD, GOOD)]
+
+
+@every
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_batch_in_parts_is_the_batch(name, images, monkeypatch):
+    """So are its explanations; a part without objects or regions is no exception."""
+    priors, rule = anchors(), build(name)
+    seen = predictions(priors, len(BATCH))
+    whole, told = rule(priors, BATCH, seen), rule.explain(priors, BATCH, seen)
+    monkeypatch.setattr(base, "SLOTS", images * len(priors) + 1)
+    assert len(base.parts(collect(BATCH, priors))) == -(-len(BATCH) // images)
+    answer, again = rule(priors, BATCH, seen), rule.explain(priors, BATCH, seen)
+    for field in ("gt", "similarity", "score_target", "weight"):
+        torch.testing.assert_close(getattr(answer, field), getattr(whole, field), rtol=1e-6, atol=1e-6)
+        assert all(
+            torch.equal(getattr(one.assignment, field), getattr(answer, field)[i]) for i, one in enumerate(again)
+        )
+    assert torch.equal(answer.gt, whole.gt) and len(again) == len(BATCH)
+    for one, other in zip(again, told, strict=True):
+        assert torch.equal(one.candidates.prior, other.candidates.prior) and len(one.bar) == len(other.bar)
+
+
+PREDICTED = [name for name, rule in ASSIGNERS.items() if rule.needs_predictions]
+READING = [name for name in PREDICTED if name != "hambox"]  # its scores are the loss's affair
+
+
+@pytest.mark.parametrize("name", READING)
+@pytest.mark.parametrize("images", [1, 5])
+def test_a_score_that_is_read_is_a_probability(name, images, monkeypatch):
+    """The image is named by its place in the batch, whatever part of it is labelled together."""
+    priors = anchors()
+    monkeypatch.setattr(base, "SLOTS", images * len(priors))
+    logits = predictions(priors, len(BATCH))
+    logits.scores[3] = 1.5
+    with pytest.raises(
+        ValueError, match=r"predictions.scores must be probabilities in \[0, 1\], got values from .* to 1.5"
+    ):
+        build(name)(priors, BATCH, logits)
+    logits.scores[3] = math.nan
+    with pytest.raises(ValueError, match=r"predictions.scores\[3, 0, 0\] must be finite, got nan"):
+        build(name)(priors, BATCH, logits)
+
+
+def test_a_score_that_nobody_reads_is_nobodys_affair():
+    priors = anchors()
+    seen = predictions(priors)
+    wanted = build("hambox")(priors, BATCH[0], seen)
+    assert torch.equal(build("hambox")(priors, BATCH[0], Predictions(seen.boxes, seen.scores * math.nan)).gt, wanted.gt)
+
+
+@pytest.mark.parametrize("name", PREDICTED)
+def test_short_predictions_are_read_in_float32(name):
+    priors = anchors()
+    seen = predictions(priors)
+    short = Predictions(seen.boxes.bfloat16(), seen.scores.bfloat16())
+    wide = Predictions(short.boxes.float(), short.scores.float())
+    answer, wanted = (build(name)(priors, BATCH[0], given) for given in (short, wide))
+    assert torch.equal(answer.gt, wanted.gt) and torch.equal(answer.score_target, wanted.score_target)
