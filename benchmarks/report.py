@@ -43,7 +43,7 @@ def mebibytes(value: float) -> str:
 def place(row: Row) -> str:
     """201,600 (9 anchors); as it stands where no kind is named."""
     kind = row["priors"].partition(", ")[2]
-    return f"{row['P']:,} ({kind})" if kind else row["priors"]
+    return f"{row['P']:,} ({kind})" if kind and "P" in row else row["priors"]
 
 
 def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:

@@ -95,16 +95,17 @@ def first_in_order(
 ) -> Bool[Tensor, "n"]:
     """Mark the first `room` pairs of every group: stable sorts, the last criterion first and the group at the end.
 
-    among: the pairs that count.
+    Without a criterion the order is that of the pairs. among: the pairs that count.
     """
     if among is not None and among.device.type == "cpu":
         return _of_some(among, lambda group, *given: first_in_order(group, room, *given), group, *criteria)
     if among is not None:
         last = criteria[0].masked_fill(~among, _top(criteria[0]))
         return first_in_order(group, room, last, *criteria[1:]) & among
-    order = criteria[-1].argsort(stable=True)
-    for criterion in (*reversed(criteria[:-1]), group):
-        order = order.index_select(0, criterion.index_select(0, order).argsort(stable=True))
+    *keys, last = group, *criteria
+    order = last.argsort(stable=True)
+    for key in reversed(keys):
+        order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
     count = counts(group, room.shape[0])
     before = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
     place = torch.arange(len(order), device=order.device) - before
