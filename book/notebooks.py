@@ -22,7 +22,7 @@ def prepared(path: Path) -> NotebookNode:
             continue
         cells.append(cell)
         if cell.cell_type == "markdown":
-            cell.source = folding.details(with_addresses(cell.source))
+            cell.source = folding.details(with_scene(with_addresses(cell.source)))
             continue
         cell.outputs = [output for output in cell.outputs if not is_blank(output)]
         describe_picture(cell)
@@ -35,6 +35,11 @@ def prepared(path: Path) -> NotebookNode:
 def with_addresses(text: str) -> str:
     """Exercise 05.2 has the address #exercise-05-2, whatever its title becomes."""
     return _EXERCISE.sub(r"(exercise-\2-\3)=\n\1", text)
+
+
+def with_scene(text: str) -> str:
+    """The explorer stands above the chapters here, and at the server's root for JupyterLab."""
+    return text.replace('<a href="/files/explorer.html#', '<a href="../explorer.html#')
 
 
 def is_blank(output: NotebookNode) -> bool:

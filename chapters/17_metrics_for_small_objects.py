@@ -70,7 +70,7 @@ plot.show(fig, alt=(
 # - build RKA, and say how much of its gain comes from the metric.
 #
 # **You need** chapter 1 (IoU), chapter 2 (suppression), chapter 5 (thresholds), chapter 8
-# (TopK) and chapter 16, 35 minutes to read and 51 to solve the exercises, and a few
+# (TopK) and chapter 16, 40 minutes to read and 51 to solve the exercises, and a few
 # seconds of CPU.
 #
 # ## How often does IoU tie?

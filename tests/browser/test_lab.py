@@ -64,6 +64,7 @@ def test_the_lab_opens_ready_to_read_and_a_learner_solves_an_exercise(open_page,
     # The link at its top leads to chapter 01, whose first cells run: the title, the imports, a figure.
     chapter.get_by_role("link", name="01 · ").first.click()
     chapter.get_by_role("heading", name="01 · ").click()
+    chapter.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()  # what is run before is lost
     for _ in range(3):
         page.keyboard.press("Shift+Enter")
 
@@ -95,14 +96,9 @@ def test_the_lab_opens_ready_to_read_and_a_learner_solves_an_exercise(open_page,
     # The scene that a chapter links opens in a tab of its own, with the objects of its address.
     page.goto(address.replace("00_start_here", "06_fcos"))
     contents.get_by_text("How fine must the finest stride be?").click()
-    scene = chapter.get_by_role("link", name="this scene")
     with page.expect_popup() as tab:
-        scene.click()
+        chapter.get_by_role("link", name="this scene").click()
     tab.value.get_by_text("Four questions for the chosen object").wait_for()
-    assert tab.value.evaluate("document.querySelector('.lkx').parentElement.labelkit.state().objects[1]") == [
-        25,
-        41,
-        31,
-        47,
-    ]
+    scene = tab.value.evaluate("document.getElementById('explorer').labelkit.state()")
+    assert scene["objects"] == [[61, 61, 67, 67], [25, 41, 31, 47]] and scene["rules"] == ["fcos"]
     assert page.errors == [] and page.outside == []
