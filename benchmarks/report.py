@@ -43,7 +43,7 @@ def mebibytes(value: float) -> str:
 def place(row: Row) -> str:
     """201,600 (9 anchors); as it stands where no kind is named."""
     kind = row["priors"].partition(", ")[2]
-    return f"{row['P']:,} ({kind})" if kind else row["priors"]
+    return f"{row['P']:,} ({kind})" if kind and "P" in row else row["priors"]
 
 
 def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
@@ -156,7 +156,7 @@ def picture(rows: list[Row]) -> str:
 
 def sentence(data: dict[str, Any]) -> str:
     """For the README: what a reader can expect, the least flattering number with the best."""
-    found = {(row["method"], row["priors"], row["gts"]): row for row in data["rows"]}
+    found = {(row["method"], row["priors"], row["gts"]): row for row in data["rows"] if row["section"] == "grid"}
     wide, tiny = "800x1344, 9 anchors", "800x800, 1 anchor"
     one, some, many = (found["max_iou", *key] for key in ((wide, 1), (wide, 100), (tiny, 1000)))
     behind, compared = behind_of(data["rows"])

@@ -45,7 +45,9 @@ def well_formed(row):
     assert row.keys() >= KEYS
     assert row["section"].startswith("counted") or row["ours_ms"] > 0
     if row["peer_ms"] is not None:
-        assert row["peer"] and row["ratio"] == pytest.approx(row["peer_ms"] / row["ours_ms"], rel=0.01)
+        assert row["peer"] and row["ratio"] == pytest.approx(
+            row["peer_ms"] / row["ours_ms"], rel=0.05
+        )  # an audit says one decimal
     json.dumps(row, allow_nan=False)
     return True
 
