@@ -1,6 +1,6 @@
 """The explorer: which priors learn which object, while one drags it. `labelkit.explore(...)` opens it in a notebook.
 
-One front end (front/explorer.js) behind three transports: a local server (`labelkit explore`), a widget, a static page.
+One front end (front/) behind three transports: a local server (`labelkit explore`), a widget, a static page.
 """
 
 import sys

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from labelkit.explore.opening import opened
+from labelkit.explore.parts import script, style
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
 
@@ -104,9 +105,8 @@ def static_page(scene: Any = None, image: Any = None) -> str:
     for one in SCENES.values():
         examples.append(_example(one.title, {"size": list(one.size), "objects": one.boxes.tolist()}, HINT))
     begin = json.dumps(examples).replace("<", "\\u003c")
-    css = (FRONT / "explorer.css").read_text(encoding="utf-8")
-    script = "\n".join(path.read_text(encoding="utf-8") for path in (*RULES, FRONT / "explorer.js"))
-    return PAGE.format(css=css, script=script, begin=begin, hint=json.dumps(HINT))
+    rules = [path.read_text(encoding="utf-8") for path in RULES]
+    return PAGE.format(css=style(), script="\n".join((*rules, script())), begin=begin, hint=json.dumps(HINT))
 
 
 def _example(name: str, scene: dict[str, Any], hint: str, image: str | None = None) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import json
 import os
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from typing import Any
 
 from labelkit.assigners import ASSIGNERS
 from labelkit.explore.opening import Opened
+from labelkit.explore.parts import script, style
 from labelkit.explore.presets import PRESETS
 from labelkit.explore.question import answer
 from labelkit.scenes import SCENES
@@ -153,13 +153,8 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: a terminal line for each drag helps nobody."""
 
 
-def front(name: str) -> str:
-    """A file of the front end."""
-    return (files("labelkit.explore") / "front" / name).read_text(encoding="utf-8")
-
-
 def page(begun: Opened) -> str:
     """The whole page, with the scene in it."""
     image = None if begun.picture is None else "/picture"
     begin = json.dumps({"scene": begun.scene, "image": image, "options": OPTIONS}).replace("<", "\\u003c")
-    return PAGE.format(css=front("explorer.css"), script=front("explorer.js"), begin=begin)
+    return PAGE.format(css=style(), script=script(), begin=begin)

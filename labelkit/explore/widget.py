@@ -8,8 +8,9 @@ import anywidget
 import traitlets
 
 from labelkit.explore.opening import Opened
+from labelkit.explore.parts import script, style
 from labelkit.explore.question import answer
-from labelkit.explore.server import OPTIONS, front
+from labelkit.explore.server import OPTIONS
 
 RENDER = """
 function render({model, el}) {
@@ -36,8 +37,8 @@ export default {render};
 class Explorer(anywidget.AnyWidget):
     """`scene` follows what is done in the page: `explorer.scene["objects"]` are the boxes as they stand now."""
 
-    _esm = front("explorer.js") + RENDER
-    _css = front("explorer.css")
+    _esm = script() + RENDER
+    _css = style()
     scene = traitlets.Dict().tag(sync=True)
     image = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     options = traitlets.Dict().tag(sync=True)

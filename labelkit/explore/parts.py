@@ -1,0 +1,20 @@
+"""The front end's files: one style, and one script whose parts share a scope that nothing else on a page sees."""
+
+from importlib.resources import files
+
+PARTS = ("state.js", "painting.js", "explorer.js")
+
+
+def front(name: str) -> str:
+    """A file of the front end."""
+    return (files("labelkit.explore") / "front" / name).read_text(encoding="utf-8")
+
+
+def style() -> str:
+    return front("explorer.css")
+
+
+def script() -> str:
+    """Defines `labelkitExplorer`: a plain script, since a page that is opened from a disk may not import modules."""
+    named = "globalThis.labelkitExplorer = {mount, readState, writeState};"
+    return "\n".join(('(() => {\n"use strict";', *map(front, PARTS), named, "})();\n"))
