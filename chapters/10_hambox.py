@@ -686,10 +686,10 @@ class Watch(L.Callback):
         self.ignored.append(answer.ignored.sum().item() / len(batch[1]))
 
     def state_dict(self):
-        return vars(self)
+        return {"counts": self.counts, "ignored": self.ignored}
 
     def load_state_dict(self, state):
-        vars(self).update(state)
+        self.counts, self.ignored = state["counts"], state["ignored"]
 
 # %%
 settings = {"k": 5, "decoded_thresh": 0.5}

@@ -21,6 +21,7 @@ PURPOSES = {  # extra -> what it is for
     "plot": "pictures",
     "data": "the course's pictures and objects",
     "train": "training, evaluation",
+    "explore": "the explorer in a notebook",
     "tensorboard": "the course of a training in TensorBoard",
     "test": "labelkit's own tests",
 }

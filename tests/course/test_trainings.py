@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import lightning as L
 import pytest
 import torch
 
@@ -30,6 +31,29 @@ def test_the_second_form_finds_the_run_of_the_first(data, work, monkeypatch):
     with course.run_folder(RECIPE, data) as again:
         second = train(RECIPE, again, data=data, resume=True, progress=False, accelerator="cpu")
     assert again == folder and second == runs.read_json(folder / runs.RESULT) and second["scores"] == first["scores"]
+
+
+class Watch(L.Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, *_):
+        self.seen.append(torch.ones(2))
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+def test_what_a_callback_hands_out_comes_back_with_the_run(data):
+    for trained in (True, False):
+        watch = Watch()
+        with course.run_folder(RECIPE, data) as folder:
+            assert (folder / runs.RESULT).is_file() is not trained
+            train(RECIPE, folder, data=data, resume=True, callbacks=[watch], progress=False, accelerator="cpu")
+        assert [one.tolist() for one in watch.seen] == [[1, 1]]
 
 
 def test_what_a_training_depends_on_names_its_folder(data, monkeypatch):
