@@ -3,7 +3,6 @@ it no more often than is written here. `benchmarks/counted.py` has the same coun
 
 import itertools
 import multiprocessing
-from functools import partial
 from unittest import mock
 
 import pytest
@@ -15,14 +14,9 @@ from labelkit.assignment import Predictions
 from labelkit.detectors import fcos, retinanet
 from labelkit.priors import Priors
 from labelkit.search import windows
-from labelkit.similarity import nwd
 from tests.detectors.scenes import batch
+from tests.elsewhere import built, losses_agree, moved
 
-ARGUMENTS = {
-    "hambox": {"k": 3, "decoded_thresh": 0.2},
-    "hungarian": {"image_size": (64, 96)},
-    "rka": {"similarity": partial(nwd, constant=12.8)},
-}
 FIELDS = ("gt", "similarity", "score_target", "weight")
 every = pytest.mark.parametrize("name", list(ASSIGNERS))
 
@@ -65,14 +59,6 @@ def _run(function, *args):
         raise AssertionError(f"{type(error).__name__}: {error}") from None
 
 
-def _build(name):
-    return ASSIGNERS[name](**ARGUMENTS.get(name, {}))
-
-
-def _moved(target):
-    return {key: value.to(DEVICE) for key, value in target.items()}
-
-
 def _scene(flags=False):
     """Priors, targets (one of them empty, and with `flags` some regions), predictions."""
     generator = torch.Generator().manual_seed(0)
@@ -95,8 +81,8 @@ def _ways():
 
 
 def _there(priors, targets, seen):
-    moved = _moved(targets) if isinstance(targets, dict) else [*map(_moved, targets)]
-    return priors.to(DEVICE), moved, Predictions(seen.boxes.to(DEVICE), seen.scores.to(DEVICE))
+    there = moved(targets) if isinstance(targets, dict) else [*map(moved, targets)]
+    return priors.to(DEVICE), there, Predictions(seen.boxes.to(DEVICE), seen.scores.to(DEVICE))
 
 
 def _labels(device, name):
@@ -110,7 +96,7 @@ def _labels_in_portions(device, name):
 
 
 def _compare(name, ways):
-    rule = _build(name)
+    rule = built(name)
     for way in ways:
         there = _there(*way)
         expected, ours = rule(*way), rule(*there)
@@ -129,7 +115,7 @@ def test_every_rule_gives_the_labels_of_the_cpu(elsewhere, name, labels):
 def _explained(device, name):
     priors, targets, seen = _scene()
     one = priors, targets[0], Predictions(seen.boxes[0], seen.scores[0])
-    there, here = _build(name).explain(*_there(*one)), _build(name).explain(*one)
+    there, here = built(name).explain(*_there(*one)), built(name).explain(*one)
     torch.testing.assert_close(there.bar.cpu(), here.bar, rtol=1e-6, atol=1e-7)
     for stage in ("chosen", "winners", "losers"):
         assert _set(getattr(there, stage)) == _set(getattr(here, stage)), stage
@@ -147,7 +133,7 @@ def test_explanations_are_those_of_the_cpu(elsewhere, name):
 def _empty(device, name):
     priors, targets, seen = _scene()
     nothing = Predictions(seen.boxes[1], seen.scores[1])
-    assert _build(name)(*_there(priors, targets[1], nothing)).negative.all()
+    assert built(name)(*_there(priors, targets[1], nothing)).negative.all()
 
 
 @every
@@ -157,7 +143,7 @@ def test_an_image_without_objects(elsewhere, name):
 
 def _counted(device, name, *planted):
     """The counts of a second call, and with a line planted in the rule; of a call that fails its error."""
-    rule, (priors, targets, seen) = _build(name), _scene()
+    rule, (priors, targets, seen) = built(name), _scene()
     there = _there(priors, targets[0], Predictions(seen.boxes[0], seen.scores[0]))
     rule(*there)
     return [_once(device, rule, there, line) for line in (None, *planted)]
@@ -204,20 +190,7 @@ def test_counts_do_not_grow_and_planted_mistakes_are_found(elsewhere, name):
 
 
 def _losses(device, build, name):
-    torch.manual_seed(1)
-    detector = build(3, assigner=_build(name)).train()
-    images, targets = batch([(64, 96)] * 2, [12, 5])
-    heads = {}
-    detector.head.register_forward_hook(lambda module, given, outputs: heads.update(outputs))
-    expected = detector(images, targets)
-    anchors = detector.anchor_generator
-    anchors._latest = anchors.priors.to(DEVICE)
-    levels = [[*anchors.priors.level_sizes]] if build is fcos else []
-    heads = {key: value.detach().to(DEVICE) for key, value in heads.items()}  # torch has no backward pass there
-    losses = detector.compute_loss([*map(_moved, targets)], heads, [anchors.priors.boxes] * 2, *levels)
-    assert {key: value.item() for key, value in losses.items()} == pytest.approx(
-        {key: value.item() for key, value in expected.items()}, rel=1e-5
-    )
+    losses_agree(build, name)
 
 
 @pytest.mark.parametrize(("build", "name"), [(retinanet, "max_iou"), (fcos, "fcos"), (retinanet, "tal")])

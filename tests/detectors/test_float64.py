@@ -1,7 +1,6 @@
 """Everything that is computed on a device works on one without float64 (Apple's MPS), with the labels of the CPU."""
 
 import multiprocessing
-from functools import partial
 
 import pytest
 import torch
@@ -22,14 +21,8 @@ from labelkit.losses import (
     varifocal_loss,
 )
 from labelkit.priors import Priors
-from labelkit.similarity import nwd
 from tests.detectors.scenes import batch
-
-ARGUMENTS = {
-    "hambox": {"k": 3, "decoded_thresh": 0.2},
-    "hungarian": {"image_size": (64, 96)},
-    "rka": {"similarity": partial(nwd, constant=12.8)},
-}
+from tests.elsewhere import built, losses_agree, moved
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +50,10 @@ def _scene():
     return priors, targets, Predictions(priors.boxes + noise, torch.rand(2, len(priors), 3, generator=generator))
 
 
-def _moved(one):
-    return {key: value.to(DEVICE) for key, value in one.items()}
-
-
 def _labels(name):
-    rule, (priors, targets, predictions) = assigners.ASSIGNERS[name](**ARGUMENTS.get(name, {})), _scene()
+    rule, (priors, targets, predictions) = built(name), _scene()
     there = Predictions(predictions.boxes.to(DEVICE), predictions.scores.to(DEVICE))
-    ours, expected = rule(priors.to(DEVICE), [*map(_moved, targets)], there), rule(priors, targets, predictions)
+    ours, expected = rule(priors.to(DEVICE), [*map(moved, targets)], there), rule(priors, targets, predictions)
     assert ours.gt.device.type == DEVICE and expected.positive.any()
     for field in ("gt", "similarity", "score_target", "weight"):
         torch.testing.assert_close(getattr(ours, field).cpu(), getattr(expected, field), rtol=0, atol=0)
@@ -76,22 +65,7 @@ def test_every_registered_assigner_gives_the_labels_of_the_cpu(elsewhere, name):
 
 
 def _losses(build, name):
-    torch.manual_seed(1)
-    view = receptive_field_view((15, 39, 87)) if name == "rfla" else None
-    detector = build(3, assigner=assigners.ASSIGNERS[name](**ARGUMENTS.get(name, {})), assignment_priors=view).train()
-    images, targets = batch([(64, 96)] * 2, [12, 5])
-    heads = {}
-    detector.head.register_forward_hook(lambda module, given, outputs: heads.update(outputs))
-    expected = detector(images, targets)
-    anchors = detector.anchor_generator
-    anchors._latest = anchors.priors.to(DEVICE)
-    levels = [[*anchors.priors.level_sizes]] if build is fcos else []
-    heads = {key: value.detach().to(DEVICE) for key, value in heads.items()}  # torch has no backward pass there
-    losses = detector.compute_loss([*map(_moved, targets)], heads, [anchors.priors.boxes] * 2, *levels)
-    assert all(loss.device.type == DEVICE for loss in losses.values())
-    assert {key: value.item() for key, value in losses.items()} == pytest.approx(
-        {key: value.item() for key, value in expected.items()}, rel=1e-5
-    )
+    losses_agree(build, name, receptive_field_view((15, 39, 87)) if name == "rfla" else None)
 
 
 @pytest.mark.parametrize("build", [retinanet, fcos])
@@ -120,7 +94,7 @@ def _evaluation():
     _, targets = batch([(64, 96)] * 2, [12, 5])
     targets[0] |= {"area": torch.arange(12), "iscrowd": torch.arange(12) % 5 == 0}
     found = [{"boxes": t["boxes"] + 1, "labels": t["labels"], "scores": torch.rand(len(t["boxes"]))} for t in targets]
-    there = evaluate([*map(_moved, found)], [*map(_moved, targets)], "aitod")
+    there = evaluate([*map(moved, found)], [*map(moved, targets)], "aitod")
     assert there == pytest.approx(evaluate(found, targets, "aitod"), nan_ok=True)
     boxes, positives = targets[0]["boxes"], torch.arange(12) % 3
     assert starvation_by_size(boxes.to(DEVICE), positives.to(DEVICE)) == starvation_by_size(boxes, positives)
