@@ -107,20 +107,14 @@ class Buckets:
     def _in_chunks(
         self, begin: Int[Tensor, "n"], count: Int[Tensor, "n"], gt: Int[Tensor, "n"]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        end = count.cumsum(0)
-        marks = windows.CHUNK * torch.arange(1, int(end[-1]) // windows.CHUNK + 1, device=end.device)
-        first = 0
-        for last in [*torch.searchsorted(end, marks).add_(1).tolist(), len(end)]:
-            if last == first:
-                continue
+        for first, last, pairs, _ in windows.cuts(count.cumsum(0).expand(2, -1)):
             some = count[first:last]
-            which = torch.repeat_interleave(some)
+            which = torch.repeat_interleave(some, output_size=pairs)
             # Pair number i is prior i - before of its line.
             before = some.cumsum(0, dtype=torch.int32) - some
-            place = torch.arange(len(which), dtype=torch.int32, device=end.device)
+            place = torch.arange(pairs, dtype=torch.int32, device=count.device)
             place += (begin[first:last] - before).index_select(0, which)
             yield place, gt[first:last].index_select(0, which)
-            first = last
 
     def kth_best_nearby(
         self, gt: Float[Tensor, "G 4"], score: Callable[[Tensor, Tensor], Tensor], k: int

@@ -94,7 +94,7 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
     if count.shape[0] == 0:
         return
     ends = torch.stack((count, table[-1])).cumsum(1)
-    for low, high, pairs, lines in _cuts(ends):
+    for low, high, pairs, lines in cuts(ends):
         yield _flatten(table[:, low:high], pairs, lines)
 
 
@@ -123,7 +123,7 @@ def _place_in_group(size: Int[Tensor, "n"], group: Int[Tensor, "m"]) -> Int[Tens
     return torch.arange(group.shape[0], dtype=torch.int32, device=size.device) - before.index_select(0, group)
 
 
-def _cuts(ends: Int[Tensor, "2 n"]) -> Iterator[tuple[int, int, int, int]]:
+def cuts(ends: Int[Tensor, "2 n"]) -> Iterator[tuple[int, int, int, int]]:
     """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs, lines).
 
     ends: the pairs, and the lines, up to each window. The CPU waits for them once, and once more where cuts are made.
