@@ -37,7 +37,11 @@ class Opened(NamedTuple):
     @property
     def url(self) -> str | None:
         """The picture as a data: URL."""
-        return None if self.picture is None else f"data:image/png;base64,{base64.b64encode(self.picture).decode()}"
+        return None if self.picture is None else data_url(self.picture)
+
+
+def data_url(picture: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def opened(scene: Any = None, image: Any = None, boxes: Any = None, **state: Any) -> Opened:

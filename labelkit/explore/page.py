@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from labelkit.explore.opening import opened
+from labelkit.explore.opening import data_url, opened
 from labelkit.explore.parts import script, style
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
@@ -94,7 +94,9 @@ def static_page(scene: Any = None, image: Any = None) -> str:
     of the deep sky. The fixed scenes of `labelkit.scenes.SCENES` stand beside it.
     """
     if scene is None and image is None:
-        first = _example("the deep sky", SKY | {"rules": RULES_SHOWN}, HINT_SKY, _url((FRONT / "sky.png").read_bytes()))
+        first = _example(
+            "the deep sky", SKY | {"rules": RULES_SHOWN}, HINT_SKY, data_url((FRONT / "sky.png").read_bytes())
+        )
     elif isinstance(image, str) and image.startswith("data:"):
         first = _example("this picture", opened(scene).scene, HINT, _light(base64.b64decode(image.partition(",")[2])))
     else:
@@ -113,18 +115,14 @@ def _example(name: str, scene: dict[str, Any], hint: str, image: str | None = No
     return {"name": name, "scene": checked(scene), "image": image, "hint": hint}
 
 
-def _url(picture: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-
-
 def _light(picture: bytes) -> str:
     """A picture as a data: URL of at most `HEAVIEST` bytes."""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    url = _url(picture, kind)
+    url = data_url(picture, kind)
     for quality in QUALITIES:
         if len(url) <= HEAVIEST:
             break
         file = io.BytesIO()
         Image.open(io.BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=quality, optimize=True)
-        url = _url(file.getvalue(), "jpeg")
+        url = data_url(file.getvalue(), "jpeg")
     return url
