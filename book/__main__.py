@@ -11,6 +11,7 @@ from pathlib import Path
 from sphinx.cmd.build import main as sphinx
 
 from book import prepare
+from labelkit.explore.page import static_page
 
 HERE = Path(__file__).parent
 
@@ -27,8 +28,7 @@ def build(root: Path, folder: Path) -> int:
         return status
     put_back(root, html / "_sources")
     (html / "example_report.html").write_text(example_report(), encoding="utf-8")
-    if prepare.EXPLORER:
-        (html / "explorer.html").write_text(explorer(), encoding="utf-8")
+    (html / "explorer.html").write_text(static_page(), encoding="utf-8")
     print(f"The book is built: {html / 'index.html'}")
     return 0
 
@@ -47,12 +47,6 @@ def example_report() -> str:
     from labelkit.datasets import deep_field
 
     return audit(deep_field()).html(command="labelkit audit sky --out report")
-
-
-def explorer() -> str:
-    from labelkit.explore.page import static_page
-
-    return static_page()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import re
 import shutil
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -12,7 +11,6 @@ from book import folding, notebooks
 from book.modules import MODULES
 
 HERE = Path(__file__).parent
-EXPLORER = find_spec("labelkit.explore") is not None  # from then on a book without it is not built
 DOCUMENTS = ("board", "library", "speed", "scale")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -62,7 +60,7 @@ def landing(readme: str) -> str:
     chapters = re.search(r"## The chapters\n(.*?)\n## ", readme, re.DOTALL)
     if not picture or not chapters:
         raise ValueError("README.md has no picture of the sky, or no table of the chapters, to begin the book with")
-    frame = (HERE / "explorer.md").read_text(encoding="utf-8") if EXPLORER else ""
+    frame = (HERE / "explorer.md").read_text(encoding="utf-8")
     page = (HERE / "index.md").read_text(encoding="utf-8")
     parts = {"PICTURE": picture[1], "EXPLORER": frame, "CHAPTERS": chapters[1].strip()}
     return re.sub(r"@(PICTURE|EXPLORER|CHAPTERS)@", lambda match: parts[match[1]], page)

@@ -112,13 +112,10 @@ def test_a_document_links_to_what_the_book_holds_and_to_nothing_else(tmp_path):
     }  # fmt: skip
 
 
-def test_the_first_page_begins_with_the_picture_of_the_readme_and_the_explorer(monkeypatch):
+def test_the_first_page_begins_with_the_picture_of_the_readme_and_the_explorer():
     readme = (ROOT / "README.md").read_text("utf-8")
-    monkeypatch.setattr(prepare, "EXPLORER", True)
     page = prepare.landing(readme)
     assert page.index("](data/sky.png)") < page.index("explorer.html") < page.index("05_retinanet.ipynb")
     assert "@" not in page
-    monkeypatch.setattr(prepare, "EXPLORER", False)
-    assert "explorer.html" not in prepare.landing(readme)
     with pytest.raises(ValueError, match=r"README\.md has no picture"):
         prepare.landing("# labelkit")

@@ -19,7 +19,6 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 
-from book.prepare import EXPLORER
 from labelkit_course import registry
 from labelkit_course.paths import ROOT
 
@@ -126,7 +125,6 @@ def test_a_page_holds_what_a_reader_may_expect(name, site, open_page):
     assert page.errors == [] and page.outside == []
 
 
-@pytest.mark.skipif(not EXPLORER, reason="labelkit.explore is not there")
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_first_screen_shows_the_sky_and_the_explorer(width, site, open_page):
     page = open_page(f"{site}/index.html", width=width, height=844)
