@@ -44,9 +44,9 @@ def _panel(ax: Axes, rows: Rows, across: str, name: str) -> None:
         own = [row for row in rows if row["method"] == method]
         for side, line, face in (("peer_ms", "--", "white"), ("ours_ms", "-", colour)):
             points = [(row[across], row[side]) for row in own if row[side] is not None]
-            label = method if side == "ours_ms" else f"{method}, dense"
+            label = f"{method}, {'labelkit' if side == 'ours_ms' else 'dense'}"
             ax.plot(*zip(*points, strict=True), line, color=colour, marker=mark, mfc=face, ms=6, lw=1.8, label=label)
-    ax.set(xscale="log", yscale="log", xlabel=name, ylabel="ms")
+    ax.set(xscale="log", yscale="log", xlabel=name, ylabel="ms per call")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value / 1e6:g} M")
     ax.grid(True, which="major", lw=0.4, color="0.85")

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import report_counted as counted
+import report_tables as tables
+from measuring import MOST
+from report_words import Row, milliseconds, times
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "speed.png"
 PAGES = ("docs/speed.md", "README.md")
 TABLES = ("grid", "no grid", "predicted", "one to one")
-APART = ("scaling", "batches")  # the first are the picture, and the second have ourselves as their peer
-Row = dict[str, Any]
 
 
 def newest() -> Path:
@@ -27,108 +29,26 @@ def newest() -> Path:
     return max(path for path in RESULTS.glob("20*.json") if json.loads(path.read_text("utf-8"))["device"] == "cpu")
 
 
-def times(ratio: float | None) -> str:
-    """Two digits: more would not come again."""
-    return "" if ratio is None else f"{float(f'{ratio:.2g}'):,.{1 if ratio < 9.5 else 0}f}"
-
-
-def milliseconds(value: float) -> str:
-    return f"{float(f'{value:.2g}'):,g}"
-
-
-def mebibytes(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else "under 1"
-
-
-def place(row: Row) -> str:
-    """201,600 (9 anchors); as it stands where no kind is named."""
-    kind = row["priors"].partition(", ")[2]
-    return f"{row['P']:,} ({kind})" if kind and "P" in row else row["priors"]
-
-
-def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body])
-
-
-def by_gts(rows: list[Row]) -> str:
-    """A line for each method and kind of priors: times faster by G; then at the last G our time and both memories."""
-    counts = sorted({row["gts"] for row in rows})
-    groups: dict[tuple, dict[int, Row]] = {}
-    for row in rows:
-        groups.setdefault((row["method"], place(row)), {})[row["gts"]] = row
-    body = []
-    for (method, where), own in groups.items():
-        last = own[max(own)]
-        peer = next((row["peer"] for row in own.values() if row["peer"]), "none")
-        memory = "" if last["peer_mib"] is None else f"{mebibytes(last['peer_mib'])} / {mebibytes(last['ours_mib'])}"
-        ratios = (times(own[count]["ratio"]) if count in own else "" for count in counts)
-        body.append([f"`{method}`", where, peer, *ratios, f"{milliseconds(last['ours_ms'])} (G = {max(own)})", memory])
-    ratio_heads = (f"G = {count:,}" for count in counts)
-    return table(["method", "priors", "peer", *ratio_heads, "ours, ms", "MiB, peer / ours"], body)
-
-
-def batches(rows: list[Row]) -> str:
-    body = (
-        [f"`{r['method']}`", place(r), str(r["images"]), milliseconds(r["ours_ms"] / r["images"]), times(r["ratio"])]
-        for r in rows
-    )
-    return table(["method", "priors", "images", "ms per image", "single calls take, times"], body)
-
-
-def audit(rows: list[Row]) -> str:
-    body = (
-        [
-            f"{r['priors']}, {r['gts']:,} boxes",
-            milliseconds(r["ours_ms"]),
-            milliseconds(r["peer_ms"]),
-            times(r["ratio"]),
-        ]
-        for r in rows
-    )
-    return table(["audit", "ms per picture", "dense matching alone", "times faster"], body)
-
-
-def behind_of(rows: list[Row]) -> tuple[list[Row], int]:
-    """(rows whose peer is faster, the worst first; rows that have a peer)"""
-    compared = [row for row in rows if row["section"] not in APART and row.get("ratio") is not None]
-    return sorted((row for row in compared if row["ratio"] < 1), key=lambda row: row["ratio"]), len(compared)
-
-
-def slower(rows: list[Row]) -> str:
-    behind, compared = behind_of(rows)
-    body = (
-        [f"`{r['method']}`", place(r), f"{r['gts']:,}", r["peer"], milliseconds(r["ours_ms"]), times(1 / r["ratio"])]
-        for r in behind
-    )
-    head = ["method", "priors", "G", "peer", "ours, ms", "the peer is faster, times"]
-    return f"In {len(behind)} of {compared} comparisons the peer is faster:\n\n{table(head, body)}"
-
-
-def labels(rows: list[Row]) -> str:
-    compared = [row for row in rows if row.get("differ") is not None]
-    unlike = [row for row in compared if row["differ"]]
-    said = f"Both sides' labels were compared in {len(compared)} of {len(rows)} rows"
-    if not unlike:
-        return said + ", and they are the same in all of them."
-    named = "; ".join(f"{row['differ']} of `{row['method']}` at G = {row['gts']:,} on {place(row)}" for row in unlike)
-    return f"{said}, and they are the same in {len(compared) - len(unlike)}. Labels that differ: {named}."
-
-
 def machine(data: dict[str, Any], name: str) -> str:
     on, versions = data["machine"], data["versions"]
     load = on["load at start"][0]
     quick = (
-        " The run was a quick one: few calls for each row, and of the peers that have more than 25 million pairs "
-        "only that of `max_iou` was asked."
+        ", but for that of `max_iou` in the tables. The run was a quick one: few calls for each row, and left out are "
+        f"nms on the most boxes and what is counted for a GPU beyond {counted.AT} ground truths."
     )
     return (
         f"Measured on {data['date']} on one core of {on['processor']} with {on['cores']} cores, Python "
-        f"{versions['python']}, torch {versions['torch']}, labelkit {versions['labelkit']} "
-        f"([{name}](../benchmarks/results/{name})). When it began the load was {load} on {on['cores']} cores"
+        f"{versions['python']}, torch {versions['torch']}, torchvision {versions['torchvision']}, labelkit "
+        f"{versions['labelkit']} ([{name}](../benchmarks/results/{name})). When it began the load was {load} on "
+        f"{on['cores']} cores"
         + (", so other work took caches and memory away from both sides." if load > 0.5 else ".")
-        + (quick if data["quick"] else "")
+        + f" No dense peer was asked that would hold more than {_million(data)} million pairs"
+        + (quick if data["quick"] else ".")
     )
+
+
+def _million(data: dict[str, Any]) -> int:
+    return MOST[data["quick"]] // 1_000_000
 
 
 def picture(rows: list[Row]) -> str:
@@ -159,7 +79,7 @@ def sentence(data: dict[str, Any]) -> str:
     found = {(row["method"], row["priors"], row["gts"]): row for row in data["rows"] if row["section"] == "grid"}
     wide, tiny = "800x1344, 9 anchors", "800x800, 1 anchor"
     one, some, many = (found["max_iou", *key] for key in ((wide, 1), (wide, 100), (tiny, 1000)))
-    behind, compared = behind_of(data["rows"])
+    behind, compared = tables.behind_of(data["rows"])
     return (
         f"Beside torchvision's `Matcher`, on one core of {data['machine']['processor']}, `max_iou` is "
         f"{times(one['ratio'])} times as fast for one object on {one['P']:,} anchors, {times(some['ratio'])} times for "
@@ -168,17 +88,66 @@ def sentence(data: dict[str, Any]) -> str:
     )
 
 
+def edges(data: dict[str, Any]) -> str:
+    """What is to be seen at the ends of the picture's lines."""
+    from picture import lines
+
+    P, _, first, _ = lines(data["rows"])
+    one = (row for row in first if row["gts"] == 1)
+    shares = (f"the peer of `{row['method']}` takes {times(row['ratio'])} times our time" for row in one)
+    return (
+        f"The lines of the peers end where their matrices would hold more than {_million(data)} million pairs. At the "
+        f"left of the upper panel, for one object on {P:,} anchors, {' and '.join(shares)}: the peers' matrix is small "
+        "there, and a call of an assigner is always many short operators."
+    )
+
+
+def large_audit() -> str:
+    found = json.loads((RESULTS / "audit-100000.json").read_text("utf-8"))
+    reading, auditing = (f"{found[f'{part}, s of the processor']:.0f} s" for part in ("reading", "auditing"))
+    ours, dense = (milliseconds(found[f"{side}, ms a picture"]) for side in ("audit", "dense matcher alone"))
+    peak, imports = (f"{found[f'{part}, MB'] / 1e3:.1f}" for part in ("peak memory", "of which the imports"))
+    on = found["machine"]
+    return (
+        f"On {found['date']}, on one core of {on['processor']} with {on['cores']} cores and a load of "
+        f"{on['load at start'][0]} when it began, {found['pictures']:,} pictures with "
+        f"{found['boxes']:,} boxes under torchvision's RetinaNet took {reading} of the processor to read and "
+        f"{auditing} to audit: {ours} ms per picture, where the dense `box_iou` and `Matcher` alone take {dense}. At "
+        f"its peak the process held {peak} GB, {imports} of them torch and torchvision."
+    )
+
+
+def of_a_gpu(rows: list[Row]) -> dict[str, str]:
+    """The parts that were counted; the priors' numbers stand in the rows that were timed."""
+    P = {row["priors"]: row["P"] for row in rows if "P" in row}
+    now = [row | {"P": P[row["priors"]]} for row in rows if row["section"] == counted.SECTION]
+    before = json.loads((RESULTS / "counted-before.json").read_text("utf-8"))
+    return {
+        "model": counted.model(),
+        "counted": counted.counted(now, before),
+        "waits": counted.waits(now, before),
+        "targets": counted.targets(now),
+        "fixed": counted.fixed(now),
+        "gpu sentence": counted.sentence(now),
+    }
+
+
 def blocks(data: dict[str, Any], name: str) -> dict[str, str]:
     rows = data["rows"]
-    of = {section: [row for row in rows if row["section"] == section] for section in (*TABLES, "batches", "audit")}
-    return {
-        **{section: by_gts(of[section]) for section in TABLES},
+    named = (*TABLES, "batches", "audit", "suppression")
+    of = {section: [row for row in rows if row["section"] == section] for section in named}
+    return of_a_gpu(rows) | {
+        **{section: tables.by_gts(of[section]) for section in TABLES},
         "machine": machine(data, name),
-        "labels": labels(rows),
-        "batches": batches(of["batches"]),
-        "audit": audit(of["audit"]),
-        "slower": slower(rows),
+        "labels": tables.labels(rows),
+        "batches": tables.batches(of["batches"]),
+        "suppression": tables.suppression(of["suppression"]),
+        "agreement": tables.agreement(of["suppression"]),
+        "audit": tables.audit(of["audit"]),
+        "large audit": large_audit(),
+        "slower": tables.slower(rows),
         "picture": picture(rows),
+        "edges": edges(data),
         "sentence": sentence(data),
     }
 

@@ -15,7 +15,6 @@ import io
 import json
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -38,7 +37,7 @@ NWD = partial(nwd, constant=12.8)
 
 @dataclass
 class Row:
-    """One line of the table; times in ms, NaN where there is no peer; `kept` boxes of nms, images of evaluate."""
+    """One line of the table: ms and MiB, NaN where there is no peer; `kept` boxes of nms, images of evaluate."""
 
     method: str
     data: str
@@ -47,6 +46,8 @@ class Row:
     peer: str
     peer_ms: float
     ours_ms: float
+    peer_mib: float
+    ours_mib: float
     same: str
 
 
@@ -170,29 +171,22 @@ def cases(device: torch.device) -> list[tuple[str, str, int, Callable, str, Call
 
 def measure(case: tuple, device: torch.device, seconds: float) -> Row:
     method, data, boxes, ours, peer_name, peer = case
-
-    def timed(call: Callable) -> tuple[float, object]:
-        clock = time.process_time if device.type == "cpu" else time.perf_counter
-        start = clock()
-        result = call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return 1000 * (clock() - start), result
-
-    got = ours()
+    meter = measuring.Meter(device)
+    got, _, ours_mib = meter.first(ours)
     kept = 500 if isinstance(got, dict) else len(got[0] if isinstance(got, tuple) else got)
-    first, same = math.nan, "no peer"
+    first, peer_mib, same = math.nan, math.nan, "no peer"
     if peer is not None:
-        first, wanted = timed(peer)
+        wanted, first, peer_mib = meter.first(peer)
         equal = np.isclose(got["AP"], wanted, rtol=0, atol=1e-9) if isinstance(got, dict) else torch.equal(got, wanted)
         same = "yes" if equal else "NO"
     slow = first > 5000 * seconds  # timed once, in the call that says whether both agree
-    times = ([first] if slow else [], [timed(ours)[0]])
-    while len(times[1]) < 3 or (sum(times[0]) + sum(times[1]) < 1000 * seconds and len(times[1]) < 30):
+    theirs, times = [first] if slow else [], [meter.milliseconds(ours)]
+    while len(times) < 3 or (sum(theirs) + sum(times) < 1000 * seconds and len(times) < 30):
         if not slow:
-            times[0].append(math.nan if peer is None else timed(peer)[0])
-        times[1].append(timed(ours)[0])
-    return Row(method, data, boxes, kept, peer_name, statistics.median(times[0]), statistics.median(times[1]), same)
+            theirs.append(math.nan if peer is None else meter.milliseconds(peer))
+        times.append(meter.milliseconds(ours))
+    medians = (statistics.median(theirs), statistics.median(times))
+    return Row(method, data, boxes, kept, peer_name, *medians, peer_mib, ours_mib, same)
 
 
 def measured(device: str = "cpu", only: str = "", seconds: float = 2.0) -> Iterator[dict]:
@@ -210,9 +204,11 @@ def rows(device: torch.device, quick: bool) -> Iterator[dict]:
         if not quick or case[2] < 100_000:
             found = measure(case, device, 0.1 if quick else 2.0)
             beside = {"peer_ms": found.peer_ms, "ratio": found.peer_ms / found.ours_ms} if found.peer else {}
+            mib = {"ours_mib": found.ours_mib, "peer_mib": found.peer_mib}
+            mib = {side: None if math.isnan(value) else round(value, 1) for side, value in mib.items()}
             same = {"same": found.same == "yes"} if found.peer else {}
             place = ("suppression", found.method, found.data, found.boxes, found.peer or None)
-            yield measuring.row(*place, ours_ms=found.ours_ms, ours_mib=None, **beside, **same)
+            yield measuring.row(*place, ours_ms=found.ours_ms, **mib, **beside, **same)
 
 
 def show(found: list[dict]) -> None:

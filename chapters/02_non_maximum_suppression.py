@@ -280,12 +280,13 @@ for seed, threshold in enumerate((0.2, 0.5, 0.7)):
 # ### Exercise 02.6: all at once
 # *Difficulty 3 of 5, 8 minutes. Find the bug.*
 #
-# A loop over the kept boxes is slow on a GPU, so `their_nms` computes one table of all
-# IoUs, from which the boxes are kept or removed all at once. Row $i$ belongs to the box
-# with the $i$-th highest score, and `triu(diagonal=1)` sets the table to 0 except where
-# the row's score is the higher one. On many images the function returns the same boxes
-# as `nms`. Find out where it does not, and mend it so that it keeps the same boxes
-# always, in descending order of their scores. Keeping the table is fine.
+# A loop gives a GPU several small operations for every box that it keeps, one after the
+# other. `their_nms` computes one table of all IoUs instead, from which the boxes are kept
+# or removed all at once. Row $i$ belongs to the box with the $i$-th highest score, and
+# `triu(diagonal=1)` sets the table to 0 except where the row's score is the higher one.
+# On many images the function returns the same boxes as `nms`. Find out where it does not,
+# and mend it so that it keeps the same boxes always, in descending order of their scores.
+# Keeping the table is fine.
 
 # %%
 # BEGIN GIVEN
@@ -404,12 +405,13 @@ print("as one class  ", nms(pair, sure, 0.5).tolist())
 print("within classes", nms(pair, sure, 0.5, labels=classes).tolist())
 
 # %% [markdown]
-# Boxes 0 and 3 report the rider, boxes 1 and 2 the horse. If we forget the classes, box 0
-# alone is kept and the horse is gone. The obvious remedy is a loop over the classes,
-# which is slow on a GPU. An old trick does without it and **moves each class to a place
+# Boxes 0 and 3 report the rider, boxes 1 and 2 the horse. If we forget the classes, box
+# 0 alone is kept and the horse is gone. The obvious remedy is a loop over the classes,
+# with one call for each. An old trick does without it and **moves each class to a place
 # of its own**. To all four coordinates of a box we add a number that depends on its
 # class, large enough that no two classes can meet. Boxes of one class move together and
-# keep their IoU, while boxes of two classes no longer touch, so one call serves them all.
+# keep their IoU, while boxes of two classes no longer touch, so one call serves them
+# all.
 
 # %%
 fig, axes = plot.figure(2, width=3.2, height=3.8)

@@ -771,10 +771,11 @@ course.check("05.6", their_max_iou)
 # ## The library's version
 #
 # `MaxIoU` gives the same labels without the table. From the geometry of the grid it finds
-# the pairs that can reach a threshold or be the best of their object. It takes a batch,
-# runs on the GPU, and refuses broken boxes. Does it agree with torchvision? We ask on 60
-# random scenes of 8 objects in which no object has two best anchors, and then on every
-# tile of the crowns, where both keep all tied anchors.
+# the pairs that can reach a threshold or be the best of their object. It takes a batch
+# and refuses broken boxes. It is written for a GPU too, where we have counted what it
+# would ask for but timed nothing (`docs/speed.md` in the repository). Does it agree with
+# torchvision? We ask on 60 random scenes of 8 objects in which no object has two best
+# anchors, and then on every tile of the crowns, where both keep all tied anchors.
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(5)

@@ -588,9 +588,9 @@ assert asked.tolist() == [2, 12, 14, 14]
 #
 # The cost of a pair is again a loss, focal plus $-1.5 \ln \text{IoU}$, and the cost of
 # the background is the focal loss if no object is there. Solving the transport exactly
-# would take a linear program in every training step. OTA takes a detour that a GPU likes
-# (Cuturi 2013). It spreads each delivery a little, by an amount `eps`, and then the plan
-# has the form
+# would take a linear program in every training step. OTA takes a detour in which there
+# are only products and sums of whole tables (Cuturi 2013). It spreads each delivery a
+# little, by an amount `eps`, and then the plan has the form
 #
 # $$\text{plan}_{ga} = u_g \; e^{-\text{cost}_{ga} / \varepsilon} \; v_a$$
 #

@@ -1158,9 +1158,9 @@ assert not any("**" in told("dcfl", "fcos", key) for key in leaderboard.COLUMNS)
 #   has 20.8 (AI-TOD, issue 24), and FANet's authors measured 20.6 for Faster R-CNN with
 #   RFLA where its README has 21.1.
 #
-# We have reproduced none of these rows, which would take AI-TOD and a GPU for days, and
-# have checked only what the rules do. With the same evaluation, AP and AI-TOD's sizes,
-# our digits give the rows below (three seeds, in the order of AP over all sizes). Our
+# We have reproduced none of these rows, which would take AI-TOD and a GPU, and have
+# checked only what the rules do. With the same evaluation, AP and AI-TOD's sizes, our
+# digits give the rows below (three seeds, in the order of AP over all sizes). Our
 # detector has no second stage, and its anchors begin at 16 px:
 
 # %%
