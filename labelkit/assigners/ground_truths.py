@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelkit.boxes import check_boxes, shaped, sound
-from labelkit.devices import sent
+from labelkit.boxes import check_boxes, shaped, shortest_and_longest, sound
+from labelkit.devices import read, sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs
 
@@ -130,20 +130,19 @@ def _any_flagged(boxes: Tensor, labels: Sequence[Tensor], flags: Sequence[Tensor
     if not len(boxes):
         return False
     label = torch.cat([*labels]) if len(labels) > 1 else labels[0] if labels else boxes.new_zeros(0)
-    asked = [sound(boxes)]
+    asked = [*shortest_and_longest(boxes)]
     if len(label):
-        asked.append(label.amin() >= 0)
+        asked.append(label.amin())
     if flags:
         flag = torch.cat([*flags]) if len(flags) > 1 else flags[0]
-        asked += [((flag == 0) | (flag == 1)).all(), (flag != 0).any()]
-    if len(asked) == 1:
-        answers = [bool(asked[0])]
-    else:
-        answers = torch.stack(asked).tolist()
-    if not all(answers[:-1] if flags else answers):
+        asked += [((flag != 0) & (flag != 1)).any(), (flag != 0).any()]
+    low, high, *rest = read(*asked)
+    least_label = rest[0] if len(label) else 0
+    wrong, any_flagged = rest[-2:] if flags else (False, False)
+    if not sound(low, high) or least_label < 0 or wrong:
         for one in checked:
             one.raise_for_values()
-    return bool(flags) and answers[-1]
+    return bool(any_flagged)
 
 
 def _apart(everything: GroundTruths, flagged: Sequence[Tensor | None]) -> GroundTruths:

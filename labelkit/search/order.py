@@ -61,8 +61,10 @@ def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> 
     """
     if group.device.type != "cpu":  # it sorts quickly, and would have to be waited for below
         return first_in_order(group, group.new_full((groups,), k), *criteria)
+    if len(group) <= k:
+        return torch.ones_like(group, dtype=torch.bool)
     count = counts(group, groups)
-    widest = int(count.max()) if groups else 0
+    widest = int(count.max())
     if widest <= k:
         return torch.ones_like(group, dtype=torch.bool)
     if len(group) <= FEW or widest * groups > 4 * len(group):  # groups so uneven that their table would be empty
