@@ -27,17 +27,7 @@ def best_per_prior(pairs: Pairs, slot: Int[Tensor, "n"], slots: int) -> Bool[Ten
     and answer belong to the table.
     """
     table = pairs.table
-    if table.gt.device.type == "cpu" and _alone(table.gt):
-        return torch.ones_like(slot, dtype=torch.bool)
     return first_of(slot, slots, -table.value, table.gt, among=pairs.mask)
-
-
-def _alone(gt: Int[Tensor, "n"]) -> bool:
-    """Whether at most one ground truth is there, to which nobody objects."""
-    if gt.shape[0] < 2:
-        return True
-    least, most = torch.aminmax(gt)
-    return bool(least == most)
 
 
 def top_k(pairs: Pairs, gts: int, k: int) -> Bool[Tensor, "n"]:
