@@ -29,7 +29,7 @@ def check_boxes(boxes: object, name: str, *, zero_size: bool = False) -> Float[T
     `zero_size=True` equality is allowed, so that a point can be a box. An empty `[0, 4]` tensor is fine.
     """
     boxes = shaped(boxes, name)
-    if boxes.shape[0] and not sound(*read(*shortest_and_longest(boxes, zero_size)), zero_size):
+    if boxes.shape[0] and not sound(*read(*shortest_and_longest(boxes, zero_size)), zero_size=zero_size):
         _raise_first_bad_box(boxes, name, zero_size)
     return boxes
 
@@ -52,7 +52,7 @@ def shortest_and_longest(boxes: Float[Tensor, "N 4"], zero_size: bool = False) -
     return low, high
 
 
-def sound(shortest: float, longest: float, zero_size: bool = False) -> bool:
+def sound(shortest: float, longest: float, *, zero_size: bool = False) -> bool:
     """Whether `check_boxes` accepts boxes with these sides. A NaN fails both comparisons, and an infinite coordinate
     has made a side infinite or NaN."""
     return (shortest >= 0 if zero_size else shortest > 0) and longest < _TOO_LONG

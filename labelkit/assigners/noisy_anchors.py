@@ -18,7 +18,7 @@ from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import challengers, needs_size, plausible
+from labelkit.search.candidates import Pairs, challengers, needs_size, plausible
 from labelkit.search.choosing import counts, top_k
 from labelkit.similarity import iou
 

@@ -104,13 +104,15 @@ def first_in_order(
     if among is not None:
         last = criteria[0].masked_fill(~among, _top(criteria[0]))
         return first_in_order(group, room, last, *criteria[1:]) & among
-    *keys, last = group, *criteria
+    several = room.shape[0] > 1
+    *keys, last = (group, *criteria) if several or not criteria else criteria
     order = last.argsort(stable=True)
     for key in reversed(keys):
         order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
-    count = counts(group, room.shape[0])
-    before = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
-    place = torch.arange(len(order), device=order.device) - before
+    place = torch.arange(len(order), device=order.device)
+    if several:
+        count = counts(group, room.shape[0])
+        place -= (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
     return torch.empty_like(order).index_copy_(0, order, place) < room.index_select(0, group)
 
 
