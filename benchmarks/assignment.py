@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import dense
+import dense_cascades
 import dense_mixtures
 import torch
 from measuring import MOST, Meter, row, side_by_side
@@ -25,6 +26,7 @@ from labelkit.assigners import (
     PAA,
     RFLA,
     RKA,
+    S3FD,
     DynamicSoftLabel,
     HAMBox,
     MaxIoU,
@@ -132,6 +134,9 @@ def cases() -> list[Case]:
         Case("atss", wide, few, ATSS(k=9), *own(dense.atss), "none"),
         Case("atss", cell, few, ATSS(k=9), *own(dense.atss), "positive"),
         Case("atss", tiny, many, ATSS(k=9), *own(dense.atss), "positive"),
+        Case("s3fd", wide, few, S3FD(), *own(dense_cascades.s3fd), "none"),
+        Case("s3fd", cell, few, S3FD(), *own(dense_cascades.s3fd), "none"),
+        Case("s3fd", tiny, many, S3FD(), *own(dense_cascades.s3fd), "none"),
         Case("rka, nwd", wide, few, rka, *own(dense.ranking, similarity=NWD), "none"),
         Case("rka, nwd", cell, few, rka, *own(dense.ranking, similarity=NWD), "positive"),
         Case("rka, nwd", tiny, many, rka, *own(dense.ranking, similarity=NWD), "positive"),
@@ -155,8 +160,12 @@ def cases() -> list[Case]:
         Case("ota", points, (100,), OTA(), *none),
         Case("ota", dots, (1000,), OTA(), *none),
         Case("dcfl", tiny, (1, 100, 300), DCFL(), *own(dense_mixtures.dcfl), "positive"),
-        Case("hambox", wide, few, hambox, *none),
-        Case("noisy_anchors", wide, few, NoisyAnchors(), *none),
+        Case("hambox", wide, few, hambox, *own(dense_cascades.hambox)),
+        Case("hambox", cell, few, hambox, *own(dense_cascades.hambox)),
+        Case("hambox", tiny, many, hambox, *own(dense_cascades.hambox)),
+        Case("noisy_anchors", wide, few, NoisyAnchors(), *own(dense_cascades.noisy_anchors), "none"),
+        Case("noisy_anchors", cell, few, NoisyAnchors(), *own(dense_cascades.noisy_anchors), "none"),
+        Case("noisy_anchors", tiny, many, NoisyAnchors(), *own(dense_cascades.noisy_anchors), "none"),
     ]
 
 

@@ -8,8 +8,10 @@ in float16 the area of a 300 x 300 box already overflows.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Float, Num
 from torch import Tensor
+
+from labelkit.devices import read
 
 _TOO_LONG = 1e18
 
@@ -27,7 +29,7 @@ def check_boxes(boxes: object, name: str, *, zero_size: bool = False) -> Float[T
     `zero_size=True` equality is allowed, so that a point can be a box. An empty `[0, 4]` tensor is fine.
     """
     boxes = shaped(boxes, name)
-    if boxes.shape[0] and not bool(sound(boxes, zero_size=zero_size)):
+    if boxes.shape[0] and not sound(*read(*shortest_and_longest(boxes, zero_size)), zero_size=zero_size):
         _raise_first_bad_box(boxes, name, zero_size)
     return boxes
 
@@ -43,12 +45,17 @@ def shaped(boxes: object, name: str) -> Float[Tensor, "N 4"]:
     return as_float(boxes.detach())
 
 
-def sound(boxes: Float[Tensor, "N 4"], *, zero_size: bool = False) -> Bool[Tensor, ""]:
-    """Whether `check_boxes` accepts the values of these boxes, one at least: on their device, nobody has waited yet."""
+def shortest_and_longest(boxes: Float[Tensor, "N 4"], zero_size: bool = False) -> tuple[Tensor, Tensor]:
+    """The sides of these boxes, one at least, by which `sound` judges: on their device, nobody has waited yet."""
     judged = boxes if zero_size else boxes.float()
-    # A NaN fails both comparisons, an infinite coordinate makes the size infinite or NaN.
     low, high = torch.aminmax(judged[:, 2:] - judged[:, :2])
-    return (low >= 0 if zero_size else low > 0) & (high < _TOO_LONG)
+    return low, high
+
+
+def sound(shortest: float, longest: float, *, zero_size: bool = False) -> bool:
+    """Whether `check_boxes` accepts boxes with these sides. A NaN fails both comparisons, and an infinite coordinate
+    has made a side infinite or NaN."""
+    return (shortest >= 0 if zero_size else shortest > 0) and longest < _TOO_LONG
 
 
 def _raise_first_bad_box(boxes: Tensor, name: str, zero_size: bool) -> None:

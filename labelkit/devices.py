@@ -18,6 +18,13 @@ def as_double(tensor: Tensor) -> Tensor:
     return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
 
 
+def read(*scalars: Tensor) -> list[float]:
+    """The numbers of tensors of one element: a device is waited for once."""
+    if all(one.device.type == "cpu" for one in scalars):
+        return [one.item() for one in scalars]
+    return torch.stack([one.float() for one in scalars]).tolist()
+
+
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A short tensor of the CPU on a device, without waiting for it. MPS would read the memory too late."""
     return tensor.to(device, non_blocking=device.type != "mps")

@@ -15,7 +15,7 @@ from labelkit.boxes import encode_ltrb
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, nearest_per_level
-from labelkit.search.choosing import best_per_prior, counts
+from labelkit.search.choosing import counts
 from labelkit.similarity import iou
 
 _INSIDE = 0.01  # pixels; a prior's centre has to lie at least this far inside the ground truth
@@ -60,7 +60,7 @@ class ATSS(Assigner):
         inside = encode_ltrb(boxes, priors.centers.index_select(0, pairs.prior)).amin(dim=1) > _INSIDE
         chosen = pairs.some(enough.to(priors.device) & inside)
         # Who wins: the ground truth with the highest IoU.
-        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        won = gts.winners(chosen)
         return Steps(pairs, chosen, chosen.table.some(won), bar=threshold)
 
 

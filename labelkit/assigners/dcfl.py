@@ -19,7 +19,7 @@ from labelkit.boxes import centers, sizes
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, needs_size, plausible
-from labelkit.search.choosing import best_per_prior, counts, first_k, top_k
+from labelkit.search.choosing import counts, first_k, top_k
 from labelkit.similarity import gjsd
 
 _ROUNDING = 1e-12  # the order of a sum in float64 must not decide what "at least the threshold" means
@@ -72,7 +72,7 @@ class DCFL(Assigner):
         # Who may match: the k most similar of every ground truth. How well, and who wins: by similarity.
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=self.k)
         coarse = pairs[top_k(pairs, len(gts), self.k)]
-        own = coarse[best_per_prior(coarse, gts.slot(coarse), gts.slots)]
+        own = coarse[gts.winners(coarse)]
         # Who is chosen: the q best predicted, and of these who stands in the middle.
         quality = overlaps(own, gts, predictions) + class_scores(own, gts, predictions)
         medium = own[first_k(own.gt, len(gts), self.q, -quality, own.prior)]

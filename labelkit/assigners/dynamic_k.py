@@ -82,6 +82,8 @@ def take_cheapest(
 def winners(known: Pairs, chosen: Pairs, gts: GroundTruths, above: float, cost: Cost) -> Pairs:
     """One pair for every chosen prior. A contested one goes to the ground truth of the image for which it is cheapest,
     whether that chose it or not, then to the lower index. cost: of pairs that aren't known."""
+    if gts.alone:
+        return chosen
     contested = counts(gts.slot(chosen), gts.slots) > 1
     if not bool(contested.any()):
         return chosen

@@ -17,7 +17,6 @@ from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
 from labelkit.devices import sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, floored, inside, within
-from labelkit.search.choosing import first_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class FCOS(Assigner):
         pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
         table, size = pairs.table, area(gts.boxes)
-        won = first_of(gts.slot(table), gts.slots, size.index_select(0, table.gt), table.gt, among=pairs.mask)
+        won = gts.winners(pairs, size.index_select(0, table.gt))
         return Steps(lambda: self._inside(priors, gts), pairs, table.some(won), bar=0.0)
 
     def _inside(self, priors: Priors, gts: GroundTruths) -> Pairs:

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelkit.boxes import check_boxes, shaped, sound
-from labelkit.devices import sent
+from labelkit.boxes import check_boxes, shaped, shortest_and_longest, sound
+from labelkit.devices import read, sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs
+from labelkit.search.choosing import best_per_prior, first_of
 
 Target = Mapping[str, Tensor]
 FLAGS = ("iscrowd", "ignore")  # a box with either is a region where nothing may be learned
@@ -46,6 +47,11 @@ class GroundTruths:
     @property
     def slots(self) -> int:
         return self.images * self.num_priors
+
+    @property
+    def alone(self) -> bool:
+        """Whether no image has two ground truths, so that no prior is wanted twice."""
+        return max(self.counts, default=0) <= 1
 
     @cached_property
     def image(self) -> Int[Tensor, "G"]:
@@ -82,6 +88,16 @@ class GroundTruths:
         """Which slots the priors of these pairs stand in."""
         marked = torch.zeros(self.slots + 1, dtype=torch.bool, device=self.boxes.device)
         return marked.index_fill_(0, self.places(pairs), True)[:-1]
+
+    def winners(self, pairs: Pairs, criterion: Float[Tensor, "n"] | None = None) -> Bool[Tensor, "n"]:
+        """Mark, in the table of the pairs, one pair for every slot: the most similar one, or the least by a criterion
+        of the table's pairs; then the lower ground truth. Who is alone in an image has no rival."""
+        table = pairs.table
+        if self.alone:
+            return torch.ones_like(table.gt, dtype=torch.bool) if pairs.mask is None else pairs.mask
+        if criterion is None:
+            return best_per_prior(pairs, self.slot(table), self.slots)
+        return first_of(self.slot(table), self.slots, criterion, table.gt, among=pairs.mask)
 
     def of_images(self, first: int, last: int) -> GroundTruths:
         """The images from first to last - 1 as a batch of their own."""
@@ -130,20 +146,19 @@ def _any_flagged(boxes: Tensor, labels: Sequence[Tensor], flags: Sequence[Tensor
     if not len(boxes):
         return False
     label = torch.cat([*labels]) if len(labels) > 1 else labels[0] if labels else boxes.new_zeros(0)
-    asked = [sound(boxes)]
+    asked = [*shortest_and_longest(boxes)]
     if len(label):
-        asked.append(label.amin() >= 0)
+        asked.append(label.amin())
     if flags:
         flag = torch.cat([*flags]) if len(flags) > 1 else flags[0]
-        asked += [((flag == 0) | (flag == 1)).all(), (flag != 0).any()]
-    if len(asked) == 1:
-        answers = [bool(asked[0])]
-    else:
-        answers = torch.stack(asked).tolist()
-    if not all(answers[:-1] if flags else answers):
+        asked += [((flag != 0) & (flag != 1)).any(), (flag != 0).any()]
+    low, high, *rest = read(*asked)
+    least_label = rest[0] if len(label) else 0
+    wrong, any_flagged = rest[-2:] if flags else (False, False)
+    if not sound(low, high) or least_label < 0 or wrong:
         for one in checked:
             one.raise_for_values()
-    return bool(flags) and answers[-1]
+    return bool(any_flagged)
 
 
 def _apart(everything: GroundTruths, flagged: Sequence[Tensor | None]) -> GroundTruths:

@@ -14,7 +14,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, needs_size, plausible
-from labelkit.search.choosing import best_first, best_per_prior, counts
+from labelkit.search.choosing import best_first, counts
 from labelkit.similarity import iou
 
 
@@ -50,7 +50,7 @@ class HAMBox(Assigner):
         needs_size(priors, iou)
         # Step one: who overlaps well enough; the best ground truth wins.
         pairs = plausible(priors, gts.boxes, iou, floor=self.fg_thresh)
-        matched = pairs[best_per_prior(pairs, gts.slot(pairs), gts.slots)]
+        matched = pairs[gts.winners(pairs)]
         taken = gts.mark(matched)
         # Step two: who regresses well, the best pairs first, as many as a ground truth lacks.
         decoded = decoded_pairs(gts, predictions.boxes, floor=min(self.decoded_thresh, self.ignore_thresh))

@@ -14,7 +14,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, needs_size, owned, plausible
-from labelkit.search.choosing import best_per_prior, first_of
+from labelkit.search.choosing import first_of
 from labelkit.similarity import iou
 
 
@@ -61,7 +61,7 @@ class MaxIoU(Assigner):
         k = 1 if self.allow_low_quality_matches else 0
         pairs = plausible(priors, gts.boxes, self.similarity, floor=self.bg_thresh, k=k)
         slot = gts.slot(pairs)
-        own = best_per_prior(pairs, slot, gts.slots)
+        own = gts.winners(pairs)
         # Who is chosen: what is good enough; what is not bad enough is ignored. Who wins: the best ground truth.
         good = own & (pairs.value >= self.fg_thresh)
         ignored = gts.places(pairs.some(own & (pairs.value >= self.bg_thresh)))
@@ -101,7 +101,7 @@ class MaxIoU(Assigner):
         A pair that reaches bg_thresh is exact: all such pairs are known. Below, a ground truth that was content with
         other priors may beat the claim, so those priors are held against all ground truths again.
         """
-        if max(gts.counts, default=0) <= 1:
+        if gts.alone:
             return pairs
         unsure = own & (pairs.value < self.bg_thresh)
         return owned(priors, gts.boxes, self.similarity, pairs, unsure, gts.slot_of, gts.slots)

@@ -18,8 +18,8 @@ from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import challengers, needs_size, plausible
-from labelkit.search.choosing import best_per_prior, counts, first_of, top_k
+from labelkit.search.candidates import Pairs, challengers, needs_size, plausible
+from labelkit.search.choosing import counts, top_k
 from labelkit.similarity import iou
 
 _LARGEST = 1 - 1e-6  # 1 / (1 - x) stays finite
@@ -68,10 +68,7 @@ class NoisyAnchors(Assigner):
         pairs = plausible(priors, gts.boxes, iou, floor=math.inf, k=self.n)
         listed = pairs[top_k(pairs, len(gts), self.n)]
         # Who wins: the prior's own best ground truth, which need not have listed it.
-        slot = gts.slot(listed)
-        holders = listed[first_of(slot, gts.slots, -listed.value, listed.gt)]
-        rivals = challengers(priors, gts.boxes, iou, holders, gts.slot_of, gts.slots)
-        positive = rivals[best_per_prior(rivals, gts.slot(rivals), gts.slots)]
+        slot, positive = gts.slot(listed), self._owned(priors, gts, listed)
         # How clean each of them is.
         place = torch.empty(gts.slots, dtype=torch.int64, device=slot.device)
         place[gts.slot(positive)] = torch.arange(len(positive), device=slot.device)
@@ -86,6 +83,14 @@ class NoisyAnchors(Assigner):
         label, weight = (x.to(positive.value.dtype).to(priors.device) for x in (label, weight))
         return Steps(pairs, listed, positive, score_target=label, weight=weight)
 
+    def _owned(self, priors: Priors, gts: GroundTruths, listed: Pairs) -> Pairs:
+        """Every prior that is listed, with the ground truth that is most similar to it."""
+        if gts.alone:
+            return listed
+        holders = listed[gts.winners(listed)]
+        rivals = challengers(priors, gts.boxes, iou, holders, gts.slot_of, gts.slots)
+        return rivals[gts.winners(rivals)]
+
     def _blend(self, loc: Tensor, cls: Tensor) -> Tensor:
         return self.alpha * loc + (1 - self.alpha) * cls
 
@@ -99,13 +104,11 @@ class NoisyAnchors(Assigner):
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """Label and weight of n positives; `listed` says which of them each entry of the lists is."""
         count = counts(image[listed], images).clamp(min=1)
-
-        def mean(x: Tensor) -> Tensor:
-            return (x.new_zeros(images).index_add(0, image[listed], x[listed]) / count)[image]
-
-        loc_share, cls_share = (x / mean(x).clamp(min=_SMALLEST_MEAN) for x in (loc, cls))
-        weight = self._blend(_steep(loc) / mean(_steep(loc)), _steep(cls) / mean(_steep(cls)))
-        score, floor = self._blend(loc_share, cls_share), mean(loc)
+        values = torch.stack((loc, cls, _steep(loc), _steep(cls)))
+        total = values.new_zeros(4, images).index_add(1, image[listed], values[:, listed])
+        means = (total / count)[:, image]
+        weight = self._blend(*(values[2:] / means[2:]))
+        score, floor = self._blend(*(values[:2] / means[:2].clamp(min=_SMALLEST_MEAN))), means[0]
         low = score.new_full((images,), math.inf).scatter_reduce(0, image, score, "amin")[image]
         high = score.new_full((images,), -math.inf).scatter_reduce(0, image, score, "amax")[image]
         stretched = floor + (score - low) * (1 - floor) / torch.where(high > low, high - low, 1)

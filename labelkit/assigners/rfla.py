@@ -13,7 +13,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, needs_size, plausible
-from labelkit.search.choosing import best_first, best_per_prior, counts, top_k
+from labelkit.search.choosing import best_first, counts, top_k
 from labelkit.similarity import OfScaledPriors, rfd
 
 
@@ -84,4 +84,4 @@ HLA = RFLA  # the name of the assignment alone, in the paper and in the first ed
 def _k_best(pairs: Pairs, gts: GroundTruths, k: int) -> tuple[Pairs, Pairs]:
     """Who is chosen, and who of them wins."""
     chosen = pairs.some(top_k(pairs, len(gts), k))
-    return chosen, chosen.table.some(best_per_prior(chosen, gts.slot(chosen.table), gts.slots))
+    return chosen, chosen.table.some(gts.winners(chosen))

@@ -11,7 +11,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import Similarity, needs_size, plausible
-from labelkit.search.choosing import best_per_prior, top_k
+from labelkit.search.choosing import top_k
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ class RKA(Assigner):
         # Who is chosen: the k best.
         chosen = pairs.some(top_k(pairs, len(gts), self.k))
         # Who wins: the most similar ground truth.
-        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        won = gts.winners(chosen)
         return Steps(pairs, chosen, chosen.table.some(won), ignored)

@@ -15,7 +15,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.priors import Priors
 from labelkit.search.candidates import needs_size, plausible
-from labelkit.search.choosing import best_per_prior, counts, first_in_order, first_of
+from labelkit.search.choosing import counts, first_in_order, first_of
 from labelkit.similarity import iou
 
 _ABOVE_ZERO = torch.finfo(torch.float32).tiny  # an IoU that says "some overlap"
@@ -51,7 +51,7 @@ class S3FD(Assigner):
         # Who may match, and how well: every overlap that stage two would accept, and the best of each ground truth.
         pairs = plausible(priors, gts.boxes, iou, floor=max(self.min_iou, _ABOVE_ZERO), k=1)
         slot = gts.slot(pairs)
-        own = best_per_prior(pairs, slot, gts.slots)
+        own = gts.winners(pairs)
         # Stage one. Who is chosen: the threshold, and the forced ones; who wins: the forced, the last of them.
         forced = first_of(pairs.gt, len(gts), -pairs.value, pairs.prior)
         forced = first_of(slot, gts.slots, -pairs.gt, among=forced)

@@ -17,7 +17,7 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, Similarity, inside
-from labelkit.search.choosing import first_of, top_k
+from labelkit.search.choosing import top_k
 from labelkit.similarity import ciou, iou
 
 
@@ -82,7 +82,7 @@ class TaskAligned(Assigner):
         chosen = top_k(pairs, len(gts), self.k).nonzero().squeeze(1)
         # Who wins: the ground truth of highest overlap, and of what it won its k_final best.
         best = near[chosen]
-        won = chosen[first_of(gts.slot(best), gts.slots, -best.value, best.gt)]
+        won = chosen[gts.winners(best)]
         if self.k_final is not None:
             won = won[top_k(pairs[won], len(gts), self.k_final)]
         target = _normalised(near[won], t[won.to(t.device)], len(gts))

@@ -12,7 +12,7 @@ from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.boxes import centers
 from labelkit.priors import Priors
 from labelkit.search.candidates import Similarity, needs_size, plausible
-from labelkit.search.choosing import best_per_prior, first_k
+from labelkit.search.choosing import first_k
 from labelkit.similarity import iou
 
 
@@ -44,5 +44,5 @@ class TopK(Assigner):
         order = (-pairs.value, dx * dx + dy * dy, pairs.prior)
         chosen = pairs.some(first_k(pairs.gt, len(gts), self.k, *order))
         # Who wins: the most similar ground truth.
-        won = best_per_prior(chosen, gts.slot(chosen.table), gts.slots)
+        won = gts.winners(chosen)
         return Steps(pairs, chosen, chosen.table.some(won))

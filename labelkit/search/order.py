@@ -61,8 +61,10 @@ def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> 
     """
     if group.device.type != "cpu":  # it sorts quickly, and would have to be waited for below
         return first_in_order(group, group.new_full((groups,), k), *criteria)
+    if len(group) <= k:
+        return torch.ones_like(group, dtype=torch.bool)
     count = counts(group, groups)
-    widest = int(count.max()) if groups else 0
+    widest = int(count.max())
     if widest <= k:
         return torch.ones_like(group, dtype=torch.bool)
     if len(group) <= FEW or widest * groups > 4 * len(group):  # groups so uneven that their table would be empty
@@ -102,13 +104,15 @@ def first_in_order(
     if among is not None:
         last = criteria[0].masked_fill(~among, _top(criteria[0]))
         return first_in_order(group, room, last, *criteria[1:]) & among
-    *keys, last = group, *criteria
+    several = room.shape[0] > 1
+    *keys, last = (group, *criteria) if several or not criteria else criteria
     order = last.argsort(stable=True)
     for key in reversed(keys):
         order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
-    count = counts(group, room.shape[0])
-    before = (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
-    place = torch.arange(len(order), device=order.device) - before
+    place = torch.arange(len(order), device=order.device)
+    if several:
+        count = counts(group, room.shape[0])
+        place -= (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
     return torch.empty_like(order).index_copy_(0, order, place) < room.index_select(0, group)
 
 

@@ -29,6 +29,8 @@ class Pairs:
     def __getitem__(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> Pairs:
         if keep.dtype == torch.bool:
             keep = keep.nonzero().squeeze(1)
+            if keep.shape[0] == len(self):
+                return self
         return Pairs(*(part.index_select(0, keep) for part in (self.prior, self.gt, self.value)))
 
     @classmethod

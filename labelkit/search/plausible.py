@@ -169,10 +169,10 @@ def _kth_best(value: Float[Tensor, "G n"], k: int) -> Float[Tensor, "G"]:
 def _at_once(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Pairs:
     """`plausible` for so few pairs that looking for windows would take longer than evaluating them."""
     value = similarity(priors.sides[:, None].movedim(0, -1), gt[:, None])
-    bound = value.new_full((gt.shape[0],), floor)
-    if k > 0:
-        bound = torch.minimum(bound, _kth_best(value, k))
+    bound = _kth_best(value, k).clamp(max=floor) if k > 0 else value.new_full((gt.shape[0],), floor)
     found = (value > _just_below(bound, floor)[:, None]).flatten().nonzero().squeeze(1)
+    if gt.shape[0] == 1:
+        return Pairs(found, torch.zeros_like(found), value.flatten().index_select(0, found))
     owner = torch.div(found, len(priors), rounding_mode="floor")
     return Pairs(found - owner * len(priors), owner, value.flatten().index_select(0, found))
 
