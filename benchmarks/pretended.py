@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -111,11 +112,13 @@ class Device(TorchDispatchMode):
         self.float64, self.counts = float64, Counts()
         self.seen: Counter[str] = Counter()  # launches by operator
         self.waited: Counter[str] = Counter()  # synchronisations by operator
+        self.waiters: Counter[str] = Counter()  # and by the package whose code asked
 
     def reset(self) -> None:
         self.counts = Counts()
         self.seen.clear()
         self.waited.clear()
+        self.waiters.clear()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -175,6 +178,16 @@ class Device(TorchDispatchMode):
         self.counts.bytes += moved
         self.seen[name] += launches
         self.waited[name] += waits
+        if waits:
+            self.waiters[_package()] += waits
+
+
+def _package() -> str:
+    """The innermost one on the stack that is neither torch nor this module."""
+    frame: Any = sys._getframe()
+    while (name := frame.f_globals.get("__name__", "").partition(".")[0]) in ("torch", __name__.partition(".")[0]):
+        frame = frame.f_back
+    return name
 
 
 def _inner(value: Any) -> Any:

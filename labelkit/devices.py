@@ -28,3 +28,9 @@ def read(*scalars: Tensor) -> list[float]:
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A short tensor of the CPU on a device, without waiting for it. MPS would read the memory too late."""
     return tensor.to(device, non_blocking=device.type != "mps")
+
+
+def shipped(tensor: Tensor, device: torch.device) -> Tensor:
+    """`sent`, for a tensor of any length: CUDA waits for a long one unless it stands in memory that is pinned."""
+    pinned = tensor.device.type == "cpu" and device.type == "cuda"
+    return sent(tensor.pin_memory() if pinned else tensor, device)

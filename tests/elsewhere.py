@@ -4,10 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from benchmarks.pretended import DEVICE
 from labelkit.assigners import ASSIGNERS
-from labelkit.detectors import fcos
+from labelkit.detectors import SmallPyramid, fcos, receptive_field_view
+from labelkit.receptive_field import receptive_fields
 from labelkit.similarity import nwd
 from tests.detectors.scenes import batch
 
@@ -16,6 +18,7 @@ ARGUMENTS = {
     "hungarian": {"image_size": (64, 96)},
     "rka": {"similarity": partial(nwd, constant=12.8)},
 }
+VIEWS = {"rfla": receptive_field_view(receptive_fields(SmallPyramid.layers))}
 
 
 def built(name):
@@ -43,3 +46,18 @@ def losses_agree(build, name, view=None):
     assert {key: value.item() for key, value in losses.items()} == pytest.approx(
         {key: value.item() for key, value in expected.items()}, rel=1e-5
     )
+
+
+def step_there(device, build, assign_on, **options):
+    """A training step's losses with the network on the device, and the targets too or, for "cpu", on the CPU; the
+    detector. Counts are those of the step alone, torch has no backward pass there."""
+    torch.manual_seed(1)
+    detector = build(3, assign_on=assign_on, **options).train()
+    weights = {name: one.detach().to(DEVICE) for name, one in [*detector.named_parameters(), *detector.named_buffers()]}
+    images, targets = batch([(64, 64), (48, 64)], [12, 5])
+    targets[1]["iscrowd"] = torch.arange(5) == 1
+    images = [image.to(DEVICE) for image in images]
+    targets = targets if assign_on == "cpu" else [*map(moved, targets)]
+    device.reset()
+    with torch.no_grad():
+        return functional_call(detector, weights, (images, targets)), detector

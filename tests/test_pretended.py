@@ -11,11 +11,11 @@ import torch
 from benchmarks.pretended import DEVICE, pretended_device
 from labelkit.assigners import ASSIGNERS
 from labelkit.assignment import Predictions
-from labelkit.detectors import fcos, retinanet
+from labelkit.detectors import assigning, fcos, matched, retinanet
 from labelkit.priors import Priors
 from labelkit.search import windows
 from tests.detectors.scenes import batch
-from tests.elsewhere import built, losses_agree, moved
+from tests.elsewhere import VIEWS, built, losses_agree, moved, step_there
 
 FIELDS = ("gt", "similarity", "score_target", "weight")
 every = pytest.mark.parametrize("name", list(ASSIGNERS))
@@ -196,3 +196,59 @@ def _losses(device, build, name):
 @pytest.mark.parametrize(("build", "name"), [(retinanet, "max_iou"), (fcos, "fcos"), (retinanet, "tal")])
 def test_the_losses_of_the_detectors_are_those_of_the_cpu(elsewhere, build, name):
     elsewhere(_losses, build, name)
+
+
+def _beside(device, build):
+    """Of every rule that never asks the network: a step with the assigner there, and one with it on the CPU."""
+    for name, kind in ASSIGNERS.items():
+        if kind.needs_predictions:
+            continue
+        options = {"assigner": built(name), "assignment_priors": VIEWS.get(name)}
+        expected, there = step_there(device, build, None, **options)
+        waits = _of_ours(device)
+        losses, beside = step_there(device, build, "cpu", **options)
+        assert _of_ours(device) == 0 < waits, name
+        assert there.last_assignment.gt.device.type == DEVICE and beside.last_assignment.gt.device.type == "cpu"
+        assert torch.equal(there.last_assignment.gt.cpu(), beside.last_assignment.gt)
+        assert losses.keys() == expected.keys() and beside.last_assignment.positive.any()
+        for key, loss in losses.items():
+            assert loss.device.type == DEVICE and torch.equal(loss.cpu(), expected[key].cpu()), (name, key)
+
+
+def _of_ours(device):
+    """How often the CPU waited, but for what torchvision's own code asks (a mean and a deviation for each image, its
+    box coder, its GIoU loss): that is the same with any assigner."""
+    return device.counts.synchronisations - device.waiters["torchvision"]
+
+
+@pytest.mark.parametrize("build", [retinanet, fcos])
+def test_a_rule_on_the_cpu_gives_the_losses_to_the_bit_and_nothing_waits(elsewhere, build):
+    """Not even for pictures of a new size, whose priors are drawn in this step."""
+    elsewhere(_beside, build)
+
+
+def _planted_beside(device):
+    assign = assigning.Assigning.assign
+
+    def waits(self, targets, outputs):
+        outputs["cls_logits"].sum().item()
+        return assign(self, targets, outputs)
+
+    options = {"assigner": built("max_iou")}
+    with mock.patch.object(assigning.Assigning, "assign", waits):
+        step_there(device, retinanet, "cpu", **options)
+    read = _of_ours(device)
+    with mock.patch.object(matched, "shipped", lambda tensor, device: tensor.to(device)):
+        step_there(device, retinanet, "cpu", **options)
+    copied = _of_ours(device)
+    stays = mock.patch.object(assigning, "sent_whole", lambda assignment, device: assignment)
+    with stays, pytest.raises(RuntimeError, match="same device"):
+        step_there(device, retinanet, "cpu", **options)
+    (image, *_), (target, *_) = batch([(64, 64)], [3])
+    with pytest.raises(ValueError, match=r"targets\[0\]\['boxes'\] is on privateuseone.*: with assign_on='cpu' the"):
+        retinanet(3, assign_on="cpu").train()([image], [moved(target)])
+    return read, copied
+
+
+def test_a_value_or_a_copy_that_is_waited_for_beside_the_network_is_found_and_two_devices_are_refused(elsewhere):
+    assert elsewhere(_planted_beside) == (1, 8)  # four vectors of the assignment, and four of its positives

@@ -55,6 +55,10 @@ def train(
     warmup_assigner: Annotated[str | None, Option(help="Rule to begin with.")] = Recipe.warmup_assigner,
     warmup_args: Annotated[list[str] | None, Option("--warmup-set", help="Argument of the rule to begin with.")] = None,
     warmup_share: Annotated[float, Option(help="Share of the steps that it is for.")] = Recipe.warmup_share,
+    assign_on: Annotated[
+        str | None,
+        Option(help="cpu: the rule works there while the GPU computes the network; for rules that never ask it."),
+    ] = Recipe.assign_on,
     nms_thresh: Annotated[
         float | None, Option(help="Overlap above which a detection is suppressed; 1: none is.")
     ] = Recipe.nms_thresh,

@@ -48,11 +48,12 @@ class AssignedFCOS(Assigning, FCOS):
         num_classes: int,
         assigner: Callable | None = None,
         assignment_priors: Callable[[Priors], Priors] | None = None,
+        assign_on: str | None = None,
         **kwargs: Any,
     ):
         self.check_arguments(assigner, kwargs)
         super().__init__(backbone, num_classes, **kwargs)
-        self.use_assigner(assigner, assignment_priors)
+        self.use_assigner(assigner, assignment_priors, assign_on)
 
     def own_rule(self) -> FCOSRule:
         """torchvision's rule: a level holds 4 to 8 of its strides, the finest from 0, the coarsest without end."""
@@ -76,17 +77,11 @@ class AssignedFCOS(Assigning, FCOS):
         return self.box_coder.decode(numbers, anchors)
 
     def _head_losses(
-        self,
-        targets: list[dict[str, Tensor]],
-        outputs: dict[str, Tensor],
-        anchors: Tensor,
-        assignment: Assignment,
-        rule: LossRule,
+        self, outputs: dict[str, Tensor], anchors: Tensor, assignment: Assignment, matched: Matched, rule: LossRule
     ) -> dict[str, Tensor]:
         class_weights, box_weights = rule.weights(assignment)
         if self._learns_objectness(rule):
             class_weights = class_weights * assignment.positive
-        matched = Matched(assignment, targets)
         points, logits = anchors[matched.prior], outputs["cls_logits"]
         boxes = self.decode(matched.of(outputs["bbox_regression"]), points)
         matched.judge(rule, assignment, box_weights, boxes, matched.of(logits))

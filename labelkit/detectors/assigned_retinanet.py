@@ -49,11 +49,12 @@ class AssignedRetinaNet(Assigning, RetinaNet):
         num_classes: int,
         assigner: Callable | None = None,
         assignment_priors: Callable[[Priors], Priors] | None = None,
+        assign_on: str | None = None,
         **kwargs: Any,
     ):
         self.check_arguments(assigner, kwargs)
         super().__init__(backbone, num_classes, **kwargs)
-        self.use_assigner(assigner, assignment_priors)
+        self.use_assigner(assigner, assignment_priors, assign_on)
 
     def own_rule(self) -> MaxIoU:
         """torchvision's matcher as an assigner; a matcher of another class has a rule that can't be read off."""
@@ -76,15 +77,9 @@ class AssignedRetinaNet(Assigning, RetinaNet):
         return self.box_coder.decode_single(numbers.reshape(-1, 4), anchors).reshape(numbers.shape)
 
     def _head_losses(
-        self,
-        targets: list[dict[str, Tensor]],
-        outputs: dict[str, Tensor],
-        anchors: Tensor,
-        assignment: Assignment,
-        rule: LossRule,
+        self, outputs: dict[str, Tensor], anchors: Tensor, assignment: Assignment, matched: Matched, rule: LossRule
     ) -> dict[str, Tensor]:
         class_weights, box_weights = rule.weights(assignment)
-        matched = Matched(assignment, targets)
         deltas, own = matched.of(outputs["bbox_regression"]), anchors[matched.prior]
         boxes, logits = self.decode(deltas.detach(), own), outputs["cls_logits"]
         matched.judge(rule, assignment, box_weights, boxes, matched.of(logits))
@@ -98,7 +93,7 @@ class AssignedRetinaNet(Assigning, RetinaNet):
         if rule.box_weight is not None:
             regression = of_boxes.sum() / divisor(matched.weight)
         else:
-            regression = (of_boxes / positives[matched.image]).sum() / len(targets)
+            regression = (of_boxes / positives[matched.image]).sum() / len(positives)
         return {"classification": classification, "bbox_regression": regression}
 
     def _box_losses(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:

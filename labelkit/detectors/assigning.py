@@ -7,62 +7,26 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from labelkit.assigners import ASSIGNERS
 from labelkit.assigners.ground_truths import FLAGS
 from labelkit.assignment import Assignment, Predictions
+from labelkit.detectors.anchors import CachedAnchors
 from labelkit.detectors.door import check_targets
 from labelkit.detectors.fields import check_fields
 from labelkit.detectors.loss_rule import LossRule
+from labelkit.detectors.matched import Matched, sent_whole
+from labelkit.detectors.place import check_place
 from labelkit.detectors.second_head import SECOND, TwoHeads
 from labelkit.detectors.sharing import combined, share
 from labelkit.priors import Priors
 
 D = TypeVar("D", bound="Assigning")
-KEPT_SIZES = 16
 ASKED_OF_TARGETS = ("boxes", "labels", *FLAGS)
+OF_FIRST = {"assigner", "loss_rule", "assignment_priors", "assign_on", "last_assignment", "_converted"}
 OF_SECOND = {"second_assigner", "second_loss_rule", "last_second_assignment"}
-OWN_ATTRIBUTES = {"assigner", "loss_rule", "assignment_priors", "last_assignment", "_converted"} | OF_SECOND
-
-
-class CachedAnchors(AnchorGenerator):
-    """An anchor generator of torchvision's that draws in float32 and remembers.
-
-    torchvision draws its anchors in the dtype of the feature maps: under autocast a corner beyond 256 px is then
-    off by up to a pixel and more. Here they are float32 always, computed once an image size; the `KEPT_SIZES` latest
-    sizes are kept. `strides`: the nominal ones, see `Priors.from_torchvision`.
-    """
-
-    def __init__(self, generator: AnchorGenerator, strides: tuple[float, ...] | None = None):
-        super().__init__(generator.sizes, generator.aspect_ratios)
-        self.training = generator.training
-        self.generator = generator
-        self.strides = strides
-        self._latest: Priors | None = None
-        self._known: dict[tuple, Priors] = {}
-
-    @property
-    def priors(self) -> Priors:
-        """Those of the last images."""
-        if self._latest is None:
-            raise ValueError("priors follow the size of the images, and the detector has seen none yet")
-        return self._latest
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        height, width = image_list.tensors.shape[-2:]
-        feature_sizes = tuple((feature.shape[-2], feature.shape[-1]) for feature in feature_maps)
-        key = (height, width, feature_sizes, feature_maps[0].device)
-        if key not in self._known:
-            if len(self._known) >= KEPT_SIZES:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = Priors.from_torchvision(
-                self.generator, (height, width), feature_sizes, self.strides, feature_maps[0].device
-            )
-        self._latest = self._known[key]
-        return [self._latest.boxes] * len(image_list.image_sizes)
+OWN_ATTRIBUTES = OF_FIRST | OF_SECOND
 
 
 class Assigning(nn.Module, ABC):
@@ -75,6 +39,10 @@ class Assigning(nn.Module, ABC):
 
     A second head that answers without suppression, trained by a second assigner: `use_second_head`.
 
+    `assign_on="cpu"`: a rule that never asks the network works on the CPU, on targets that stay there, while a GPU
+    computes the network; labels and losses are the same, and nothing waits for the GPU. Then `last_assignment` is on
+    the CPU, and targets on another device are a ValueError.
+
     `torch.compile` works around a training step: assignment and losses, whose shapes follow the number of objects, run
     outside of its graphs.
     What is exported is the plain model, `to_torchvision()`; `torch.jit.script(detector)` takes it by itself.
@@ -82,6 +50,7 @@ class Assigning(nn.Module, ABC):
 
     torchvision_class: ClassVar[type[nn.Module]]
     rule_arguments: ClassVar[tuple[str, ...]]  # those of torchvision's that an assigner stands for
+    assign_on: str | None = None
     second_assigner: Callable | None = None
     second_loss_rule: LossRule = LossRule()
     last_second_assignment: Assignment | None = None
@@ -98,6 +67,7 @@ class Assigning(nn.Module, ABC):
         model: nn.Module,
         assigner: Callable | None = None,
         assignment_priors: Callable[[Priors], Priors] | None = None,
+        assign_on: str | None = None,
     ) -> D:
         """A model of torchvision's, its modules shared, with another assigner; None derives it from the model.
 
@@ -108,7 +78,7 @@ class Assigning(nn.Module, ABC):
         if not isinstance(model, cls.torchvision_class):
             raise TypeError(f"model must be a torchvision {cls.torchvision_class.__name__}, got {_what(model)}")
         detector = share(model, combined(cls, cls.torchvision_class, type(model)))
-        detector.use_assigner(assigner, assignment_priors)
+        detector.use_assigner(assigner, assignment_priors, assign_on)
         return detector
 
     def to_torchvision(self) -> nn.Module:
@@ -156,22 +126,28 @@ class Assigning(nn.Module, ABC):
         return None
 
     def use_assigner(
-        self, assigner: Callable | None, assignment_priors: Callable[[Priors], Priors] | None = None
+        self,
+        assigner: Callable | None,
+        assignment_priors: Callable[[Priors], Priors] | None = None,
+        assign_on: str | None = None,
     ) -> None:
         """From now on this assigner, or for None torchvision's own rule.
 
         `assignment_priors` turns the detector's priors into those the assigner sees: as many, in their order. RFLA
-        without it is a ValueError.
+        without it is a ValueError. `assign_on`: None for where the network computes, or "cpu", which is a ValueError
+        for a rule, or for that of a second head, that needs predictions.
         """
         check_assigner(assigner)
         check_fields(assigner, assignment_priors)
-        self.assigner = self.own_rule() if assigner is None else assigner
+        own = self.own_rule() if assigner is None else assigner
+        check_place(assign_on, assigner=own, second_assigner=self.second_assigner)
+        self.assigner, self.assign_on = own, assign_on
         self.loss_rule = LossRule.of(self.assigner)
         self.assignment_priors = assignment_priors
         self.last_assignment: Assignment | None = None
         known = self.anchor_generator
         generator = known.generator if isinstance(known, CachedAnchors) else known
-        self.anchor_generator = CachedAnchors(generator, self.nominal_strides())
+        self.anchor_generator = CachedAnchors(generator, self.nominal_strides(), assign_on)
         self._converted: tuple[Priors, Priors] | None = None
 
     def use_second_head(self, assigner: Callable) -> None:
@@ -187,6 +163,7 @@ class Assigning(nn.Module, ABC):
         if assigner is None:
             raise TypeError("assigner must be an assigner, got None: torchvision has no rule for a second head")
         check_assigner(assigner)
+        check_place(self.assign_on, second_assigner=assigner)
         check_fields(assigner, None, "another rule for the second head, whose priors are the detector's")
         if not isinstance(self.head, TwoHeads):
             self.head = TwoHeads(self.head)
@@ -198,7 +175,8 @@ class Assigning(nn.Module, ABC):
     def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
         """torchvision's: the losses in training, the detections otherwise. What targets may be is said above."""
         if self.training and targets is not None:
-            targets = check_targets(targets, len(images), self.head.classification_head.num_classes)
+            classes = self.head.classification_head.num_classes
+            targets = check_targets(targets, len(images), classes, self.assign_on)
         return super().forward(images, targets)
 
     @torch.compiler.disable
@@ -209,19 +187,18 @@ class Assigning(nn.Module, ABC):
         with torch.autocast(anchors[0].device.type, enabled=False):
             outputs = {name: output.float() for name, output in head_outputs.items()}
             first = {name: output for name, output in outputs.items() if not name.startswith(SECOND)}
-            losses = self._head_losses(targets, first, anchors[0], self.assign(targets, first), self.loss_rule)
+            losses = self._losses_of(targets, first, anchors[0], self.assign(targets, first), self.loss_rule)
             if self.second_assigner is not None:
                 second = {name.removeprefix(SECOND): outputs[name] for name in outputs.keys() - first.keys()}
                 assignment = self._ask(
                     self.second_assigner, self.anchor_generator.priors, targets, second, self.second_loss_rule
                 )
                 self.last_second_assignment = assignment
-                of_second = self._head_losses(targets, second, anchors[0], assignment, self.second_loss_rule)
+                of_second = self._losses_of(targets, second, anchors[0], assignment, self.second_loss_rule)
                 losses |= {SECOND + name: loss for name, loss in of_second.items()}
             return losses
 
-    @abstractmethod
-    def _head_losses(
+    def _losses_of(
         self,
         targets: list[dict[str, Tensor]],
         outputs: dict[str, Tensor],
@@ -229,11 +206,23 @@ class Assigning(nn.Module, ABC):
         assignment: Assignment,
         rule: LossRule,
     ) -> dict[str, Tensor]:
-        """The losses of one head on its assignment."""
+        """The losses of one head. Who the positives are is found out where the assignment is: on the CPU no device is
+        waited for to say how many."""
+        matched = Matched(assignment, targets).to(anchors.device)
+        return self._head_losses(outputs, anchors, sent_whole(assignment, anchors.device), matched, rule)
+
+    @abstractmethod
+    def _head_losses(
+        self, outputs: dict[str, Tensor], anchors: Tensor, assignment: Assignment, matched: Matched, rule: LossRule
+    ) -> dict[str, Tensor]:
+        """The losses of one head on its assignment and its positives, all of it where the outputs are."""
 
     @torch.compiler.disable
     def assign(self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor]) -> Assignment:
         """The batch's assignment in float32 and without gradient; also kept as `last_assignment`."""
+        # With assign_on="cpu" this is the moment for it: the kernels of backbone and head were launched and run by
+        # themselves, a launch waits for nothing, so no thread is needed. Before the backbone the GPU would have nothing
+        # to do meanwhile. What lasts longer than the rest of the queue is not hidden, as with a very small network.
         priors = self._priors_for_assigner()
         self.last_assignment = self._ask(self.assigner, priors, targets, head_outputs, self.loss_rule)
         return self.last_assignment

@@ -40,6 +40,7 @@ def retinanet(
     anchor_scale: float = ANCHOR_SCALE,
     loss_rule: LossRule | None = None,
     assignment_priors: Callable[[Priors], Priors] | None = None,
+    assign_on: str | None = None,
     min_size: int | None = None,
     **kwargs: Any,
 ) -> AssignedRetinaNet:
@@ -61,6 +62,7 @@ def retinanet(
         loss_rule: None is what the assigner's paper says of the loss; `labelkit.detectors.LOSSES` has others.
         assignment_priors: what the assigner sees instead of the detector's priors, see `Assigning`. RFLA sees the
             receptive fields of the backbone by itself.
+        assign_on: "cpu" for a rule that works there while a GPU computes the network, see `Assigning`.
         kwargs: as for torchvision's `RetinaNet` (`score_thresh`, `detections_per_img`, `max_size`, ...). With
             `nms_thresh=1.0` nothing is suppressed: torchvision does where boxes overlap by more than it.
     """
@@ -85,7 +87,8 @@ def retinanet(
     if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
         _keep_sizes(model)
     model.head.regression_head._loss_type = box_loss
-    detector = AssignedRetinaNet.from_torchvision(model, assigner, assignment_priors or view_of(assigner, backbone))
+    view = assignment_priors or view_of(assigner, backbone)
+    detector = AssignedRetinaNet.from_torchvision(model, assigner, view, assign_on)
     detector.loss_rule = loss_rule or detector.loss_rule
     return detector
 
@@ -99,6 +102,7 @@ def fcos(
     loss_rule: LossRule | None = None,
     bins: int | None = None,
     assignment_priors: Callable[[Priors], Priors] | None = None,
+    assign_on: str | None = None,
     min_size: int | None = None,
     **kwargs: Any,
 ) -> AssignedFCOS:
@@ -127,7 +131,8 @@ def fcos(
         _keep_sizes(model)
     rule = loss_rule or LossRule.of(assigner)
     model.head = shaped(model.head, rule.quality, bins)
-    detector = AssignedFCOS.from_torchvision(model, assigner, assignment_priors or view_of(assigner, backbone))
+    view = assignment_priors or view_of(assigner, backbone)
+    detector = AssignedFCOS.from_torchvision(model, assigner, view, assign_on)
     detector.loss_rule = rule
     return detector
 

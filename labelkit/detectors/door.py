@@ -10,24 +10,31 @@ from labelkit.boxes import check_boxes
 
 
 @torch.compiler.disable
-def check_targets(targets: Sequence[Any], images: int, num_classes: int) -> list[dict[str, Any]]:
+def check_targets(
+    targets: Sequence[Any], images: int, num_classes: int, assign_on: str | None = None
+) -> list[dict[str, Any]]:
     """The targets with boxes [G, 4] in float32 and labels [G] in int64; all other entries as they are.
 
     Checked is what is used: a box that is thin in float64 and empty in float32 is refused, as are a box of zero or
     negative size, a number that is not finite, and a label that is no class of the detector. An image without objects
     may have boxes and labels of any dtype, its boxes also of shape [0]. Raises ValueError with target, index and value.
+    assign_on: the detector's; where it is not None, boxes and labels must be there.
     """
     if len(targets) != images:
         raise ValueError(f"targets must have one entry for each of the {images} images, got {len(targets)}")
-    return [_checked(target, f"targets[{index}]", num_classes) for index, target in enumerate(targets)]
+    return [_checked(target, f"targets[{index}]", num_classes, assign_on) for index, target in enumerate(targets)]
 
 
-def _checked(target: Any, name: str, num_classes: int) -> dict[str, Any]:
+def _checked(target: Any, name: str, num_classes: int, assign_on: str | None) -> dict[str, Any]:
     if not isinstance(target, Mapping) or not {"boxes", "labels"} <= target.keys():
         raise ValueError(f"{name} must be a dict with 'boxes' [G, 4] and 'labels' [G], got {target!r:.80}")
     for key in ("boxes", "labels"):
         if not isinstance(target[key], Tensor):
             raise ValueError(f"{name}['{key}'] must be a tensor, got {type(target[key]).__name__}")
+        if assign_on is not None and target[key].device.type != assign_on:
+            raise ValueError(
+                f"{name}['{key}'] is on {target[key].device}: with assign_on={assign_on!r} the targets stay on the CPU"
+            )
     boxes, labels = target["boxes"].as_subclass(Tensor), target["labels"].as_subclass(Tensor)
     if boxes.numel() == 0:
         boxes = boxes.new_zeros((0, 4), dtype=torch.float32)

@@ -1,11 +1,14 @@
 """The positives of a batch: who they are, what their class column learns, and how much their boxes weigh."""
 
+from dataclasses import fields, replace
+
 import torch
 import torch.distributed
 from torch import Tensor
 
 from labelkit.assignment import Assignment
 from labelkit.detectors.loss_rule import LossRule
+from labelkit.devices import shipped
 from labelkit.similarity import iou
 
 LEAST_TARGET = 1e-6  # of a positive, where the target is an IoU: with 0 it would be a negative
@@ -27,6 +30,12 @@ class Matched:
         self.boxes = torch.cat([target["boxes"] for target in targets])[index]
         self.labels = torch.cat([target["labels"] for target in targets])[index]
 
+    def to(self, device: torch.device) -> "Matched":
+        """All of it on a device, without waiting."""
+        for name, value in vars(self).items():
+            setattr(self, name, shipped(value, device))
+        return self
+
     def of(self, values: Tensor) -> Tensor:
         """The rows of the positives, of values `[B, P, ...]`."""
         return values[self.image, self.prior]
@@ -41,6 +50,12 @@ class Matched:
         if rule.box_weight is not None:
             factors = {"target": self.target, "iou": self.overlap, "score": logits.sigmoid().amax(dim=1)}
             self.weight = self.given * factors[rule.box_weight]
+
+
+def sent_whole(assignment: Assignment, device: torch.device) -> Assignment:
+    """An assignment on a device, without waiting."""
+    own = {field.name: getattr(assignment, field.name) for field in fields(Assignment)}
+    return replace(assignment, **{name: shipped(value, device) for name, value in own.items()})
 
 
 def class_losses(rule: LossRule, logits: Tensor, assignment: Assignment, matched: Matched, weights: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def build_detector(recipe: Recipe, num_classes: int) -> AssignedRetinaNet | Assi
     rules = recipe.rules()
     assigner = rules["assigner"]
     options |= {"min_size": recipe.min_size, "assigner": assigner, "loss_rule": _loss_rule(recipe, assigner)}
-    options |= {"assignment_priors": _view(recipe, assigner)}
+    options |= {"assignment_priors": _view(recipe, assigner), "assign_on": recipe.assign_on}
     detector: AssignedRetinaNet | AssignedFCOS
     if recipe.detector == "retinanet":
         detector = retinanet(num_classes, box_loss=recipe.box_loss, anchor_scale=recipe.anchor_scale, **options)
@@ -51,7 +51,7 @@ def teach(detector: AssignedRetinaNet | AssignedFCOS, recipe: Recipe, warming_up
     """Give the detector the recipe's rule, or the one that it warms up with; its heads stay as they are."""
     rules = recipe.rules()
     field = "warmup_assigner" if warming_up else "assigner"
-    detector.use_assigner(rules[field], _view(recipe, rules[field]))
+    detector.use_assigner(rules[field], _view(recipe, rules[field]), recipe.assign_on)
     own = _loss_rule(recipe, rules["assigner"])
     detector.loss_rule = _loss_rule(recipe, rules[field]).with_branch_of(own)
 

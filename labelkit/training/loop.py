@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from labelkit.training.measuring import Scores, measure, positives_by_size
 from labelkit.training.naming import run_folder
 from labelkit.training.recipe import Recipe
 from labelkit.training.rules import described
-from labelkit.training.streaming import Batches, ResumableLoader, Stream, seed_for
+from labelkit.training.streaming import Batches, ResumableLoader, Staying, Stream, seed_for
 from labelkit.training.trainer import interruptible, loggers, make_trainer, quiet
 
 
@@ -49,6 +49,12 @@ class Training(L.LightningModule):
         batches = Batches(recipe.steps, recipe.batch_size, self.trainer.global_rank, self.trainer.world_size)
         stream = Stream(self.train_set, recipe.seed)
         return ResumableLoader(stream, batch_sampler=batches, collate_fn=collate, num_workers=recipe.workers)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if self.recipe.assign_on is None:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        images, targets = batch
+        return super().transfer_batch_to_device(images, device, dataloader_idx), Staying(targets)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         recipe = self.recipe
@@ -73,8 +79,9 @@ class Training(L.LightningModule):
             teach(self.detector, self.recipe, warming_up)
             self._warming_up = warming_up
 
-    def training_step(self, batch: tuple[list[Tensor], list[dict]], batch_idx: int) -> Tensor:
-        losses = self.detector(*batch)
+    def training_step(self, batch: tuple[list[Tensor], Sequence[dict]], batch_idx: int) -> Tensor:
+        images, targets = batch
+        losses = self.detector(images, list(targets))
         total = sum(self._weight(name, batch_idx) * value for name, value in losses.items())
         row = {name: value.detach() for name, value in {"loss": total, **losses}.items()}
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]

@@ -67,7 +67,7 @@ def positives_by_size(
     For each of the preset's sizes that occurs: `gts`, how many; `positives`, the mean number of positive priors that
     each got; `starved`, the share of them that got none. Regions to ignore are no objects and are not counted.
     """
-    device = next(detector.parameters()).device
+    device = detector.assign_on or next(detector.parameters()).device
     boxes, counts = [torch.empty(0, 4, device=device)], [torch.empty(0, dtype=torch.int64, device=device)]
     first = torch.utils.data.Subset(cast(Dataset, dataset), range(min(images, len(dataset))))
     for pictures, targets in DataLoader(first, batch_size, collate_fn=collate):

@@ -23,6 +23,7 @@ BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
 LOSSES = (None, "focal", "qfl", "vfl", "mal", "ia_bce")
 QUALITIES = (None, "centerness", "iou", "objectness", "none")
 SECOND_WEIGHTS = ("equal", "progressive")
+ASSIGN_ON = (None, "cpu")
 ARGUMENTS_OF = {"assigner": "assigner_args", "second_assigner": "second_args", "warmup_assigner": "warmup_args"}
 FULL_STEPS, FAST_STEPS = 750, 200
 
@@ -32,6 +33,7 @@ _ONE_OF: dict[str, tuple[str | None, ...]] = {
     "loss": LOSSES,
     "quality": QUALITIES,
     "second_weights": SECOND_WEIGHTS,
+    "assign_on": ASSIGN_ON,
 }
 _AT_LEAST_ONE = ("steps", "batch_size", "checkpoint_every", "images", "detections", "topk_candidates", "min_size")
 _NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_every")
@@ -60,6 +62,8 @@ class Recipe:
             the first to the second (`labelkit.detectors.progressive_weights`, a step for an epoch).
         warmup_assigner, warmup_args, warmup_share: the rule of the (first) head for that share of the steps; TOOD's
             code begins with "atss" for a third.
+        assign_on: "cpu" for rules that never ask the network: they work there, on targets that stay there, while a GPU
+            computes the network; the run is the same. None: they work where the network is.
         nms_thresh: detections that overlap a better one of their class by more are suppressed; 1.0 suppresses none.
             None: the detector's, or 1.0 for a second head and for one-to-one rules (poto, hungarian).
         detections, topk_candidates: how many detections an image may get, and how many candidates of a level NMS
@@ -94,6 +98,7 @@ class Recipe:
     warmup_assigner: str | None = None
     warmup_args: dict[str, Any] = field(default_factory=dict)
     warmup_share: float = 1 / 3
+    assign_on: str | None = None
     nms_thresh: float | None = None
     anchor_scale: float = 4.0
     min_size: int | None = None
@@ -182,6 +187,7 @@ class Recipe:
 
     def rules(self) -> dict[str, Callable[..., Any]]:
         """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""
+        from labelkit.detectors.place import check_place
         from labelkit.training.rules import build_assigner, fill_in
 
         found = {}
@@ -196,6 +202,7 @@ class Recipe:
                 found[field_] = build_assigner(name, filled)
             except ValueError as error:
                 raise ValueError(str(error) if field_ == "assigner" else f"{field_}: {error}") from error
+        check_place(self.assign_on, **found)
         return found
 
     def rule(self) -> Callable[..., Any]:

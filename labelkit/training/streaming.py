@@ -1,6 +1,6 @@
 """Training items in an order that is a function of seed and step: nothing that interrupts a run can change it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -65,6 +65,19 @@ class Batches:
         for step in range(self.start, self.steps):
             begin = step * self.batch_size + self.first
             yield list(range(begin, begin + self.share))
+
+
+class Staying(Sequence):
+    """Items that stay on their device: of a batch, DDP moves every tensor that stands in a list, a tuple or a dict."""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
 
 
 class ResumableLoader(DataLoader):

@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from labelkit.assigners import ATSS, RFLA, MaxIoU
 from labelkit.detectors import AssignedRetinaNet, SmallPyramid, fcos, receptive_field_view, retinanet
-from labelkit.detectors.assigning import KEPT_SIZES, CachedAnchors
+from labelkit.detectors.anchors import KEPT_SIZES, CachedAnchors
 from labelkit.priors import Priors
 from labelkit.receptive_field import receptive_fields, rf_priors
 from tests.detectors.scenes import Recorder, batch, fixed
