@@ -41,7 +41,7 @@ def test_every_option_arrives_in_the_recipe(folder, tmp_path, monkeypatch):
         "weights": "imagenet", "box_loss": "ciou", "plain_loss": True, "anchor_scale": 3.0, "min_size": 320,
         "loss": None, "quality": "iou", "bins": 9, "second_assigner": "atss", "second_args": {"k": 4},
         "second_weights": "progressive", "warmup_assigner": "topk", "warmup_args": {"k": 4}, "warmup_share": 0.25,
-        "nms_thresh": 0.75,
+        "nms_thresh": 0.75, "assign_on": "cpu",
         "detections": 7, "topk_candidates": 8, "data": str(folder), "val": str(folder / "val"), "images": 9,
         "tile": 96, "overlap": 12,
         "flip": True, "strict": True, "steps": 3, "batch_size": 5, "lr": 0.5, "weight_decay": 0.25, "warmup": 0.5,
