@@ -33,4 +33,4 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 def shipped(tensor: Tensor, device: torch.device) -> Tensor:
     """`sent`, for a tensor of any length: CUDA waits for a long one unless it stands in memory that is pinned."""
     pinned = tensor.device.type == "cpu" and device.type == "cuda"
-    return sent(tensor.pin_memory() if pinned else tensor, device)
+    return sent(tensor.contiguous().pin_memory() if pinned else tensor, device)

@@ -208,6 +208,7 @@ def _beside(device, build):
         waits = _of_ours(device)
         losses, beside = step_there(device, build, "cpu", **options)
         assert _of_ours(device) == 0 < waits, name
+        assert not device.waited["_local_scalar_dense"], name  # torchvision too looks at boxes, where they are
         assert there.last_assignment.gt.device.type == DEVICE and beside.last_assignment.gt.device.type == "cpu"
         assert torch.equal(there.last_assignment.gt.cpu(), beside.last_assignment.gt)
         assert losses.keys() == expected.keys() and beside.last_assignment.positive.any()

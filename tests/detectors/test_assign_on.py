@@ -9,6 +9,7 @@ from torchvision.models.detection import RetinaNet
 
 from labelkit.assigners import ASSIGNERS, ATSS, POTO, MaxIoU, TaskAligned, TopK
 from labelkit.detectors import LOSSES, AssignedFCOS, AssignedRetinaNet, SmallPyramid, fcos, retinanet
+from labelkit.devices import shipped
 from tests.detectors.scenes import batch, fixed, losses_and_gradients
 from tests.elsewhere import VIEWS, built
 
@@ -56,6 +57,22 @@ def test_on_a_gpu_labels_and_losses_are_the_same_and_the_assignment_stays_here(b
     assert plain[0].last_assignment.gt.is_cuda and not beside[0].last_assignment.gt.is_cuda
     assert torch.equal(plain[0].last_assignment.gt.cpu(), beside[0].last_assignment.gt)
     assert_equal(plain[1], beside[1])
+
+
+def test_what_goes_to_a_gpu_is_pinned_in_one_piece_and_not_waited_for(monkeypatch):
+    went = []
+
+    def to(self, device, non_blocking):
+        went.append((self, device, non_blocking))
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    shipped(torch.ones(1).expand(3), torch.device("cuda", 0))
+    shipped(torch.ones(2), torch.device("cpu"))
+    (pinned, device, non_blocking), (plain, *_) = went
+    assert pinned.tolist() == [2, 2, 2] and pinned.is_contiguous() and non_blocking and device.type == "cuda"
+    assert plain.tolist() == [1, 1]
 
 
 @BUILD
