@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.app import Command
-from labelkit.cli.output import percent, plain_errors
+from labelkit.cli.explore import PORT, serve
+from labelkit.cli.output import percent, plain_errors, say
 from labelkit_course import lab as laboratory
 
 course = typer.Typer(
@@ -90,6 +91,23 @@ def board(
         there = leaderboard.read(results, data, budget)
         leaderboard.draw(there, results / f"{data}-{budget}.png")
         print(leaderboard.table(there), leaderboard.by_aitod_size(there), sep="\n\n")
+
+
+@course.command()
+def explore(
+    row: Annotated[str, typer.Argument(help='A row of the board, such as "tal" or "rka, dotd".')] = "simota",
+    picture: Annotated[str, typer.Option(help="sky, star or digits: a picture of the stage.")] = "sky",
+    port: Annotated[int, typer.Option(help="Where the page is served; the next free one if it is taken.")] = PORT,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Drag the objects of a picture of the stage; the rules ask the detector that the row has trained."""
+    with plain_errors():
+        from labelkit_course import exploring
+
+        begun = exploring.opened(row, picture)
+        for note in begun.notes:
+            say(note)
+        serve(begun, port, browser)
 
 
 @course.command()

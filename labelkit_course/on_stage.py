@@ -94,9 +94,17 @@ def shown(row: str, pictures: Sequence[str] = tuple(PICTURES), least_score: floa
     return {picture: scene(row, picture, None, least_score).shown for picture in pictures}
 
 
-@cache
-def scene(row: str, picture: str, results: Path | None = None, least_score: float = LEAST_SCORE) -> Scene:
-    """One picture under one row, from the row's entry of seed 0 in `results` (data/board by default)."""
+class Entry(NamedTuple):
+    """Where a row's entry is, and the place of a picture among those of its data."""
+
+    folder: Path
+    name: str
+    data: str
+    place: int
+
+
+def entry_of(row: str, picture: str, results: Path | None = None) -> Entry:
+    """The entry of seed 0 in `results` (data/board by default) that shows a row on a picture."""
     if row not in VARIANTS:
         raise ValueError(f"row must be one of {'; '.join(VARIANTS)}, got {row!r}")
     if picture not in PICTURES:
@@ -107,6 +115,13 @@ def scene(row: str, picture: str, results: Path | None = None, least_score: floa
         raise ValueError(
             f"{row!r} is not on the stage yet: labelkit course board --data {data} --only {row!r} trains it"
         )
+    return Entry(folder, name, data, place)
+
+
+@cache
+def scene(row: str, picture: str, results: Path | None = None, least_score: float = LEAST_SCORE) -> Scene:
+    """One picture under one row: see `entry_of`."""
+    folder, name, data, place = entry_of(row, picture, results)
     image, target = entries.stage_pictures(data)[place]
     detections = runs.read_json(folder / f"{name}.json")["detections"][place]
     found, alarms = judged(target["boxes"], detections, least_score)

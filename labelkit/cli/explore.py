@@ -20,6 +20,10 @@ def explore(
     annotations: Annotated[
         Path | None, Option(help="COCO file with its boxes; without IMAGE its first picture that has boxes.")
     ] = None,
+    run: Annotated[
+        Path | None,
+        Option(help="A run whose detector looks at the picture: its own priors, and the rules that ask a network."),
+    ] = None,
     port: Annotated[int, Option(help="Where the page is served; the next free one if it is taken.")] = PORT,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
     static: Annotated[
@@ -28,24 +32,34 @@ def explore(
 ) -> None:
     """Which priors learn which object? Drag objects in a page and watch the rules decide."""
     with plain_errors():
-        if not 1 <= port <= 65535:
-            raise ValueError(f"--port must be from 1 to 65535, got {port}")
+        if static is not None and run is not None:
+            raise ValueError("--static writes a page without a network: leave --run out")
         from labelkit.explore.opening import from_files
 
-        begun = from_files(image, annotations)
+        begun = from_files(image, annotations, None if run is None else _trained(run))
         for note in begun.notes:
             say(note)
         if static is not None:
             from labelkit.explore.page import static_page
 
-            static.write_text(static_page(begun.scene, begun.url), encoding="utf-8")
+            own = () if image is None and annotations is None else (begun.scene, begun.url)
+            static.write_text(static_page(*own), encoding="utf-8")
             say(f"{static} opens in any browser")
             return
-        _serve(begun, port, browser)
+        serve(begun, port, browser)
 
 
-def _serve(begun: Any, port: int, browser: bool) -> None:
-    """Until Ctrl-C or SIGTERM."""
+def _trained(run: Path) -> Any:
+    """The detector as the run left it, which is what `labelkit audit --run` looks at too."""
+    from labelkit.training.folder import load_trained
+
+    return load_trained(run, "last")
+
+
+def serve(begun: Any, port: int = PORT, browser: bool = True) -> None:
+    """What `labelkit.explore.opening` opened, until Ctrl-C or SIGTERM."""
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port must be from 1 to 65535, got {port}")
     from labelkit.explore.server import open_server
 
     def end(*_: Any) -> None:

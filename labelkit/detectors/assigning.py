@@ -55,6 +55,8 @@ class Assigning(nn.Module, ABC):
     second_loss_rule: LossRule = LossRule()
     last_second_assignment: Assignment | None = None
     head: Any
+    transform: Any
+    backbone: Any
     box_coder: Any
     nms_thresh: float
     detections_per_img: int
@@ -217,6 +219,25 @@ class Assigning(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """The losses of one head on its assignment and its positives, all of it where the outputs are."""
 
+    @torch.no_grad()
+    def predictions_of(self, images: list[Tensor]) -> Predictions:
+        """What the network says of every prior of these images, as an assigner is told: boxes in pixels of its input.
+
+        In evaluation mode, without a target; modes are left as they were. Of two heads the one that answers is asked.
+        """
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            batch, _ = self.transform(images)
+            features = self.backbone(batch.tensors)
+            maps = [features] if isinstance(features, Tensor) else list(features.values())
+            self.anchor_generator(batch, maps)
+            outputs = {name: output.float() for name, output in self.head(maps).items()}
+        finally:
+            for module, training in modes:
+                module.training = training
+        return self._predictions(outputs, self.loss_rule)
+
     @torch.compiler.disable
     def assign(self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor]) -> Assignment:
         """The batch's assignment in float32 and without gradient; also kept as `last_assignment`."""
@@ -238,10 +259,13 @@ class Assigning(nn.Module, ABC):
     ) -> Assignment:
         predictions = None
         if getattr(assigner, "needs_predictions", True):
-            boxes = self.decode(outputs["bbox_regression"], self.anchor_generator.priors.boxes)
-            predictions = Predictions(boxes=boxes, scores=self._scores(outputs, rule))
+            predictions = self._predictions(outputs, rule)
         asked = [{key: target[key] for key in ASKED_OF_TARGETS if key in target} for target in targets]
         return assigner(priors, asked, predictions)
+
+    def _predictions(self, outputs: dict[str, Tensor], rule: LossRule) -> Predictions:
+        boxes = self.decode(outputs["bbox_regression"], self.anchor_generator.priors.boxes)
+        return Predictions(boxes=boxes, scores=self._scores(outputs, rule))
 
     def _scores(self, outputs: dict[str, Tensor], rule: LossRule) -> Tensor:
         """The class probabilities `[B, P, C]` that an assigner sees."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from labelkit.explore.presets import PRESETS, Own
+from labelkit.explore.presets import DETECTOR, PRESETS, Own
 
 LARGEST = 2048  # px, a side of a picture
 MOST_OBJECTS, MOST_RULES, MOST_OFFSETS, MOST_PRIORS = 200, 8, 65, 400_000
@@ -39,14 +39,16 @@ class Question:
     shift: Shift | None
 
     @classmethod
-    def of(cls, asked: Any) -> Question:
+    def of(cls, asked: Any, seen: tuple[int, int] | None = None) -> Question:
+        """seen: (height, width) of the picture that a detector has seen, whose priors the question may then name."""
         if not isinstance(asked, dict):
             raise ValueError(f"a question must be an object with size, priors, objects, rules; got {_short(asked)}")
         objects = tuple(_box(box, f"objects[{i}]") for i, box in enumerate(_list(asked, "objects", 0, MOST_OBJECTS)))
         rules = tuple(_text(rule, f"rules[{i}]") for i, rule in enumerate(_list(asked, "rules", 0, MOST_RULES)))
         if len(set(rules)) < len(rules):
             raise ValueError(f"rules must name every rule once, got {_short(list(rules))}")
-        size, priors = _size(asked.get("size")), _priors(asked.get("priors"))
+        size = _size(asked.get("size"))
+        priors = _priors(asked.get("priors"), size, seen)
         if (cells := _cells(priors, size)) > MOST_PRIORS:
             raise ValueError(f"priors must be at most {MOST_PRIORS}, these strides give {cells}: take wider ones")
         panel_rule, heat = asked.get("panel_rule"), asked.get("heat")
@@ -126,7 +128,14 @@ def _several(asked: dict, name: str, most: int, low: float, high: float) -> tupl
     return tuple(_number(value, f"{name}[{i}]", low, high) for i, value in enumerate(_list(asked, name, 1, most)))
 
 
-def _priors(value: Any) -> str | Own:
+def _priors(value: Any, size: tuple[int, int], seen: tuple[int, int] | None) -> str | Own:
+    if seen is not None and value == DETECTOR:
+        if size != seen:
+            raise ValueError(
+                f"the detector has seen a picture of {seen[1]} x {seen[0]} px, and its priors belong to that one: "
+                f"size must be {list(seen)}, got {list(size)}"
+            )
+        return DETECTOR
     if isinstance(value, dict):
         scale = value.get("scale")
         return Own(
@@ -135,12 +144,15 @@ def _priors(value: Any) -> str | Own:
             _several({"ratios": [1]} | value, "ratios", 5, 0.05, 20),
         )
     if not isinstance(value, str) or value not in PRESETS:
-        known = ", ".join(PRESETS)
+        known = ", ".join([*PRESETS, DETECTOR] if seen is not None else PRESETS)
         raise ValueError(f'priors must be one of {known}, or {{"strides": [...], "scale": ...}}, got {_short(value)}')
     return value
 
 
 def _cells(priors: str | Own, size: tuple[int, int]) -> int:
+    """How many priors these are, or a few more; of a detector none, as they were counted when it saw its picture."""
+    if priors == DETECTOR:
+        return 0
     if isinstance(priors, Own):
         each = 1 if priors.scale is None else len(priors.ratios)
         return sum(each * math.prod(math.ceil(side / stride) for side in size) for stride in priors.strides)

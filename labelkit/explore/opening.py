@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,11 @@ from torchvision.transforms.v2 import functional as F
 from labelkit.datasets.coco import check_coco, corners, load_coco
 from labelkit.datasets.pixels import read_picture
 from labelkit.explore.checks import MOST_OBJECTS
-from labelkit.explore.state import DEFAULTS, checked, read_state
+from labelkit.explore.network import Network
+from labelkit.explore.presets import DETECTOR
+from labelkit.explore.state import DEFAULTS, checked, fields_of
 from labelkit.scenes import SCENES, Scene
+from labelkit.training.folder import Trained
 
 LONGEST = 800  # px, the longer side of a picture; larger ones are made smaller, boxes and all
 FIRST = {  # FCOS and ATSS forget the first object here, and two pixels to the right they do not
@@ -27,12 +31,17 @@ FIRST = {  # FCOS and ATSS forget the first object here, and two pixels to the r
 }
 
 
+ASKING = ("max_iou", "atss", "simota", "tal")  # the rules that a detector's scene begins with
+
+
 class Opened(NamedTuple):
-    """scene: see `labelkit.explore.state`. picture: a PNG, or None. notes: what was done to them, a sentence each."""
+    """scene: see `labelkit.explore.state`. picture: a PNG, or None. notes: what was done to them, a sentence each.
+    network: a detector that has seen the picture, or None."""
 
     scene: dict[str, Any]
     picture: bytes | None = None
     notes: tuple[str, ...] = ()
+    network: Network | None = None
 
     @property
     def url(self) -> str | None:
@@ -44,8 +53,14 @@ def data_url(picture: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def opened(scene: Any = None, image: Any = None, boxes: Any = None, **state: Any) -> Opened:
+def opened(
+    scene: Any = None, image: Any = None, boxes: Any = None, *, labels: Any = None, detector: Any = None, **state: Any
+) -> Opened:
     """From what `labelkit.explore` takes: see there."""
+    if labels is not None and (boxes is None or detector is None):
+        raise ValueError("labels are the classes of boxes, as a detector counts them: give boxes and detector too")
+    if detector is not None and image is None:
+        raise ValueError("a detector must be given a picture to look at: image is missing")
     if image is None and boxes is None:
         return Opened(checked(_named(FIRST if scene is None else scene) | state))
     begun = {} if scene is None else _named(scene)
@@ -54,31 +69,60 @@ def opened(scene: Any = None, image: Any = None, boxes: Any = None, **state: Any
     if image is None:
         return Opened(checked(begun | state))
     pixels = read_picture(image) if isinstance(image, str | os.PathLike) else _pixels(image)
-    return _scaled(begun | state, (pixels.shape[-2], pixels.shape[-1]), pixels)
+    if detector is None:
+        return _scaled(begun | state, (pixels.shape[-2], pixels.shape[-1]), pixels)
+    known = [] if labels is None else torch.as_tensor(labels).tolist()
+    if known and len(known) != len(begun["objects"]):
+        raise ValueError(f"labels must be one for each of the {len(begun['objects'])} boxes, got {len(known)}")
+    return _seen(begun | state, pixels, known, detector)
 
 
-def from_files(picture: Path | None, annotations: Path | None) -> Opened:
-    """A picture, the boxes that a COCO file has for it, or both.
+def from_files(picture: Path | None, annotations: Path | None, trained: Trained | None = None) -> Opened:
+    """A picture, the boxes that a COCO file has for it, or both; and the detector of a run, where there is one.
 
     Without `picture` it is the first in the file that has boxes; its pixels are looked for beside the file, and left
     out where they are not there. Raises OSError for a picture that can't be read, ValueError for a file that is no COCO
-    or does not know the picture.
+    or does not know the picture, or for a picture that the detector can't be asked about.
     """
+    white = None if trained is None else trained.white
+    if picture is None and annotations is None and trained is None:
+        return opened()
     if annotations is None:
-        return opened(image=picture) if picture is not None else opened()
+        pixels = None if picture is None else read_picture(picture, white=white)
+        return _laid_over(pixels, (0, 0) if pixels is None else (pixels.shape[-2], pixels.shape[-1]), [], [], trained)
     coco, _ = check_coco(load_coco(annotations), file=str(annotations))
     record = _record(coco, picture, annotations)
     own = [one for one in coco["annotations"] if one["image_id"] == record["id"] and not one["iscrowd"]]
     objects = [list(corners(one["bbox"])) for one in own]
+    ids = () if trained is None else trained.category_ids or ()
+    labels = [ids.index(one["category_id"]) if one["category_id"] in ids else None for one in own]
     size = record["width"], record["height"]
     if picture is None:
         places = (annotations.parent / record["file_name"], Path(record["file_name"]))
         picture = next((place for place in places if place.is_file()), None)
-    pixels = None if picture is None else read_picture(picture, size)
-    found = _scaled({"objects": objects[:MOST_OBJECTS]}, size[::-1], pixels)
+    pixels = None if picture is None else read_picture(picture, size, white=white)
+    found = _laid_over(pixels, size[::-1], objects[:MOST_OBJECTS], labels[:MOST_OBJECTS], trained)
     left = len(objects) - MOST_OBJECTS
     notes = (f"{left} objects beyond the first {MOST_OBJECTS} are left out",) if left > 0 else ()
     return found._replace(notes=(f"{record['file_name']}: {len(objects)} objects", *notes, *found.notes))
+
+
+def _laid_over(
+    pixels: Tensor | None,
+    size: tuple[int, int],
+    objects: list[list[float]],
+    labels: list[int | None],
+    trained: Trained | None,
+) -> Opened:
+    """Objects over a picture of (height, width) `size`, as a run's detector sees both, where there is one."""
+    if trained is None:
+        return _scaled({"objects": objects}, size, pixels)
+    if pixels is None:
+        raise ValueError("a detector must be given a picture to look at, and there is none: name one that can be read")
+    tiling = trained.recipe.tiling
+    if tiling is not None and max(size) > tiling.tile:
+        raise ValueError(f"the run cuts pictures into tiles of {tiling.tile} px, and this one is larger: give one tile")
+    return _seen({"objects": objects}, pixels, labels, trained.detector)
 
 
 def _record(coco: dict, picture: Path | None, file: Path) -> dict[str, Any]:
@@ -107,7 +151,7 @@ def _named(scene: Any) -> dict[str, Any]:
     if isinstance(scene, dict):
         return dict(scene)
     if isinstance(scene, str) and "=" in scene:
-        return read_state(scene)
+        return fields_of(scene)
     if isinstance(scene, str):
         if scene not in SCENES:
             raise ValueError(f"scene must be one of {', '.join(SCENES)}, a Scene, or an address' end, got {scene!r}")
@@ -133,10 +177,28 @@ def _scaled(scene: dict[str, Any], size: tuple[int, int], pixels: Tensor | None)
     notes = (
         (f"{size[1]} x {size[0]} px are shown as {small[1]} x {small[0]}, and the boxes with them",) if by < 1 else ()
     )
-    picture = None
-    if pixels is not None:
-        whole = F.to_dtype(pixels, torch.uint8, scale=True)
-        file = io.BytesIO()
-        Image.fromarray(F.resize(whole, small, antialias=True).permute(1, 2, 0).numpy()).save(file, "PNG")
-        picture = file.getvalue()
+    picture = None if pixels is None else _png(pixels, small)
     return Opened(checked(scene | {"size": small, "objects": objects}), picture, notes)
+
+
+def _seen(scene: dict[str, Any], pixels: Tensor, labels: Sequence[int | None], detector: Any) -> Opened:
+    """The scene at a detector's input: the picture as large as its network sees it, and the boxes with it.
+
+    labels: of the scene's objects, None where a class is not known; empty where none is.
+    """
+    objects = torch.tensor(scene.get("objects", []), dtype=torch.float32).reshape(-1, 4)
+    known = [i for i, label in enumerate(labels) if label is not None]
+    classes = torch.tensor([labels[i] for i in known], dtype=torch.int64)
+    network = Network.of(detector, pixels, objects[known], classes)
+    width, height = network.size[::-1]
+    at_input = {"size": [height, width], "objects": network.seen.at_input(objects).tolist()}
+    notes = (f"{len(network.priors)} priors of the detector; its network sees {width} x {height} px",)
+    begun = {"priors": DETECTOR, "rules": list(ASKING)} | scene | at_input
+    return Opened(checked(begun, network.size), _png(pixels, [height, width]), notes, network)
+
+
+def _png(pixels: Tensor, size: list[int]) -> bytes:
+    """The picture at (height, width) `size`."""
+    whole, file = F.to_dtype(pixels, torch.uint8, scale=True), io.BytesIO()
+    Image.fromarray(F.resize(whole, size, antialias=True).permute(1, 2, 0).numpy()).save(file, "PNG")
+    return file.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from labelkit.priors import Priors
 
+DETECTOR = "detector"  # its own priors, where the explorer has one: see `labelkit.explore.network`
 PADDED_TO = 32  # px: torchvision pads a batch to multiples of this
 
 
@@ -64,10 +66,16 @@ def priors_of(preset: str | Own, size: tuple[int, int]) -> Priors:
 
 @lru_cache(maxsize=8)
 def levels_of(preset: str | Own, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """How the priors are laid out, a level each, for a front end to draw them: see `labelkit.explore.question`."""
-    priors, levels = priors_of(preset, size), []
-    grid, offset = priors.known_grid(), 0.5 if isinstance(preset, Own) else PRESETS[preset].offset
-    for level, stride in enumerate(priors.known_strides()):
+    """How the priors of a picture are laid out: see `laid_out`."""
+    offset = 0.5 if isinstance(preset, Own) else PRESETS[preset].offset
+    priors = priors_of(preset, size)
+    return laid_out(priors, [offset] * len(priors.level_sizes))
+
+
+def laid_out(priors: Priors, offsets: Sequence[float]) -> list[dict[str, Any]]:
+    """A level each, for a front end to draw it: see `labelkit.explore.question`. offsets: in strides, one a level."""
+    levels, grid = [], priors.known_grid()
+    for level, (stride, offset) in enumerate(zip(priors.known_strides(), offsets, strict=True)):
         shapes = (grid.level == level).nonzero().squeeze(1)
         row = grid[shapes[:1]]
         sides = torch.stack((grid.width[shapes], grid.height[shapes]), dim=1)

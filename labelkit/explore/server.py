@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from labelkit.assigners import ASSIGNERS
+from labelkit.explore.network import Network
 from labelkit.explore.opening import Opened
 from labelkit.explore.parts import script, style
-from labelkit.explore.presets import PRESETS
+from labelkit.explore.presets import DETECTOR, PRESETS
 from labelkit.explore.question import answer
 from labelkit.scenes import SCENES
 from labelkit.training.rules import SIMILARITIES
@@ -24,14 +25,6 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-OPTIONS = {
-    "rules": [name for name, kind in ASSIGNERS.items() if not kind.needs_predictions],
-    "priors": list(PRESETS),
-    "similarities": list(SIMILARITIES),
-    "scenes": {name: {"size": list(one.size), "objects": one.boxes.tolist()} for name, one in SCENES.items()},
-    "own": True,
-    "url": True,
-}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>labelkit explore</title>
 <meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">
@@ -49,6 +42,22 @@ const {{scene, image, options}} = {begin};
 labelkitExplorer.mount(document.getElementById("explorer"), scene, image, ask, options);
 </script></body></html>
 """
+
+
+def options(network: Network | None) -> dict[str, Any]:
+    """What a page offers. With a network also its priors and the rules that ask it, but no picture beside the one that
+    it has seen."""
+    asked = network is not None
+    scenes = {} if asked else SCENES
+    return {
+        "rules": [name for name, kind in ASSIGNERS.items() if asked or not kind.needs_predictions],
+        "priors": [*PRESETS, *([DETECTOR] if asked else [])],
+        "similarities": list(SIMILARITIES),
+        "scenes": {name: {"size": list(one.size), "objects": one.boxes.tolist()} for name, one in scenes.items()},
+        "files": not asked,
+        "own": True,
+        "url": True,
+    }
 
 
 class ExplorerServer(ThreadingHTTPServer):
@@ -119,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         try:
-            found = answer(json.loads(body))
+            found = answer(json.loads(body), self.server.begun.network)
         except (ValueError, RecursionError) as error:  # of json's too
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
@@ -156,5 +165,6 @@ class Handler(BaseHTTPRequestHandler):
 def page(begun: Opened) -> str:
     """The whole page, with the scene in it."""
     image = None if begun.picture is None else "/picture"
-    begin = json.dumps({"scene": begun.scene, "image": image, "options": OPTIONS}).replace("<", "\\u003c")
+    offered = options(begun.network)
+    begin = json.dumps({"scene": begun.scene, "image": image, "options": offered}).replace("<", "\\u003c")
     return PAGE.format(css=style(), script=script(), begin=begin)

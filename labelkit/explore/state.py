@@ -25,8 +25,11 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def checked(scene: dict[str, Any]) -> dict[str, Any]:
-    """A scene with all of its fields: those it leaves out are `DEFAULTS`. ValueError where one is not as it must be."""
+def checked(scene: dict[str, Any], seen: tuple[int, int] | None = None) -> dict[str, Any]:
+    """A scene with all of its fields: those it leaves out are `DEFAULTS`. ValueError where one is not as it must be.
+
+    seen: (height, width) of the picture that a detector has seen; only then may the priors be the detector's.
+    """
     unknown = scene.keys() - DEFAULTS.keys()
     if unknown:
         raise ValueError(f"a scene holds {', '.join(DEFAULTS)}; got {', '.join(sorted(unknown))}")
@@ -35,12 +38,17 @@ def checked(scene: dict[str, Any]) -> dict[str, Any]:
         whole["chosen"] = 0
     if whole["panel_rule"] is None and whole["rules"]:
         whole["panel_rule"] = whole["rules"][0]
-    Question.of(whole)
+    Question.of(whole, seen)
     return whole
 
 
 def read_state(text: str) -> dict[str, Any]:
     """The scene that an address' end says; a # before it may stay."""
+    return checked(fields_of(text))
+
+
+def fields_of(text: str) -> dict[str, Any]:
+    """The fields that an address' end names, as they stand there."""
     found: dict[str, Any] = {}
     for name, value in parse_qsl(text.partition("#")[2] or text, keep_blank_values=True):
         if name == "size":
@@ -55,7 +63,7 @@ def read_state(text: str) -> dict[str, Any]:
             found[name] = _own(value) if value[:1].isdigit() else value
         elif name in DEFAULTS:
             found[name] = value or None
-    return checked(found)
+    return found
 
 
 def write_state(scene: dict[str, Any]) -> str:

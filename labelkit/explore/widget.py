@@ -10,7 +10,7 @@ import traitlets
 from labelkit.explore.opening import Opened
 from labelkit.explore.parts import script, style
 from labelkit.explore.question import answer
-from labelkit.explore.server import OPTIONS
+from labelkit.explore.server import options
 
 RENDER = """
 function render({model, el}) {
@@ -35,7 +35,10 @@ export default {render};
 
 
 class Explorer(anywidget.AnyWidget):
-    """`scene` follows what is done in the page: `explorer.scene["objects"]` are the boxes as they stand now."""
+    """`scene` follows what is done in the page: `explorer.scene["objects"]` are the boxes as they stand now.
+
+    `network`: the detector's priors and predictions, where there is a detector; see `labelkit.explore.network`.
+    """
 
     _esm = script() + RENDER
     _css = style()
@@ -44,7 +47,8 @@ class Explorer(anywidget.AnyWidget):
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, begun: Opened):
-        super().__init__(scene=begun.scene, image=begun.url, options=OPTIONS | {"url": False})
+        super().__init__(scene=begun.scene, image=begun.url, options=options(begun.network) | {"url": False})
+        self.network = begun.network
         self.on_msg(_answer)
 
 
@@ -55,6 +59,6 @@ def _answer(widget: Explorer, content: Any, _: Any) -> None:
     question = content.get("question")
     number = question.get("id") if isinstance(question, dict) else None
     try:
-        widget.send({"id": number, "answer": answer(question)})
+        widget.send({"id": number, "answer": answer(question, widget.network)})
     except ValueError as error:
         widget.send({"id": number, "error": str(error)})

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -18,6 +18,20 @@ def parse_rule(text: str, option: str = "--assigner") -> Spoken:
     """ "topk  k=3" as ("topk", {"k": 3}, "topk k=3"); `option` is what an error calls the text."""
     name, *pairs = shlex.split(text) or [""]
     return Spoken(name, parse_arguments(pairs, option), " ".join([name, *pairs]))
+
+
+def write_rule(name: str, arguments: Mapping[str, Any]) -> str:
+    """`parse_rule` backwards: "topk k=3" from "topk" and {"k": 3}."""
+    words = [name]
+    for key, value in arguments.items():
+        constants = dict(value) if isinstance(value, dict) else {"name": value}
+        words.append(f"{key}={_written(constants.pop('name'))}")
+        words += [f"{key}.{constant}={_written(number)}" for constant, number in constants.items()]
+    return " ".join(word if shlex.split(word) == [word] else shlex.quote(word) for word in words)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def parse_arguments(pairs: Sequence[str], option: str = "--set") -> dict[str, Any]:

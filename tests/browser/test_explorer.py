@@ -11,6 +11,7 @@ from labelkit.explore import server as serving
 from labelkit.explore.opening import opened
 from labelkit.explore.question import answer
 from labelkit.explore.state import read_state
+from tests.explore.network import BOXES, LABELS, opinionated, picture
 
 RULES = ("max_iou", "fcos", "atss", "rka")
 PAGE = "document.getElementById('explorer').labelkit"
@@ -28,6 +29,16 @@ def server():
     with serving.open_server(opened(), 9100) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield running
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """A picture with a detector that has looked at it, served, and where."""
+    begun = opened(image=picture(), boxes=BOXES, labels=LABELS, detector=opinionated())
+    with serving.open_server(begun, 9140) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield begun, running.address
         running.shutdown()
 
 
@@ -76,11 +87,11 @@ def by_widget(open_page, tmp_path):
     return open_widget
 
 
-def agrees(page):
+def agrees(page, network=None):
     """The page's state, once its answer, its pictures and its table are known to be the library's."""
     seen = page.evaluate(SEEN)
     state, found = seen["state"], seen["answer"]
-    expected = json.loads(json.dumps(answer(state)))
+    expected = json.loads(json.dumps(answer(state, network)))
     for part in ("priors", "rules", "panels", "heat"):
         assert found[part] == expected[part], (part, state)
     counts = [expected["rules"][rule]["per_object"] for rule in state["rules"]]
@@ -267,6 +278,48 @@ def test_a_refusal_is_shown_and_the_page_goes_on(by_server):
     page.wait_for_selector("[role=alert]:has-text('k must be a whole number of at least 1, got 0')")
     page.get_by_role("checkbox", name="atss k=0").click()
     assert agrees(page)["rules"] == list(RULES) and page.locator("[role=alert]").is_hidden()
+
+
+def test_a_network_is_asked_while_its_objects_are_dragged(seen, open_page):
+    (begun, address), view = seen, 3
+    page = open_page(address)
+    state = agrees(page, begun.network)
+    assert state["rules"] == ["max_iou", "atss", "simota", "tal"] and state["priors"] == "detector"
+    page.get_by_label("rule of the four questions").select_option("tal")
+    positives = {str(page.evaluate(f"{PAGE}.answer().rules.tal.positive"))}
+    for by in ((40, 0), (0, 60), (-70, 30)):
+        drag(page, middle_of(page, hit(view, 2)), by)
+        moved = agrees(page, begun.network)
+        assert moved["objects"] != state["objects"] and moved["panel_rule"] == "tal"
+        positives.add(str(page.evaluate(f"{PAGE}.answer().rules.tal.positive")))
+    assert len(positives) > 2 and page.locator("input[type=file]").count() == 0
+    page.get_by_label("poto", exact=True).check()
+    assert "poto" in agrees(page, begun.network)["rules"]
+    clean(page)
+
+
+def test_other_priors_under_a_rule_that_asks_are_refused_and_the_page_goes_on(seen, open_page):
+    (begun, address), said = seen, "[role=alert]:has-text('asks for the network')"
+    page = open_page(address)
+    agrees(page, begun.network)
+    page.get_by_label("priors", exact=True).select_option("fcos")
+    page.wait_for_selector(f"{said}:has-text('simota')")
+    page.get_by_label("simota", exact=True).uncheck()
+    page.wait_for_selector(f"{said}:has-text('tal')")
+    page.get_by_label("tal", exact=True).uncheck()
+    state = agrees(page, begun.network)
+    assert (state["priors"], state["rules"]) == ("fcos", ["max_iou", "atss"])
+    assert page.locator("[role=alert]").is_hidden()
+    page.get_by_label("ota", exact=True).check()
+    page.wait_for_selector(f"{said}:has-text('ota')")
+    page.get_by_label("priors", exact=True).select_option("detector")
+    state = agrees(page, begun.network)
+    assert (state["priors"], state["rules"]) == ("detector", ["max_iou", "atss", "ota"])
+    page.locator(".lkx-object").first.focus()
+    page.keyboard.press("ArrowDown")
+    assert agrees(page, begun.network)["objects"][0][1] == state["objects"][0][1] + 1
+    assert page.locator("[role=alert]").is_hidden() and page.outside == []
+    assert all("400" in one for one in page.errors)  # what a browser says of a refused question
 
 
 def test_the_address_is_the_scene(by_server):

@@ -16,6 +16,7 @@ from labelkit.explore import server as serving
 from labelkit.explore.opening import opened
 from labelkit.explore.question import answer
 from tests.cli import calling
+from tests.explore.network import BOXES, LABELS, SIZE, opinionated, picture
 
 QUESTION = {"id": 7, "size": [64, 64], "priors": "course-points", "objects": [[10, 10, 30, 30]], "rules": ["fcos"]}
 
@@ -88,6 +89,25 @@ def test_too_much_is_refused_before_it_is_read(server):
         assert status == 413 and f"at most {serving.LONGEST} bytes" in sentence
     for length in ("-1", "many"):
         assert refused(server, "POST", "/answer", Content_Length=length)[0] == 411
+
+
+def test_with_a_detector_it_answers_for_the_rules_that_ask_one():
+    begun = opened(image=picture(), boxes=BOXES, labels=LABELS, detector=opinionated())
+    question = {"id": 1, "size": list(SIZE), "priors": "detector", "objects": BOXES.tolist(), "rules": ["tal", "paa"]}
+    with serving.open_server(begun, 8990) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        status, body, _ = request(running, "POST", "/answer", json.dumps(question).encode())
+        assert status == 200 and json.loads(body) == answer(question, begun.network)
+        status, said = refused(running, "POST", "/answer", json.dumps(question | {"priors": "fcos"}).encode())
+        assert status == 400 and said.startswith("tal asks for the network's predictions")
+        text = request(running, "GET", "/")[1].decode()
+        assert '"detector"]' in text and '"poto"' in text and '"files": false' in text
+        running.shutdown()
+
+
+def test_without_a_detector_it_offers_none_of_these(server):
+    text = request(server, "GET", "/")[1].decode()
+    assert '"detector"' not in text and '"poto"' not in text and '"files": true' in text
 
 
 @pytest.mark.parametrize(

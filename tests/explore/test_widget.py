@@ -4,6 +4,7 @@ import pytest
 
 import labelkit
 from labelkit.explore.question import answer
+from tests.explore.network import BOXES, LABELS, opinionated, picture
 
 pytest.importorskip("anywidget", reason="anywidget is missing: pip install 'labelkit[explore]'")
 
@@ -35,6 +36,17 @@ def test_a_message_is_answered_by_a_message(explorer):
     )
     explorer._handle_custom_msg("nothing", [])
     assert len(explorer.sent) == 3
+
+
+def test_a_detector_answers_for_the_rules_that_ask_one(monkeypatch):
+    made, sent = labelkit.explore(picture(), BOXES, labels=LABELS, detector=opinionated()), []
+    monkeypatch.setattr(made, "send", lambda content, *_: sent.append(content))
+    assert {"simota", "hambox"} <= set(made.options["rules"]) and made.options["priors"][-1] == "detector"
+    question = made.scene | {"id": 3, "rules": ["poto"], "panel_rule": "poto"}
+    made._handle_custom_msg({"kind": "ask", "question": question}, [])
+    assert sent == [{"id": 3, "answer": answer(question, made.network)}] and sent[0]["answer"]["panels"]["story"]
+    made._handle_custom_msg({"kind": "ask", "question": question | {"priors": "retinanet"}}, [])
+    assert "choose the priors" in sent[1]["error"]
 
 
 def test_the_package_is_a_function_and_stays_a_package():

@@ -10,6 +10,7 @@ from labelkit.similarity import nwd, simd
 from labelkit.training import build_assigner
 from labelkit.training.recipe import Recipe
 from labelkit.training.rules import plain_arguments
+from labelkit.training.spoken import parse_rule, write_rule
 
 
 @pytest.mark.parametrize("name", list(ASSIGNERS))
@@ -36,6 +37,19 @@ def test_arguments_of_every_kind_come_back(name, rule):
         assert [tuple(pair) for pair in again.regress_ranges] == [(0.0, 64.0), (64.0, float("inf"))]
     else:
         assert repr(again) == repr(rule)
+
+
+def test_a_rule_is_written_as_it_is_read():
+    arguments = {
+        "k": 3,
+        "similarity": {"name": "simd", "m": 1.5, "n": 2},
+        "ranges": [[0, 4.5]],
+        "own": "a b",
+        "off": None,
+    }
+    text = write_rule("topk", arguments)
+    assert text == "topk k=3 similarity=simd similarity.m=1.5 similarity.n=2 ranges=[[0,4.5]] 'own=a b' off=null"
+    assert parse_rule(text)[:2] == ("topk", arguments) and write_rule("atss", {}) == "atss"
 
 
 def test_the_courses_values_hold_only_where_they_belong(unchecked):

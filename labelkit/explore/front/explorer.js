@@ -2,14 +2,14 @@
 
    labelkitExplorer.mount(element, scene, image, ask, options) draws `scene` (as labelkit/explore/state.py holds it) into
    `element`, and asks `ask(question)`, a promise of an answer (labelkit/explore/question.py), after every change.
-   options: {rules, priors, similarities, scenes, own, url, changed}. Returns a function that takes it all down again.
+   options: {rules, priors, similarities, scenes, files, own, url, changed}. Returns a function that takes it all down again.
    element.labelkit = {state(), answer(), settled(), swept(), painted} is for tests and measurements. */
 
 let mounted = 0;
 
 function mount(element, scene, image, ask, options = {}) {
   const offered = {rules: scene.rules ?? [], priors: ["retinanet", "fcos", "course-anchors", "course-points"],
-                   similarities: [], scenes: {}, own: false, url: false, changed: () => {}, ...options};
+                   similarities: [], scenes: {}, files: true, own: false, url: false, changed: () => {}, ...options};
   const number = ++mounted, curves = sweeps();
   const ui = {zoom: 1, focus: [0, 0], level: null, axis: "x", picture: null, charts: true, table: "", panels: ""};
   let state = whole(scene), answer = null, place = null, views = [], frame = 0, quiet = 0, quietly = false, fits = false;
@@ -38,7 +38,7 @@ function mount(element, scene, image, ask, options = {}) {
       "Every grey dot is a place that can report an object. A rule decides which of them learn to: the blue ones. Drag an object and watch; " +
       "one that no place learns is filled and marked 0."),
     make("details", {class: "lkx-set", open: matchMedia("(min-width: 701px)").matches}, make("summary", {}, "rules, priors, own picture"), make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
-      ...(named ? [field("scene", named)] : []), field("own picture, COCO file", files)))),
+      ...(named ? [field("scene", named)] : []), ...(offered.files ? [field("own picture, COCO file", files)] : [])))),
     make("div", {class: "lkx-bar lkx-tools"},
       button("+ object", "add an object", () => add()), button("− object", "delete the chosen object", () => remove()),
       button("− zoom", "zoom out", () => zoom(1 / 1.5)), button("+ zoom", "zoom in", () => zoom(1.5)),
