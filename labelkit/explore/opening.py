@@ -31,6 +31,7 @@ FIRST = {  # FCOS and ATSS forget the first object here, and two pixels to the r
 }
 
 
+BLIND = "a detector must be given a picture to look at, and there is none"
 ASKING = ("max_iou", "atss", "simota", "tal")  # the rules that a detector's scene begins with
 
 
@@ -60,7 +61,7 @@ def opened(
     if labels is not None and (boxes is None or detector is None):
         raise ValueError("labels are the classes of boxes, as a detector counts them: give boxes and detector too")
     if detector is not None and image is None:
-        raise ValueError("a detector must be given a picture to look at: image is missing")
+        raise ValueError(BLIND)
     if image is None and boxes is None:
         return Opened(checked(_named(FIRST if scene is None else scene) | state))
     begun = {} if scene is None else _named(scene)
@@ -70,7 +71,7 @@ def opened(
         return Opened(checked(begun | state))
     pixels = read_picture(image) if isinstance(image, str | os.PathLike) else _pixels(image)
     if detector is None:
-        return _scaled(begun | state, (pixels.shape[-2], pixels.shape[-1]), pixels)
+        return _scaled(begun | state, _size(pixels), pixels)
     known = [] if labels is None else torch.as_tensor(labels).tolist()
     if known and len(known) != len(begun["objects"]):
         raise ValueError(f"labels must be one for each of the {len(begun['objects'])} boxes, got {len(known)}")
@@ -85,11 +86,13 @@ def from_files(picture: Path | None, annotations: Path | None, trained: Trained 
     or does not know the picture, or for a picture that the detector can't be asked about.
     """
     white = None if trained is None else trained.white
-    if picture is None and annotations is None and trained is None:
+    if picture is None and annotations is None:
+        if trained is not None:
+            raise ValueError(BLIND)
         return opened()
     if annotations is None:
-        pixels = None if picture is None else read_picture(picture, white=white)
-        return _laid_over(pixels, (0, 0) if pixels is None else (pixels.shape[-2], pixels.shape[-1]), [], [], trained)
+        pixels = read_picture(picture, white=white)
+        return _laid_over(pixels, _size(pixels), [], [], trained)
     coco, _ = check_coco(load_coco(annotations), file=str(annotations))
     record = _record(coco, picture, annotations)
     own = [one for one in coco["annotations"] if one["image_id"] == record["id"] and not one["iscrowd"]]
@@ -118,7 +121,7 @@ def _laid_over(
     if trained is None:
         return _scaled({"objects": objects}, size, pixels)
     if pixels is None:
-        raise ValueError("a detector must be given a picture to look at, and there is none: name one that can be read")
+        raise ValueError(BLIND)
     tiling = trained.recipe.tiling
     if tiling is not None and max(size) > tiling.tile:
         raise ValueError(f"the run cuts pictures into tiles of {tiling.tile} px, and this one is larger: give one tile")
@@ -167,6 +170,11 @@ def _pixels(image: Any) -> Tensor:
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise ValueError(f"image must be a file, or pixels of shape [3, H, W], got shape {list(pixels.shape)}")
     return pixels.expand(3, -1, -1)
+
+
+def _size(pixels: Tensor) -> tuple[int, int]:
+    """(height, width)."""
+    return pixels.shape[-2], pixels.shape[-1]
 
 
 def _scaled(scene: dict[str, Any], size: tuple[int, int], pixels: Tensor | None) -> Opened:

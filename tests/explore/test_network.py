@@ -175,9 +175,10 @@ def test_a_picture_is_shown_as_large_as_the_network_sees_it():
     model = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4, min_size=120, max_size=400)
     model.train()
     before, generator = dict(vars(model)), model.anchor_generator
-    found = opened(image=picture((60, 70)), boxes=[[10, 20, 30, 50]], detector=model)
+    found = opened(image=picture((60, 70)), boxes=[[10, 20, 30, 50]], labels=[3], detector=model)
+    assert found.network.known.tolist() == [[20, 40, 60, 100]] and found.network.labels.tolist() == [3]
     assert found.scene["size"] == [120, 140] and found.scene["objects"] == [[20, 40, 60, 100]]
-    assert found.scene["priors"] == "detector" and "4 priors" not in found.notes[0] and "140 x 120 px" in found.notes[0]
+    assert found.scene["priors"] == "detector" and "140 x 120 px" in found.notes[0]
     expected = Priors.from_detector(model, (60, 70))
     assert torch.equal(found.network.priors.boxes, expected.boxes)
     torch.testing.assert_close(laid(found.network.levels), expected.boxes, rtol=0, atol=1e-3)
@@ -280,6 +281,15 @@ def test_anchors_that_cannot_be_drawn_and_fields_that_nobody_knows():
     model.anchor_generator.cell_anchors[1][0] += 7
     with pytest.raises(ValueError, match="those of level 1 do not"):
         opened(image=picture((64, 96)), detector=model)
+
+
+def test_what_a_rule_leaves_out_comes_from_the_course_or_the_picture(begun):
+    hambox, hungarian = rule_of("hambox", SIZE), rule_of("hungarian", SIZE)
+    assert (hambox.k, hambox.decoded_thresh, hungarian.image_size) == (5, 0.5, SIZE)
+    assert rule_of("hungarian image_size=[8,9]", SIZE).image_size == (8, 9)
+    nothing = {"positive": [], "ignored": [], "per_object": []}
+    found = answer(asked(objects=[], rules=["tal", "hambox", "hungarian"]), begun.network)["rules"]
+    assert list(found.values()) == [nothing] * 3
 
 
 def test_a_batch_of_predictions_is_the_same_for_every_picture(begun):
