@@ -129,18 +129,19 @@ def test_a_class_decides_for_rules_that_read_scores(begun):
 
 
 def test_a_shift_is_the_object_moved_and_asked_again(begun, monkeypatch):
-    shift, rules = {"object": 0, "axis": "x", "offsets": [-9, 0, 2, 30]}, ["tal", "hungarian", "atss"]
+    """Its class too is that of the place where it then is, which decides for PAA."""
+    shift, rules = {"object": 3, "axis": "x", "offsets": [-9, 0, 20, 30]}, ["paa", "hungarian", "atss"]
     expected = {rule: [] for rule in rules}
     for offset in shift["offsets"]:
         moved = BOXES.clone()
-        moved[0, 0::2] += offset
+        moved[3, 0::2] += offset
         again = answer(asked(rules=rules, objects=moved.tolist()), begun.network)["rules"]
         for rule in rules:
-            expected[rule].append(again[rule]["per_object"][0])
+            expected[rule].append(again[rule]["per_object"][3])
     assert answer(asked(rules=rules, shift=shift), begun.network)["shift"] == expected
     monkeypatch.setattr("labelkit.explore.question.SLOTS", 1)  # one offset at a time
     assert answer(asked(rules=rules, shift=shift), begun.network)["shift"] == expected
-    assert len(set(expected["tal"])) > 1
+    assert len(set(expected["paa"])) > 1
 
 
 @pytest.mark.parametrize("build", BUILDERS)
