@@ -86,13 +86,13 @@ def from_files(picture: Path | None, annotations: Path | None, trained: Trained 
     or does not know the picture, or for a picture that the detector can't be asked about.
     """
     white = None if trained is None else trained.white
-    if picture is None and annotations is None:
+    if annotations is None:
+        if picture is not None:
+            alone = read_picture(picture, white=white)
+            return _laid_over(alone, _size(alone), [], [], trained)
         if trained is not None:
             raise ValueError(BLIND)
         return opened()
-    if annotations is None:
-        pixels = read_picture(picture, white=white)
-        return _laid_over(pixels, _size(pixels), [], [], trained)
     coco, _ = check_coco(load_coco(annotations), file=str(annotations))
     record = _record(coco, picture, annotations)
     own = [one for one in coco["annotations"] if one["image_id"] == record["id"] and not one["iscrowd"]]

@@ -37,7 +37,7 @@ function mount(element, scene, image, ask, options = {}) {
     make("p", {class: "lkx-lead"}, make("b", {}, "Which places of the network learn which object? "),
       "Every grey dot is a place that can report an object. A rule decides which of them learn to: the blue ones. Drag an object and watch; " +
       "one that no place learns is filled and marked 0."),
-    make("details", {class: "lkx-set", open: matchMedia("(min-width: 701px)").matches}, make("summary", {}, "rules, priors, own picture"), make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
+    make("details", {class: "lkx-set", open: matchMedia("(min-width: 701px)").matches}, make("summary", {}, offered.files ? "rules, priors, own picture" : "rules, priors"), make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
       ...(named ? [field("scene", named)] : []), ...(offered.files ? [field("own picture, COCO file", files)] : [])))),
     make("div", {class: "lkx-bar lkx-tools"},
       button("+ object", "add an object", () => add()), button("− object", "delete the chosen object", () => remove()),
