@@ -46,7 +46,7 @@ FAULTS = """() => {
   const wide = document.documentElement.scrollWidth;
   if (wide > innerWidth) wrong.push(`the page is ${wide} px wide, the window ${innerWidth}`);
   for (const img of document.images) {
-    if (!img.alt.trim()) wrong.push(`no alternative text: ${img.src}`);
+    if (!img.alt.trim() || /\\.(png|svg|jpe?g)$/.test(img.alt)) wrong.push(`no alternative text: ${img.src}`);
     if (img.complete && !img.naturalWidth) wrong.push(`no picture: ${img.src}`);
   }
   for (const math of article.querySelectorAll("math")) {
@@ -55,6 +55,8 @@ FAULTS = """() => {
     if (!box.width || !box.height || math.querySelector("merror")) wrong.push(`a formula is not set: ${what}`);
     if (room && (room.scrollHeight > room.clientHeight + 1 || box.left < room.getBoundingClientRect().left - 1
         || box.width > room.scrollWidth + 1)) wrong.push(`a formula is cut: ${what}`);
+    if (room && room.scrollWidth > room.clientWidth + 1 && getComputedStyle(room).overflowX !== "auto")
+      wrong.push(`the end of a formula can't be reached: ${what}`);
     if (!room && !math.closest(".pst-scrollable-table-container") && box.right > innerWidth)
       wrong.push(`a formula leaves the window: ${what}`);
   }

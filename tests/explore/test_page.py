@@ -8,9 +8,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
+from labelkit import plot
 from labelkit.explore.page import RULES_SHOWN, SKY, SLIDING, static_page
+from labelkit.explore.parts import style
 from labelkit.explore.question import answer
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
@@ -29,10 +32,45 @@ def pixels(example: dict) -> np.ndarray:
 def test_it_is_one_small_file_that_asks_nobody():
     page = static_page()
     assert len(page.encode()) < LARGEST
-    assert not re.search(
-        r"<script[^>]+src=|<link[^>]+href=\"(?!data:)|@import|\bfetch\(|^\s*import ", page, re.MULTILINE
+    outside = (
+        r"<script[^>]+(src|type)=|<link[^>]+href=\"(?!data:)|@import|\bfetch\(|XMLHttpRequest|^\s*(import|export)\b"
     )
+    assert not re.search(outside + r"|\bimport\s*\(", page, re.MULTILINE)
     assert [one["name"] for one in examples(page)][2:] == [scene.title for scene in SCENES.values()]
+
+
+def colours(dark: bool) -> dict[str, tuple[float, float, float]]:
+    """Red, green and blue of the front end's colours, 0 to 1."""
+    pairs = re.findall(r"--lkx-(\w+): light-dark\((#\w+), (#\w+)\)", style())
+    return {name: to_rgb((bright, deep)[dark]) for name, bright, deep in pairs}
+
+
+def contrast(one: tuple, other: tuple) -> float:
+    """Of WCAG 2: 1 for equal colours, 21 for black on white. It is what is left in grey."""
+    linear = [
+        [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in c] for c in (one, other)
+    ]
+    low, high = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_its_colours_are_those_of_the_figures_and_stand_out_from_the_ground(dark):
+    ours = colours(dark)
+    figures = {
+        "blue": plot.BLUE,
+        "red": plot.VERMILLION,
+        "orange": plot.ORANGE,
+        "green": plot.GREEN,
+        "purple": plot.PURPLE,
+    }
+    for name, figure in figures.items():
+        hue, meant = (rgb_to_hsv(colour)[0] for colour in (ours[name], to_rgb(figure)))
+        assert min(abs(hue - meant), 1 - abs(hue - meant)) < 0.05, name
+        assert contrast(ours[name], ours["ground"]) >= 3, name
+    assert contrast(ours["ink"], ours["ground"]) > 12 and contrast(ours["soft"], ours["panel"]) > 4.5
+    if not dark:
+        assert (ours["ground"], ours["ink"]) == (to_rgb(plot.GROUND), to_rgb(plot.INK))
 
 
 def test_the_sky_is_a_corner_of_the_data_sets():
