@@ -12,11 +12,13 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from labelkit import plot
+from labelkit.explore import server
 from labelkit.explore.page import RULES_SHOWN, SKY, SLIDING, static_page
 from labelkit.explore.parts import style
 from labelkit.explore.question import answer
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
+from tests.cli.calling import call
 
 LARGEST = 400_000  # bytes
 
@@ -115,6 +117,23 @@ def test_a_scene_and_a_picture_of_ones_own():
     assert examples(static_page("crowd"))[0]["image"] is None
     text = "</script><b>"  # must not end the page's own script
     assert text not in static_page({"rules": [text]})
+
+
+def test_the_command_writes_a_picture_and_its_boxes_into_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "open_server", lambda *_: pytest.fail("it serves"))
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "field.png")
+    coco = {
+        "images": [{"id": 1, "file_name": "field.png", "width": 40, "height": 30}],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    coco["annotations"] = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [3, 4, 10, 6], "area": 60, "iscrowd": 0}]
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    out = tmp_path / "out.html"
+    result = call("explore", tmp_path / "field.png", "--annotations", tmp_path / "boxes.json", "--static", out)
+    assert result.exit_code == 0, result.output
+    first = examples(out.read_text("utf-8"))[0]
+    assert first["scene"]["objects"] == [[3, 4, 13, 10]] and first["scene"]["size"] == [30, 40]
+    assert pixels(first)[5, 5].tolist() == [255, 0, 0]
 
 
 def test_a_heavy_picture_is_made_light():
