@@ -39,6 +39,17 @@ def test_the_pythons_that_are_claimed_are_those_of_the_matrix():
     assert not [python for python, which in excluded if which == "newest"] and ("3.11", "oldest") not in excluded
 
 
+def test_the_book_that_is_driven_in_a_browser_is_the_one_that_is_published():
+    jobs, made = read(".github/workflows/book.yml")["jobs"], "build/book/html"
+    steps = jobs["build"]["steps"]
+    done = [step.get("run") or step["uses"].partition("@")[0] for step in steps]
+    order = ["make book", ".venv/bin/python -m pytest tests/browser/test_book.py", "actions/upload-pages-artifact"]
+    assert [step for step in done if step in order] == order
+    assert steps[done.index(order[1])]["env"]["LABELKIT_BOOK"] == steps[done.index(order[2])]["with"]["path"] == made
+    assert jobs["publish"]["needs"] == "build"
+    assert [step["uses"].partition("@")[0] for step in jobs["publish"]["steps"]] == ["actions/deploy-pages"]
+
+
 def test_the_formatter_is_the_same_before_a_commit_and_in_make_lint():
     (hook,) = [repo for repo in read(".pre-commit-config.yaml")["repos"] if "ruff" in repo["repo"]]
     assert f"ruff=={hook['rev'].removeprefix('v')}\n" in (ROOT / "requirements.txt").read_text(encoding="utf-8")

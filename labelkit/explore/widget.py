@@ -14,7 +14,8 @@ from labelkit.explore.server import options
 
 RENDER = """
 function render({model, el}) {
-  const waiting = new Map();
+  // Every view of this widget hears every answer: the view's own name tells which are meant for it.
+  const waiting = new Map(), view = Math.random().toString(36).slice(2);
   model.on("msg:custom", message => {
     const asked = waiting.get(message.id);
     if (!asked) return;
@@ -22,11 +23,14 @@ function render({model, el}) {
     if (message.error) asked.reject(new Error(message.error)); else asked.resolve(message.answer);
   });
   const ask = question => new Promise((resolve, reject) => {
-    waiting.set(question.id, {resolve, reject});
-    model.send({kind: "ask", question});
+    const id = `${view} ${question.id}`;
+    waiting.set(id, {resolve, reject});
+    model.send({kind: "ask", question: {...question, id}});
   });
   const changed = scene => { model.set("scene", scene); model.save_changes(); };
   const options = {...model.get("options"), changed};
+  // A key that is pressed here is none of the notebook's: x would cut the cell, Enter leave a button for the code.
+  el.addEventListener("keydown", event => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); });
   const unmount = labelkitExplorer.mount(el, model.get("scene"), model.get("image"), ask, options);
   return unmount;
 }

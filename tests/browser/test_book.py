@@ -46,7 +46,7 @@ FAULTS = """() => {
   const wide = document.documentElement.scrollWidth;
   if (wide > innerWidth) wrong.push(`the page is ${wide} px wide, the window ${innerWidth}`);
   for (const img of document.images) {
-    if (!img.alt.trim()) wrong.push(`no alternative text: ${img.src}`);
+    if (!img.alt.trim() || /\\.(png|svg|jpe?g)$/.test(img.alt)) wrong.push(`no alternative text: ${img.src}`);
     if (img.complete && !img.naturalWidth) wrong.push(`no picture: ${img.src}`);
   }
   for (const math of article.querySelectorAll("math")) {
@@ -55,6 +55,8 @@ FAULTS = """() => {
     if (!box.width || !box.height || math.querySelector("merror")) wrong.push(`a formula is not set: ${what}`);
     if (room && (room.scrollHeight > room.clientHeight + 1 || box.left < room.getBoundingClientRect().left - 1
         || box.width > room.scrollWidth + 1)) wrong.push(`a formula is cut: ${what}`);
+    if (room && room.scrollWidth > room.clientWidth + 1 && getComputedStyle(room).overflowX !== "auto")
+      wrong.push(`the end of a formula can't be reached: ${what}`);
     if (!room && !math.closest(".pst-scrollable-table-container") && box.right > innerWidth)
       wrong.push(`a formula leaves the window: ${what}`);
   }
@@ -141,10 +143,11 @@ def test_the_book_opens_without_a_server(book, open_page):
 
 
 def test_every_figure_opens_and_closes_by_keyboard(site, open_page):
-    page = open_page(f"{site}/chapters/05_retinanet.html")
+    page = open_page(f"{site}/chapters/05_retinanet.html", width=390)
     figure = page.locator(".cell_output img").first
     box = page.locator("dialog.zoomed")
-    for key in ("Enter", "Space"):
+    for width, key in ((390, "Enter"), (1400, "Space")):
+        page.set_viewport_size({"width": width, "height": 900})
         for close in ("Escape", "Enter"):
             figure.focus()
             page.keyboard.press(key)
@@ -162,7 +165,7 @@ def test_every_figure_opens_and_closes_by_keyboard(site, open_page):
 
 
 def test_hints_and_answers_are_folded_and_open_by_keyboard(site, open_page):
-    page = open_page(f"{site}/chapters/05_retinanet.html#exercise-05-2")
+    page = open_page(f"{site}/chapters/05_retinanet.html#exercise-05-2", width=390)
     folds = page.locator("details.sd-dropdown")
     assert page.locator("details.sd-dropdown[open]").count() == 0
     exercises = registry.of_chapter("05")
@@ -172,10 +175,13 @@ def test_hints_and_answers_are_folded_and_open_by_keyboard(site, open_page):
     heading = page.locator("h3", has_text="Exercise 05.2").bounding_box()
     assert -10 < heading["y"] < 300  # the address leads there
     solution = folds.filter(has_text="Solution").filter(has_text="def my_class_targets")
-    assert not solution.locator("pre").is_visible()
-    solution.locator("summary").focus()
-    page.keyboard.press("Enter")
-    assert solution.locator("pre").is_visible() and "course.todo" not in solution.inner_text()
+    for width in (390, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert not solution.locator("pre").is_visible()
+        solution.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert solution.locator("pre").is_visible() and "course.todo" not in solution.inner_text()
+        page.keyboard.press("Enter")
 
 
 def test_code_that_only_imports_or_draws_is_folded(site, open_page):
@@ -191,8 +197,14 @@ def test_search_finds_a_phrase(site, open_page):
     found.wait_for()
     assert page.locator("#search-results a[href*='05_retinanet']").count() > 0
     page.goto(f"{site}/index.html")
-    assert page.locator("input[type=search]:visible").count() == 0  # one field, behind one button
-    assert page.locator(".search-button-field:visible, .search-button:visible").count() == 1
+    button = page.locator(".search-button-field:visible, .search-button:visible")
+    for width in (1400, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator("input[type=search]:visible").count() == 0  # one field, behind one button
+        assert button.count() == 1
+    button.click()
+    page.locator("input[type=search]:visible").wait_for()
+    page.keyboard.press("Escape")
     page.keyboard.press("Control+k")
     page.keyboard.type("centre-ness")
     page.keyboard.press("Enter")

@@ -52,10 +52,10 @@ def test_page_and_library_agree_after_200_drags_resizes_and_keys(open_file):
             start = middle_of(page, hit(pick.randint(1, 4), index))
             if page.evaluate("([x, y]) => document.elementFromPoint(x, y)?.dataset.object === undefined", start):
                 continue  # outside of what is magnified
-            drag(page, start, by)
+            drag(page, start, by, steps=1)
         elif act == "resize":
             view, corner = pick.randint(1, 4), pick.randrange(4)
-            drag(page, middle_of(page, f".lkx-view:nth-child({view}) [data-corner='{corner}']"), by)
+            drag(page, middle_of(page, f".lkx-view:nth-child({view}) [data-corner='{corner}']"), by, steps=1)
         else:
             arrow = pick.choice(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"])
             page.keyboard.press(pick.choice(["", "Shift+", "Alt+", "Alt+Shift+"]) + arrow)

@@ -1,5 +1,6 @@
 """The server answers this computer's own page, and says in a sentence why it answers nothing else."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -170,6 +171,26 @@ def test_the_command_says_where_it_is_and_ends_when_it_is_told(server):
         assert running.returncode == 0 and "Ended." in said and "Traceback" not in said
     finally:
         running.kill()
+
+
+@pytest.mark.parametrize("arguments, port", [((), 8770), (("--no-browser", "--port", "9000"), 9000)])
+def test_it_opens_a_browser_unless_told_not_to_and_ends_with_ctrl_c(arguments, port, monkeypatch):
+    asked, visited = [], []
+
+    class Interrupted(contextlib.nullcontext):
+        address = "http://127.0.0.1/"
+
+        def serve_forever(self):
+            raise KeyboardInterrupt
+
+    running = Interrupted()
+    running.enter_result = running
+    monkeypatch.setattr(serving, "open_server", lambda begun, port: asked.append(port) or running)
+    monkeypatch.setattr("webbrowser.open", visited.append)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    result = calling.call("explore", *arguments)
+    assert result.exit_code == 0 and result.stdout == "http://127.0.0.1/\n" and "Ended." in result.stderr
+    assert asked == [port] and visited == ([] if arguments else [running.address])
 
 
 def test_a_picture_that_cannot_be_read_is_refused_before_anything_starts(tmp_path, monkeypatch):

@@ -278,10 +278,12 @@ function mount(element, scene, image, ask, options = {}) {
 
   /* --- building: after a change of rules or of how many objects there are --- */
   function build() {
+    const held = root.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     views = state.rules.map((rule, index) => view(rule, index === 0));
     stages.replaceChildren(...views.map(one => one.node));
     stages.style.setProperty("--lkx-columns", String(Math.min(Math.max(views.length, 1), 4)));
     controls();
+    if (held) [...root.querySelectorAll("input, select")].find(one => one.getAttribute("aria-label") === held)?.focus({preventScroll: true});
     later();
   }
 
@@ -309,7 +311,7 @@ function mount(element, scene, image, ask, options = {}) {
   function controls() {
     const known = [...new Set([...offered.rules, ...state.rules])];
     rules.replaceChildren(make("legend", {}, "rules"), ...known.map(rule => {
-      const on = state.rules.includes(rule), box = make("input", {type: "checkbox", checked: on, disabled: !on && state.rules.length >= MOST_RULES,
+      const on = state.rules.includes(rule), box = make("input", {type: "checkbox", "aria-label": rule, checked: on, disabled: !on && state.rules.length >= MOST_RULES,
         onchange: () => toggle(rule, known)});
       return make("label", {}, box, rule);
     }));
