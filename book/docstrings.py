@@ -9,7 +9,9 @@ from sphinx.application import Sphinx
 
 _FIELD = re.compile(r"(\*{0,2}[a-z_][\w.]*(?:, \*{0,2}[a-z_][\w.]*)*): +(?=\S)")
 _ITEM = re.compile(r"(?:- |\d+\. )")
+_RULER = re.compile(r"\s*\|[|:\s-]+\|")
 _MARKS = re.compile(r"([\\*_|<>`])")
+_STRESS = re.compile(r"(?<![\w*])(\*{1,2})(\w(?:[^*]*\w)?)\1(?![\w*])")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -36,13 +38,15 @@ def is_no_method(app: Sphinx, what: str, name: str, obj: Any, skip: bool, option
 
 
 def restructured(lines: list[str]) -> list[str]:
-    """Plain text as reStructuredText: paragraphs, lists, "name: meaning" and indented code; all else is escaped."""
+    """Plain text as reStructuredText: paragraphs, lists, tables, "name: meaning" and code; all else is escaped."""
     made: list[str] = []
     depth = 0  # how far what belongs to the last item of a list is indented
     for block in _blocks(lines):
         indents = {len(line) - len(line.lstrip()) for line in block}
         if depth and min(indents) >= depth:
             made += [" " * depth + line if line else "" for line in restructured([line[depth:] for line in block])]
+        elif len(block) > 1 and _RULER.fullmatch(block[1]):
+            made += [*_table(block), ""]
         elif min(indents) >= 2:
             made += ["::", "", *block, ""]
         else:
@@ -50,6 +54,16 @@ def restructured(lines: list[str]) -> list[str]:
                 made += [*_entry(entry, _named(block)), ""]
             item = _ITEM.match(entry[0])
             depth = len(item[0]) if item else 0
+    return made
+
+
+def _table(block: list[str]) -> list[str]:
+    """Rows of cells between bars, the first of them the head, as a list table."""
+    made = [".. list-table::", "   :header-rows: 1", ""]
+    for line in block:
+        if not _RULER.fullmatch(line):
+            cells = [_escaped(cell.strip()) for cell in line.strip()[1:-1].split("|")]
+            made += [f"   {'  ' if index else '* '}- {cell}" for index, cell in enumerate(cells)]
     return made
 
 
@@ -90,8 +104,15 @@ def _named(block: list[str]) -> bool:
 
 
 def _escaped(line: str) -> str:
-    """Marks escaped; what stands in backticks is code."""
+    """Marks escaped; what stands in backticks is code, and between stars it is stressed."""
     parts = re.split(r"`+([^`]+)`+", line)
-    return "".join(
-        f"``{part.strip()}``\\ " if index % 2 else _MARKS.sub(r"\\\1", part) for index, part in enumerate(parts)
-    )
+    return "".join(f"``{part.strip()}``\\ " if index % 2 else _words(part) for index, part in enumerate(parts))
+
+
+def _words(text: str) -> str:
+    """Text without code: the stars around stressed words stay, all other marks are escaped."""
+    made, end = "", 0
+    for found in _STRESS.finditer(text):
+        made += _MARKS.sub(r"\\\1", text[end : found.start()]) + found[1] + _MARKS.sub(r"\\\1", found[2]) + found[1]
+        end = found.end()
+    return made + _MARKS.sub(r"\\\1", text[end:])

@@ -37,7 +37,7 @@ def _all_but_pictures(folder: str, names: list[str]) -> list[str]:
 
 
 def _page(root: Path, name: str, folder: Path) -> None:
-    text = (root / name).read_text(encoding="utf-8")
+    text = (root / name).read_text(encoding="utf-8").replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
     (folder / name).write_text(folding.details(with_links(text, Path(name).parent, folder)), encoding="utf-8")
 
 

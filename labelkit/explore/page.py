@@ -39,7 +39,10 @@ RULES_SHOWN = ["max_iou min_fg=0.5", "fcos", "atss", "rka"]  # the first is the 
 SLIDING = {"objects": [[60, 60, 67, 67]], "rules": RULES_SHOWN}
 
 HINT = "Drag an object by a few pixels and watch which places learn it."
-HINT_SKY = "Drag the chosen galaxy 4 px to the right: three of these four rules then teach it to no place."
+HINT_SKY = (
+    "Drag the galaxy's box slowly to the right: at 4 px three of these four rules give it 0 places, and nothing "
+    "learns it."
+)
 HINT_SLIDING = (
     "Drag the box. The bare threshold never gives it a place, FCOS and ATSS give it one, two or four, depending on "
     "where it stands on the grid, and RKA always gives it three."
@@ -54,12 +57,19 @@ PAGE = """<!doctype html>
 .lkx.lkx-head {{ padding-bottom: 0 }}
 .lkx-head h1 {{ font-size: 1.2rem; margin: .1rem 0 }}
 .lkx-head p {{ max-width: 60rem }}
+.lkx-framed :is(h1, .lkx-what) {{ display: none }}
+.lkx-framed main .lkx {{ padding-top: 0 }}
+.lkx-framed p {{ margin: .1rem 0; line-height: 1.35 }}
+@media (max-width: 520px) {{
+  .lkx-framed :is(.lkx-tools, .lkx-set, .lkx-handle, section) {{ display: none }}  /* one picture, to be dragged */
+}}
 main .lkx-lead {{ display: none }}
 </style></head><body class="lkx-page">
 <header class="lkx lkx-head"><h1>Which places learn which object?</h1>
-<p>A detector looks at a picture from a grid of places, the grey dots, and <b>label assignment</b> is the rule that
-decides which of them, the blue ones, learn which object. <span id="hint"></span></p>
-<label class="lkx-field"><span>example</span><select id="examples" aria-label="example"></select></label></header>
+<p><span class="lkx-what">A detector looks at a picture from thousands of places, and <b>label assignment</b> is the
+rule that decides which of them learns which object.</span> Grey dots are places, blue ones learn an object.
+<span id="hint"></span></p></header>
+<label class="lkx-field" id="field"><span>example</span><select id="examples" aria-label="example"></select></label>
 <main id="explorer"></main>
 <script>{script}</script>
 <script>
@@ -68,17 +78,21 @@ decides which of them, the blue ones, learn which object. <span id="hint"></span
   const {{rules, priors, similarities, answer}} = labelkitRules;
   const options = {{rules, priors, similarities, own: true, url: true}}, ask = async question => answer(question);
   const say = text => {{ document.getElementById("hint").textContent = text; }};
+  const field = document.getElementById("field");
+  document.body.classList.toggle("lkx-framed", top !== self);  // the page around it says what label assignment is
   let leave = null;
   const open = () => {{
     const {{scene, image, hint}} = begin[chosen.value];
     leave?.();
     leave = labelkitExplorer.mount(place, scene, image, ask, options);
+    place.querySelector(".lkx-tools").prepend(field);
     say(location.hash.length > 1 ? {hint} : hint);
   }};
   chosen.append(...begin.map(({{name}}, index) => new Option(name, index)));
   chosen.onchange = () => {{
     history.replaceState(null, "", "#");
     open();
+    chosen.focus();
   }};
   onhashchange = () => say({hint});
   open();

@@ -18,6 +18,12 @@ pytest.importorskip("sphinx", reason="Sphinx is missing: pip install -r requirem
         ("so:\n\n    a = b * c", "so:\n\n::\n\n    a = b * c"),
         ("1. the sum\n\n       a * b\n\n   of both", "1. the sum\n\n   ::\n\n       a * b\n\n   of both"),
         ("k: how many\nand no more", "k: how many\nand no more"),
+        ("takes *any* of **both ends**, not a *b", r"takes *any* of **both ends**, not a \*b"),
+        ("f(*args, **rest) and 2*k*n", r"f(\*args, \*\*rest) and 2\*k\*n"),
+        (
+            "| | `k` |\n|---|:-:|\n| one | 1 * 2 |",
+            ".. list-table::\n   :header-rows: 1\n\n   * - \n     - ``k``\\ \n   * - one\n     - 1 \\* 2",
+        ),
     ],
 )
 def test_plain_text_is_shown_as_it_stands(text, shown):

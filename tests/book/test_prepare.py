@@ -105,6 +105,7 @@ def test_a_document_links_to_what_the_book_holds_and_to_nothing_else(tmp_path):
     prepare.source(ROOT, tmp_path)
     board, library = ((tmp_path / "docs" / f"{name}.md").read_text("utf-8") for name in ("board", "library"))
     assert "](../chapters/17_metrics_for_small_objects.ipynb)" in board and "](../data/board/digits-full.png)" in board
+    assert " ± " not in board and "46.0\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}2.0" in board  # a cell is one line
     assert "](../data/board)" not in board and "[README](../index.md)" in library
     assert "](../tests/" not in (tmp_path / "docs" / "scale.md").read_text("utf-8")
     assert {path.name for path in tmp_path.glob("chapters/*")} == {
@@ -117,5 +118,7 @@ def test_the_first_page_begins_with_the_picture_of_the_readme_and_the_explorer()
     page = prepare.landing(readme)
     assert page.index("](data/sky.png)") < page.index("explorer.html") < page.index("05_retinanet.ipynb")
     assert "@" not in page
+    picture, caption = re.search(r"!\[([^]]*)\]\(data/sky\.png\)\n\n(.*?)\n:::", page, re.DOTALL).groups()
+    assert set(re.findall(r"\d+", picture)) == set(re.findall(r"\d+", caption)) != set()
     with pytest.raises(ValueError, match=r"README\.md has no picture"):
         prepare.landing("# labelkit")

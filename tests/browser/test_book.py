@@ -21,6 +21,7 @@ import pytest
 
 from labelkit_course import registry
 from labelkit_course.paths import ROOT
+from tests.browser.test_explorer import middle_of, touch
 
 pytest.importorskip("sphinx", reason="Sphinx is missing: pip install -r requirements.txt")
 
@@ -40,6 +41,7 @@ LOOKS = [(width, dark) for width in (390, 1400) for dark in (False, True)]
 SETTLED = """(theme) => [...document.images].every(i => i.complete) && document.fonts.status === "loaded"
   && (document.documentElement.dataset.theme ?? theme) === theme"""
 
+CONTRAST = Path(__file__).with_name("contrast.js").read_text("utf-8")
 # What is wrong with a page as it is shown, in the words of a failing test.
 FAULTS = """() => {
   const wrong = [], article = document.querySelector(".bd-article") || document.body;
@@ -63,7 +65,7 @@ FAULTS = """() => {
   const walk = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     if (walk.currentNode.parentElement.closest("pre, code, math, script, style")) continue;
-    const raw = walk.currentNode.data.match(/.{0,30}(\\$|\\|\\s*:?---).{0,30}/);
+    const raw = walk.currentNode.data.match(/.{0,30}(\\$|\\|\\s*:?(---|[—–])|\\s\\*+\\w[^*]*\\w\\*+(?!\\w)).{0,30}/);
     if (raw) wrong.push(`raw source is shown: ${raw[0]}`);
   }
   return wrong;
@@ -121,7 +123,7 @@ def test_a_page_holds_what_a_reader_may_expect(name, site, open_page):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if dark else "light")
         page.wait_for_function(SETTLED, arg="dark" if dark else "light")
-        assert page.evaluate(FAULTS) == [], (width, dark)
+        assert page.evaluate(FAULTS) == [] == page.evaluate(CONTRAST), (width, dark)
         ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert (max(ground[:3]) < 60) == dark
     assert page.errors == [] and page.outside == []
@@ -134,6 +136,44 @@ def test_the_first_screen_shows_the_sky_and_the_explorer(width, site, open_page)
     assert picture["y"] + picture["height"] < 844 and frame["y"] < 700 and frame["width"] > 340
     frame = page.frame_locator(".explorer iframe")
     assert frame.locator("body").inner_text().strip() and page.errors == [] and page.outside == []
+
+
+@pytest.mark.parametrize("width, height", [(390, 844), (360, 800), (844, 390)])
+def test_a_stranger_on_a_phone_drags_an_object_and_reads_what_it_did(width, height, site, open_page):
+    page = open_page(f"{site}/index.html", width=width, height=height, touch=True)
+    said, frame = page.locator(".first p", has_text="Label assignment"), page.frame_locator(".explorer iframe")
+    assert "each place is told which object to find" in said.inner_text()
+    told, hit = frame.locator("[role=status]"), frame.locator(".lkx-object .lkx-hit").first
+    told.filter(has_text="min_fg=0.5 gives it 1 place, fcos 1, atss 2, rka 3.").wait_for()
+    text, target = said.bounding_box(), hit.bounding_box()
+    assert text["y"] + text["height"] < height and round(min(target["width"], target["height"])) >= 44
+    if width != 360:  # on the first screen
+        assert target["y"] + target["height"] / 2 < height
+    hit.scroll_into_view_if_needed()
+    scrolled = page.evaluate("scrollY")
+    scale = frame.locator(".lkx-object .lkx-box").first.bounding_box()["width"] / 7
+    touch(page, middle_of(frame, ".lkx-object .lkx-hit"), (4 * scale, 0))
+    told.filter(has_text="min_fg=0.5 gives it 0 places, fcos 0, atss 0, rka 3.").wait_for()
+    assert page.evaluate("scrollY") == scrolled
+    # Its frame shows all that it holds, so that a finger beside the objects scrolls the page.
+    inside = frame.locator("html").evaluate("html => html.scrollHeight - html.clientHeight")
+    corner = frame.locator(".lkx-stage").first.bounding_box()
+    touch(page, (corner["x"] + 8, corner["y"] + corner["height"] - 8), (0, -120))
+    page.wait_for_function("before => scrollY > before", arg=scrolled)
+    assert inside <= 0 and page.errors == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_finger_hits_what_it_aims_at_on_the_first_page(dark, site, open_page):
+    page = open_page(f"{site}/index.html", width=390, height=844, touch=True, dark=dark)
+    aims = ".bd-header-article :is(.btn, label), .words a, .explorer a, td:first-child a"
+    small = """all => all.filter(one => one.checkVisibility()).map(one => {
+      const {width, height} = (one.closest("tr") ?? one).getBoundingClientRect();
+      return [one.outerHTML.slice(0, 60), width, height];
+    }).filter(([, width, height]) => width < 44 || height < 44)"""
+    assert page.locator(aims).count() > 25 and page.locator(aims).evaluate_all(small) == []
+    page.get_by_role("cell", name="ATSS", exact=True).tap(force=True)  # anywhere in the row
+    page.wait_for_url("**/09_atss.html")
 
 
 def test_the_book_opens_without_a_server(book, open_page):
@@ -196,6 +236,10 @@ def test_search_finds_a_phrase(site, open_page):
     found = page.locator("#search-results ul.search li a").first
     found.wait_for()
     assert page.locator("#search-results a[href*='05_retinanet']").count() > 0
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(SETTLED, arg=scheme)
+        assert page.evaluate(CONTRAST) == []
     page.goto(f"{site}/index.html")
     button = page.locator(".search-button-field:visible, .search-button:visible")
     for width in (1400, 390):

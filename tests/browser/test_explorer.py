@@ -116,6 +116,16 @@ def drag(page, start, by, steps=3):
     page.mouse.up()
 
 
+def touch(page, start, by, steps=4):
+    """One finger, from `start` by `by`."""
+    session = page.context.new_cdp_session(page)
+    for step in range(steps + 1):
+        at = {"x": start[0] + by[0] * step / steps, "y": start[1] + by[1] * step / steps}
+        kind = "touchMove" if step else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def clean(page):
     assert page.errors == [] and page.outside == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -185,11 +195,8 @@ def test_a_finger_moves_a_small_box_and_does_not_resize_it(by_server):
     page = by_server(width=390, height=844, touch=True)
     box = agrees(page)["objects"][0]
     page.locator(".lkx-views").scroll_into_view_if_needed()
-    scrolled, (x, y) = page.evaluate("scrollY"), middle_of(page, hit(1, 0))
-    touch = page.context.new_cdp_session(page)
-    for kind, dx, dy in (("touchStart", 0, 0), ("touchMove", 12, 20), ("touchMove", 24, 40), ("touchEnd", 0, 0)):
-        points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y + dy}]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    scrolled = page.evaluate("scrollY")
+    touch(page, middle_of(page, hit(1, 0)), (24, 40))
     moved = agrees(page)["objects"][0]
     assert moved[0] > box[0] and moved[1] > box[1]
     assert [moved[2] - moved[0], moved[3] - moved[1]] == [box[2] - box[0], box[3] - box[1]]
@@ -231,7 +238,7 @@ def test_an_object_without_a_prior_is_filled_and_marked(by_server):
     page = by_server()
     agrees(page)
     assert page.locator(".lkx-view:nth-child(2) .lkx-object.lkx-none").count() == 1
-    assert "1 without" in page.locator(".lkx-view:nth-child(2) figcaption").inner_text()
+    assert "1 of 4 get none" in page.locator(".lkx-view:nth-child(2) figcaption").inner_text()
     page.locator(".lkx-object").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")

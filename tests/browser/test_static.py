@@ -7,7 +7,7 @@ import pytest
 from labelkit.explore.page import SKY, static_page
 from labelkit.explore.question import answer
 from labelkit.scenes import SCENES
-from tests.browser.test_explorer import PAGE, clean, drag, hit, middle_of
+from tests.browser.test_explorer import PAGE, clean, drag, hit, middle_of, touch
 
 SEEN = f"""async () => {{
   const page = {PAGE}, texts = svg => [...svg.querySelectorAll("text")].map(text => text.textContent);
@@ -84,11 +84,7 @@ def test_a_finger_moves_the_object_on_a_phone(open_file, dark):
     page = open_file(width=390, height=844, dark=dark, touch=True)
     box = page.evaluate(SEEN)["state"]["objects"][0]
     page.locator(".lkx-views").scroll_into_view_if_needed()
-    x, y = middle_of(page, hit(1, 0))
-    touch = page.context.new_cdp_session(page)
-    for kind, dx in (("touchStart", 0), ("touchMove", 8), ("touchMove", 16), ("touchEnd", 0)):
-        points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y}]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch(page, middle_of(page, hit(1, 0)), (16, 0))
     seen = page.evaluate(SEEN)
     moved = seen["state"]["objects"][0]
     assert moved[0] > box[0] and [moved[2] - moved[0], *moved[1::2]] == [box[2] - box[0], *box[1::2]]

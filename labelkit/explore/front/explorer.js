@@ -37,13 +37,13 @@ function mount(element, scene, image, ask, options = {}) {
     make("p", {class: "lkx-lead"}, make("b", {}, "Which places of the network learn which object? "),
       "Every grey dot is a place that can report an object. A rule decides which of them learn to: the blue ones. Drag an object and watch; " +
       "one that no place learns is filled and marked 0."),
-    make("details", {class: "lkx-set", open: matchMedia("(min-width: 701px)").matches}, make("summary", {}, offered.files ? "rules, priors, own picture" : "rules, priors"), make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
-      ...(named ? [field("scene", named)] : []), ...(offered.files ? [field("own picture, COCO file", files)] : [])))),
+    fault, say, stages,
     make("div", {class: "lkx-bar lkx-tools"},
       button("+ object", "add an object", () => add()), button("− object", "delete the chosen object", () => remove()),
       button("− zoom", "zoom out", () => zoom(1 / 1.5)), button("+ zoom", "zoom in", () => zoom(1.5)),
       make("span", {class: "lkx-keys"}, "Tab chooses, arrows move (shift: 8 px), alt with arrows or + and − resize, Delete removes")),
-    fault, stages, say,
+    make("details", {class: "lkx-set", open: matchMedia("(min-width: 701px)").matches}, make("summary", {}, offered.files ? "rules, priors, own picture" : "rules, priors"), make("div", {class: "lkx-bar"}, rules, make("div", {class: "lkx-fields"}, priors, shown,
+      ...(named ? [field("scene", named)] : []), ...(offered.files ? [field("own picture, COCO file", files)] : [])))),
     make("section", {}, make("h3", {}, "Four questions for the chosen object"), ofPanel, panels, story),
     make("div", {class: "lkx-two"},
       make("section", {}, make("h3", {}, "Positives of the chosen object, were it shifted"), field("shift", axis), charts),
@@ -122,7 +122,10 @@ function mount(element, scene, image, ask, options = {}) {
   function sentence() {
     if (state.chosen === null) return "There is no object: add one.";
     const [x1, y1, x2, y2] = state.objects[state.chosen];
-    const counts = state.rules.map(rule => `${rule} gives it ${count(rule, state.chosen) ?? "…"}`);
+    const counts = state.rules.map((rule, i) => {
+      const n = count(rule, state.chosen);
+      return i ? `${rule} ${n ?? "…"}` : `${rule} gives it ${n === undefined ? "…" : many(n, "place")}`;
+    });
     return `Object ${state.chosen}, ${px(x2 - x1)} × ${px(y2 - y1)} px at (${px(x1)}, ${px(y1)}): ${counts.join(", ")}.`;
   }
 
@@ -219,6 +222,7 @@ function mount(element, scene, image, ask, options = {}) {
     const svg = target.ownerSVGElement, s = width / frameOf()[2];
     const index = target.dataset.corner === undefined ? smallestAt(event, svg, s) ?? +target.dataset.object : state.chosen;
     event.preventDefault();
+    root.classList.add("lkx-hand");
     if (index !== state.chosen) {
       state.chosen = index;
       changed();
@@ -228,14 +232,13 @@ function mount(element, scene, image, ask, options = {}) {
     svg.setPointerCapture(event.pointerId);
   }
 
-  /* The object that is meant at this place: one that holds it before one within a finger's reach, then the smallest. */
+  /* The object that is meant at this place: the smallest that holds it, or else the nearest within a finger's reach. */
   function smallestAt({clientX, clientY}, svg, s) {
     const {left, top} = svg.getBoundingClientRect(), [x, y] = frameOf(), at = [(clientX - left) / s + x, (clientY - top) / s + y];
     const off = (low, high, place) => Math.max(0, low - place, place - high) * s;
     const ranked = state.objects.map(([x1, y1, x2, y2], i) => {
-      const away = Math.max(off(x1, x2, at[0]), off(y1, y2, at[1]));
-      return {i, away: away > 0, far: away > FINGER, area: (x2 - x1) * (y2 - y1), other: i !== state.chosen};
-    }).filter(({far}) => !far);
+      return {i, away: Math.max(off(x1, x2, at[0]), off(y1, y2, at[1])), area: (x2 - x1) * (y2 - y1), other: i !== state.chosen};
+    }).filter(({away}) => away <= FINGER);
     ranked.sort((a, b) => a.away - b.away || a.area - b.area || a.other - b.other);
     return ranked[0]?.i;
   }
@@ -263,6 +266,7 @@ function mount(element, scene, image, ask, options = {}) {
   const STEPS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 
   function key(event) {
+    root.classList.remove("lkx-hand");
     if (event.ctrlKey || event.metaKey || state.chosen === null) return;
     const [x1, y1, x2, y2] = state.objects[state.chosen], step = STEPS[event.key], by = event.shiftKey && step ? 8 : 1;
     const [height, width] = state.size;
@@ -384,7 +388,7 @@ function mount(element, scene, image, ask, options = {}) {
 
   function paintView({rule, canvas, svg, stage, caption, groups, handles, first}, window_, width, fresh) {
     const paper = sheet(canvas, window_, width, colours.ground), {height, s, at} = paper;
-    stage.style.height = `${height}px`;
+    stage.style.height = `${height + stage.offsetHeight - stage.clientHeight}px`;  // with its border
     paintPicture(paper, state, ui.picture, colours);
     const all = answer?.priors.levels, labels = fresh ? answer.rules[rule] : null;
     if (answer?.heat && state.heat && fresh) {
@@ -395,8 +399,9 @@ function mount(element, scene, image, ask, options = {}) {
     paintEdges(paper, state, labels?.per_object ?? [], colours);
     if (labels) paintLabels(paper, labels, place, state, ui.level, colours);
     const total = labels?.positive.length, without = labels ? labels.per_object.filter(n => n === 0).length : 0;
-    caption.replaceChildren(make("b", {}, rule), labels ? ` ${many(total, "positive")}` : "",
-      ...(without ? [" ", make("span", {class: "lkx-warn"}, `${without} without`)] : []));
+    const objects = state.objects.length, none = without ? `${without} of ${objects} get none` : objects ? `all ${objects} get some` : "";
+    caption.replaceChildren(make("b", {}, rule), ...(labels ? [" ", make("span", {class: "lkx-total"}, `${many(total, "positive")}, `),
+      make("span", {class: without ? "lkx-warn" : ""}, none)] : []));
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     groups.forEach(({node, box, hit, name}, i) => {
       const [x1, y1, x2, y2] = state.objects[i], [u, v] = at(x1, y1), [w, h] = [(x2 - x1) * s, (y2 - y1) * s];

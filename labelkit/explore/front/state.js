@@ -4,7 +4,8 @@ const FIELDS = ["size", "priors", "objects", "rules", "chosen", "panel_rule", "h
 const MOST_RULES = 6, MOST_OBJECTS = 200, LONGEST = 800;  // px of a picture's longer side
 const REACH = 16;             // px that an object is shifted for its curve
 const QUIET = 150;            // ms without a change, after which curves are asked for and the sentence is said
-const NEW_SIDE = 12, FINGER = 15, AWAY = 17;  // px: a new object; half of what a finger hits; from a box to its handles
+const NEW_SIDE = 12, AWAY = 17;  // px: a new object; from a box to its handles
+const FINGER = globalThis.matchMedia?.("(pointer: coarse)").matches ? 22 : 15;  // px: half of what a hand hits
 const LOOKS = [["blue", ""], ["red", "6 3"], ["green", "7 2 2 2"], ["purple", "2 2"], ["orange", ""], ["sky", "6 3"]];
 const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120],
                  [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
