@@ -102,19 +102,7 @@ class Buckets:
             count = self.start.index_select(0, cell + width) - begin
             used = count.nonzero().squeeze(1)
             if len(used):
-                yield from self._in_chunks(*(part.index_select(0, used) for part in (begin, count, gt)))
-
-    def _in_chunks(
-        self, begin: Int[Tensor, "n"], count: Int[Tensor, "n"], gt: Int[Tensor, "n"]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for first, last, pairs, _ in windows.cuts(count.cumsum(0).expand(2, -1)):
-            some = count[first:last]
-            which = torch.repeat_interleave(some, output_size=pairs)
-            # Pair number i is prior i - before of its line.
-            before = some.cumsum(0, dtype=torch.int32) - some
-            place = torch.arange(pairs, dtype=torch.int32, device=count.device)
-            place += (begin[first:last] - before).index_select(0, which)
-            yield place, gt[first:last].index_select(0, which)
+                yield from in_chunks(*(part.index_select(0, used) for part in (begin, count, gt)))
 
     def kth_best_nearby(
         self, gt: Float[Tensor, "G 4"], score: Callable[[Tensor, Tensor], Tensor], k: int
@@ -144,6 +132,20 @@ class Buckets:
         if k == 1:
             return torch.maximum(best[:, 0], value.amax(dim=1))
         return value.topk(k, dim=1).values[:, -1] if k <= value.shape[1] else value.new_full((len(gt),), -torch.inf)
+
+
+def in_chunks(
+    begin: Int[Tensor, "n"], count: Int[Tensor, "n"], tag: Int[Tensor, "n"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Flatten n runs of `count` numbers from `begin` on, in chunks of about CHUNK: the numbers, int32, and the tags."""
+    for first, last, total, _ in windows.cuts(count.cumsum(0).expand(2, -1)):
+        some = count[first:last]
+        which = torch.repeat_interleave(some, output_size=total)
+        # Number i of the chunk is number i - before of its run.
+        before = some.cumsum(0, dtype=torch.int32) - some
+        number = torch.arange(total, dtype=torch.int32, device=count.device)
+        number += (begin[first:last] - before).index_select(0, which)
+        yield number, tag[first:last].index_select(0, which)
 
 
 def _side(k: int) -> int:
