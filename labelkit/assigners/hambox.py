@@ -68,7 +68,7 @@ class HAMBox(Assigner):
 def decoded_pairs(gts: GroundTruths, boxes: Tensor, floor: float) -> Pairs:
     """All pairs of a prior and a ground truth of its image whose decoded box ([B, P, 4]) has IoU >= floor.
 
-    Image by image, in blocks of bounded size: predictions stand on no grid. Inverted boxes have IoU 0.
+    Image by image: predictions stand on no grid. Inverted boxes have IoU 0.
     """
     parts = []
     for image, decoded in enumerate(boxes):

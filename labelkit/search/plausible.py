@@ -75,7 +75,7 @@ def _from_buckets(
         some = gt[owner]
         score, bound = scorer(buckets.priors, some, similarity), some.new_full((some.shape[0],), floor)
         if k > 0:
-            bound = torch.minimum(bound, buckets.kth_best_nearby(some, score, k))
+            bound = torch.minimum(bound, buckets.kth_best_nearby(some, similarity, k))
         window = buckets.reachable(some, given, lowered(bound[:, None]))
         if buckets.narrows(window, some.shape[0]):
             for pairs in _exactly(score, buckets.pairs(window), _just_below(bound, floor)):
