@@ -13,7 +13,7 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, needs_size, plausible
+from labelkit.search.candidates import Pairs, needs_size, overlapping, plausible
 from labelkit.search.choosing import best_first, counts
 from labelkit.similarity import iou
 
@@ -68,11 +68,11 @@ class HAMBox(Assigner):
 def decoded_pairs(gts: GroundTruths, boxes: Tensor, floor: float) -> Pairs:
     """All pairs of a prior and a ground truth of its image whose decoded box ([B, P, 4]) has IoU >= floor.
 
-    Image by image, in blocks of bounded size: predictions stand on no grid. Inverted boxes have IoU 0.
+    Image by image: predictions stand on no grid. Inverted boxes have IoU 0.
     """
     parts = []
     for image, decoded in enumerate(boxes):
         own = (gts.image == image).nonzero().squeeze(1)
-        found = plausible(Priors(decoded, (len(decoded),)), gts.boxes[own], iou, floor=floor)
+        found = overlapping(decoded, gts.boxes[own], floor)
         parts.append(Pairs(found.prior, own[found.gt], found.value))
     return Pairs.cat(parts, Priors(boxes.new_zeros(0, 4), (0,)))

@@ -14,7 +14,7 @@ Windows only narrow: what stands in them is evaluated exactly. A reach that is n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -73,16 +73,15 @@ class Buckets:
         """Windows of the buckets that may hold a prior with a value of `floor`, already lowered by its rounding."""
         side = torch.stack(sizes(gt))[:, :, None].to(self.low.dtype)
         reach = reach_over(similarity, self.low[:, None], self.high[:, None], side, floor, self.grid.hair)
-        wide = [torch.where(one >= 0, one, -1).masked_fill(one.isnan(), torch.inf) for one in reach]
-        return self.around(centers(gt), *wide)
+        return self.around(centers(gt), *reach)
 
     def around(
         self, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G M"], reach_y: Float[Tensor, "G M"]
     ) -> Windows:
         """The buckets that may hold a prior within the reach (none if it is negative): widened by half a bucket."""
-        half = self.grid.stride / 2
-        wide = [torch.where(one >= 0, one + half[i], -1) for i, one in enumerate((reach_x, reach_y))]
-        return windows.around(self.grid, center, *wide)
+        reach = torch.stack((reach_x, reach_y))
+        wide = (reach + self.grid.stride / 2).nan_to_num_(nan=torch.inf, posinf=torch.inf)
+        return windows.around(self.grid, center, *torch.where(reach < 0, -1, wide))
 
     def narrows(self, window: Windows, gts: int) -> bool:
         """Whether looking into the windows is likely to be quicker than holding all priors against `gts`."""
@@ -102,33 +101,22 @@ class Buckets:
             count = self.start.index_select(0, cell + width) - begin
             used = count.nonzero().squeeze(1)
             if len(used):
-                yield from self._in_chunks(*(part.index_select(0, used) for part in (begin, count, gt)))
+                yield from in_chunks(*(part.index_select(0, used) for part in (begin, count, gt)))
 
-    def _in_chunks(
-        self, begin: Int[Tensor, "n"], count: Int[Tensor, "n"], gt: Int[Tensor, "n"]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for first, last, pairs, _ in windows.cuts(count.cumsum(0).expand(2, -1)):
-            some = count[first:last]
-            which = torch.repeat_interleave(some, output_size=pairs)
-            # Pair number i is prior i - before of its line.
-            before = some.cumsum(0, dtype=torch.int32) - some
-            place = torch.arange(pairs, dtype=torch.int32, device=count.device)
-            place += (begin[first:last] - before).index_select(0, which)
-            yield place, gt[first:last].index_select(0, which)
-
-    def kth_best_nearby(
-        self, gt: Float[Tensor, "G 4"], score: Callable[[Tensor, Tensor], Tensor], k: int
-    ) -> Float[Tensor, "G"]:
+    def kth_best_nearby(self, gt: Float[Tensor, "G 4"], similarity: Similarity, k: int) -> Float[Tensor, "G"]:
         """A lower bound of each ground truth's k-th best value: the k-th best of any k priors is one.
 
         A prior of every class, from the bucket nearest to the ground truth or behind, says which classes suit it; of
-        those the nearest buckets are asked. score: of index vectors (place, gt). -inf where fewer than k are near.
+        those the nearest buckets are asked. -inf where fewer than k are near.
         """
-        owner = torch.arange(len(gt), dtype=torch.int32, device=gt.device)[:, None]
+
+        def score(place: Int[Tensor, "G n"]) -> Float[Tensor, "G n"]:
+            sides = self.priors.sides.index_select(1, place.flatten()).view(4, *place.shape)
+            return similarity(sides.movedim(0, -1), gt[:, None])
+
         start = windows.nearest(self.grid, centers(gt), 1).start
         place = self.start[self.grid.first + start[1] * self.grid.columns + start[0]].clamp(max=len(self.order) - 1)
-        one = score(place.flatten(), owner.expand_as(place).flatten()).view(place.shape)
-        best, row = one.topk(min(4, len(self)), dim=1)
+        best, row = score(place).topk(min(4, len(self)), dim=1)
         side = _side(k)
         near = windows.nearest(self.grid, centers(gt), side)
         (column, line), (across, down) = (part.gather(2, row.expand(2, -1, -1)) for part in (near.start, near.extent))
@@ -139,11 +127,24 @@ class Buckets:
         member = begin[..., None] + torch.arange(2 * side, device=gt.device)
         valid = (member < end[..., None]) & (inside < down[..., None])[..., None]
         member = torch.where(valid, member, 0).flatten(1)
-        value = score(member.flatten(), owner.expand_as(member).flatten()).view(member.shape)
-        value = value.masked_fill(~valid.flatten(1), -torch.inf)
+        value = score(member).masked_fill(~valid.flatten(1), -torch.inf)
         if k == 1:
             return torch.maximum(best[:, 0], value.amax(dim=1))
         return value.topk(k, dim=1).values[:, -1] if k <= value.shape[1] else value.new_full((len(gt),), -torch.inf)
+
+
+def in_chunks(
+    begin: Int[Tensor, "n"], count: Int[Tensor, "n"], tag: Int[Tensor, "n"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Flatten n runs of `count` numbers from `begin` on, in chunks of about CHUNK: the numbers, int32, and the tags."""
+    for first, last, total, _ in windows.cuts(count.cumsum(0).expand(2, -1)):
+        some = count[first:last]
+        which = torch.repeat_interleave(some, output_size=total)
+        # Number i of the chunk is number i - before of its run.
+        before = some.cumsum(0, dtype=torch.int32) - some
+        number = torch.arange(total, dtype=torch.int32, device=count.device)
+        number += (begin[first:last] - before).index_select(0, which)
+        yield number, tag[first:last].index_select(0, which)
 
 
 def _side(k: int) -> int:

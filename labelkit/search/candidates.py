@@ -3,7 +3,7 @@
 `plausible`: alike enough, or among the k most similar. `within`: centres near each other; `inside`: of these, the
 centres inside a ground truth. `nearest_per_level`: the k nearest centres of every level. `challengers`: all that may
 take a prior from its holder; `owned`: the best of them. `cheapest`: the k least by a cost that knows more than boxes.
-`decoded_overlaps`: by what the network regressed.
+`decoded_overlaps`: by what the network regressed; `overlapping`: those of them above a floor.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from labelkit.search.challengers import challengers, owned
 from labelkit.search.cheapest import cheapest
 from labelkit.search.decoded import decoded_overlaps
 from labelkit.search.elementwise import needs_size
+from labelkit.search.lookup import overlapping
 from labelkit.search.order import first_in_rows, first_k
 from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.plausible import plausible
@@ -40,6 +41,7 @@ __all__ = [
     "inside",
     "nearest_per_level",
     "needs_size",
+    "overlapping",
     "owned",
     "plausible",
     "within",

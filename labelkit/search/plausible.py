@@ -25,6 +25,7 @@ from labelkit.search.pairs import Pairs, Similarity
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
 
+_ROWS = 6  # of a grid: those that suit a ground truth are mostly fewer
 _COARSE = 1e-30  # below, the relative rounding of float32 grows (denormal numbers), or the number becomes 0
 
 
@@ -75,7 +76,7 @@ def _from_buckets(
         some = gt[owner]
         score, bound = scorer(buckets.priors, some, similarity), some.new_full((some.shape[0],), floor)
         if k > 0:
-            bound = torch.minimum(bound, buckets.kth_best_nearby(some, score, k))
+            bound = torch.minimum(bound, buckets.kth_best_nearby(some, similarity, k))
         window = buckets.reachable(some, given, lowered(bound[:, None]))
         if buckets.narrows(window, some.shape[0]):
             for pairs in _exactly(score, buckets.pairs(window), _just_below(bound, floor)):
@@ -141,22 +142,36 @@ def _kth_best_nearby(priors: Priors, grid: Grid, gt: Tensor, similarity: Similar
 def _kth_best_in_cells(
     priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, k: int, side: int
 ) -> Float[Tensor, "G"]:
-    """The k-th best of the side x side nearest cells of every grid row."""
+    """The k-th best of the side x side nearest cells of every grid row, or of those rows whose nearest cell is best
+    where all would be many; not on a level with fewer cells, which may be all that these rows have."""
+    most = windows.portions(gt.device).small
+    if 1 < side <= grid.smallest_side and len(gt) * len(grid) * side * side > most and len(grid) > _ROWS:
+        rows = _in_cells(priors, grid, gt, similarity, 1).topk(_ROWS, dim=1).indices
+        return _kth_best(_in_cells(priors, grid, gt, similarity, side, rows), k)
+    return _kth_best(_in_cells(priors, grid, gt, similarity, side), k)
+
+
+def _in_cells(
+    priors: Priors, grid: Grid, gt: Tensor, similarity: Similarity, side: int, rows: Int[Tensor, "G r"] | None = None
+) -> Float[Tensor, "G n"]:
+    """The values of the side x side cells nearest to each ground truth, of some grid rows or of all."""
     start_x, start_y = windows.nearest(grid, centers(gt), side).start
+    first, columns, step, last = grid.first, grid.columns, grid.step, grid.rows
+    if rows is not None:
+        start_x, start_y = start_x.gather(1, rows), start_y.gather(1, rows)
+        first, columns, step, last = first[rows], columns[rows], step[rows], last[rows]
     inside = torch.arange(side, dtype=torch.int32, device=gt.device)
-    columns, step, rows = (part[:, None, None] for part in (grid.columns, grid.step, grid.rows))
-    prior = (grid.first + (start_y * grid.columns + start_x) * grid.step)[..., None, None]
+    prior = (first + (start_y * columns + start_x) * step)[..., None, None]
+    columns, step, last = columns[..., None, None], step[..., None, None], last[..., None, None]
     prior = prior + (inside[:, None] * columns + inside) * step
     valid = None
     if side > grid.smallest_side:
         x, y = start_x[..., None, None] + inside, start_y[..., None, None] + inside[:, None]
-        valid = (x < columns) & (y < rows)
+        valid = (x < columns) & (y < last)
         prior = torch.where(valid, prior, 0)
     boxes = priors.sides.index_select(1, prior.flatten()).view(4, gt.shape[0], -1)
     value = similarity(boxes.movedim(0, -1), gt[:, None])
-    if valid is not None:
-        value = value.masked_fill(~valid.reshape(value.shape), -math.inf)
-    return _kth_best(value, k)
+    return value if valid is None else value.masked_fill(~valid.reshape(value.shape), -math.inf)
 
 
 def _kth_best(value: Float[Tensor, "G n"], k: int) -> Float[Tensor, "G"]:

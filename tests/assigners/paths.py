@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from labelkit import Priors
 from labelkit.assigners import dynamic_k
-from labelkit.search import buckets, decoded, order, windows
+from labelkit.search import buckets, decoded, lookup, order, windows
 
 PATHS = ("at once", "grid", "grid in small chunks", "small blocks")
 SIZES = (
@@ -15,6 +15,8 @@ SIZES = (
     (decoded, "DEARER"),
     (decoded, "MANY"),
     (dynamic_k, "PORTION"),
+    (lookup, "ENOUGH"),
+    (lookup, "DEARER"),
     (buckets, "ENOUGH"),
     (buckets, "PAYS"),
     (buckets, "DEARER"),
@@ -29,7 +31,7 @@ def path(name: str, priors: Priors):
     """
     before = [getattr(room, size) for room, size in SIZES]
     if name != "at once":
-        windows.SMALL = order.FEW = decoded.DEARER = 0
+        windows.SMALL = order.FEW = decoded.DEARER = lookup.ENOUGH = lookup.DEARER = 0
     if name == "grid in small chunks":
         windows.CHUNK = decoded.MANY = dynamic_k.PORTION = 1
     if name in ("small blocks", "buckets"):

@@ -9,7 +9,8 @@ import torch
 
 from labelkit import Predictions, Priors
 from labelkit.assigners import ASSIGNERS, FCOS, PAA, RKA, Assigner, MaxIoU, TopK
-from labelkit.similarity import dotd, gcd, gjsd, iof, nwd, rfd, simd
+from labelkit.search import plausible
+from labelkit.similarity import dotd, gcd, gjsd, iof, iou, nwd, rfd, simd
 from tests import oracles
 from tests.assigners.paths import path
 from tests.assigners.test_all import ARGUMENTS
@@ -117,3 +118,29 @@ def test_a_denormal_similarity_is_above_zero(way):
     assert 0 < values.max() < torch.finfo(torch.float32).tiny
     assert answer.positive.sum() == (values > 0).sum() < len(priors)
     assert math.isclose(float(answer.similarity.max()), float(values.max()), rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("k", [2, 9, 16])
+@pytest.mark.parametrize("similarity", [iou, partial(dotd, constant=12.8)])
+def test_some_rows_of_many_bound_the_k_best(similarity, k, monkeypatch):
+    """27 shapes and levels: only some of them are asked for a bound, and a bound it is."""
+    sizes = [[s * 2 ** (i / 3) for i in range(3)] for s in (16, 32, 64)]
+    priors = Priors.anchors((256, 256), (8, 16, 32), sizes, (0.5, 1.0, 2.0))
+    corner, side = (torch.rand(60, 2, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    gt = torch.cat((250 * corner, 250 * corner + 4 * 50**side), dim=1)
+    asked, in_cells = [], plausible._in_cells
+
+    def counted(*given):
+        asked.append(in_cells(*given))
+        return asked[-1]
+
+    monkeypatch.setattr(plausible, "_in_cells", counted)
+    with path("grid", priors):
+        found = plausible.plausible(priors, gt, similarity, math.inf, k)
+    side = math.isqrt(k - 1) + 1
+    assert [len(one[0]) for one in asked] == [27, 6 * side * side], "so few of 27 times that"
+    value = similarity(gt[:, None], priors.boxes[None])
+    least = value.topk(k, dim=1).values[:, -1:]
+    wanted = {(g, p) for g, p in (value >= least).nonzero().tolist()}
+    assert wanted <= set(zip(found.gt.tolist(), found.prior.tolist(), strict=True))
+    assert len(found) < len(gt) * len(priors) / 10
