@@ -208,7 +208,7 @@ def _check_numbers(**values: float) -> None:
 
 
 def _check_elementwise(similarity: Similarity, boxes: Tensor) -> None:
-    """Tried on three pairs, unless it is one of this library: a table in place of values would strike the wrong boxes."""
+    """Tried on three pairs, unless it is of this library: a table in place of values would strike the wrong boxes."""
     if len(boxes) == 0 or str(getattr(formula_of(similarity), "__module__", "")).startswith("labelkit."):
         return
     name = getattr(formula_of(similarity), "__name__", repr(similarity))
