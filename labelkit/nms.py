@@ -67,8 +67,8 @@ def nms(
         arranged = arranged[~gone[arranged]]
         better, worse = map(torch.cat, zip(*struck(block, near.arranged(block)), strict=True))
         later = better < worse
-        places = (torch.searchsorted(block, side[later]) for side in (better, worse))
-        block = block[standing(*places, len(block))]
+        better, worse = (torch.searchsorted(block, side[later]) for side in (better, worse))
+        block = block[standing(better, worse, len(block))]
         kept.append(block)
         for _, worse in struck(block, arranged):
             gone[worse] = True

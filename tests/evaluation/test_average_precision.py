@@ -308,7 +308,7 @@ def bad(side: str, **values) -> tuple[list[dict], list[dict]]:
         ),
     ],
 )
-def test_bad_input_is_named(arguments, message):
+def test_bad_input_is_named(arguments, message, unchecked):
     with pytest.raises(ValueError, match=message):
         evaluate(*arguments)
 
@@ -335,7 +335,7 @@ def test_a_size_may_have_the_name_of_the_headline():
     assert own["AP_large"] == usual["AP_large"] and own["num_gts_large"] == usual["num_gts_large"]
 
 
-def test_starvation_takes_any_preset_and_a_number_for_each_box():
+def test_starvation_takes_any_preset_and_a_number_for_each_box(unchecked):
     boxes = torch.tensor([[0.0, 0, 3, 3], [0, 0, 20, 20]])
     found = starvation_by_size(boxes, torch.tensor([0, 4]), Preset({"all": (0, 1e10)}, (100,), 100))
     assert found == {"all": {"gts": 2, "positives": 2.0, "starved": 0.5}}
