@@ -100,6 +100,10 @@ def _cells(boxes: Tensor, depth: int) -> tuple[Int[Tensor, "2 N"], Int[Tensor, "
     sample = corners[:2, :: max(1, len(boxes) // SAMPLE)].sort(dim=1).values
     at = torch.arange(1, 1 << depth, device=boxes.device) * sample.shape[1] >> depth
     borders = sample[:, at]
+    # Where many boxes begin at one coordinate it is a border once: counted often, it would seem to make boxes large.
+    again = torch.zeros_like(borders, dtype=torch.bool)
+    again[:, 1:] = borders[:, 1:] == borders[:, :-1]
+    borders = borders.masked_fill(again, torch.inf).sort(dim=1).values
     first, last = (torch.searchsorted(borders, side.contiguous()) for side in corners.reshape(2, 2, -1))
     return first, last
 

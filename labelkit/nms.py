@@ -8,7 +8,9 @@ block, never N x N. Time follows the boxes that lie near each other, for other s
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
+from typing import SupportsFloat
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from labelkit.boxes import as_float, check_boxes
 from labelkit.neighbours import Neighbours, standing
-from labelkit.similarity import ciou, diou, iof, iou
+from labelkit.similarity import ciou, diou, formula_of, iof, iou
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,9 +43,12 @@ def nms(
     in the dtype of the boxes. `labels` are classes: no box suppresses one of another class; without them all are
     one class. Equal to `torchvision.ops.nms` and `batched_nms` where no two scores and no value and threshold tie.
     With `iou`, `iof`, `diou` and `ciou` only boxes that touch are compared, with another similarity every pair.
-    Raises `ValueError` for a box or score that is not finite, and for an inverted box.
+    Raises `ValueError` for a box or score that is not finite, for an inverted box, for a threshold that is no number,
+    and for a similarity that is not elementwise.
     """
+    _check_numbers(threshold=threshold)
     boxes, scores, labels = _checked(boxes, scores, labels)
+    _check_elementwise(similarity, boxes)
     order = scores.argsort(descending=True, stable=True)
     boxes, labels = boxes[order], None if labels is None else labels[order]
     near = Neighbours(boxes, labels, touching=similarity in ASK_FOR_OVERLAP and threshold >= 0)
@@ -62,7 +67,8 @@ def nms(
         arranged = arranged[~gone[arranged]]
         better, worse = map(torch.cat, zip(*struck(block, near.arranged(block)), strict=True))
         later = better < worse
-        block = block[standing(better[later], worse[later], len(boxes))[block]]
+        better, worse = (torch.searchsorted(block, side[later]) for side in (better, worse))
+        block = block[standing(better, worse, len(block))]
         kept.append(block)
         for _, worse in struck(block, arranged):
             gone[worse] = True
@@ -85,23 +91,26 @@ def soft_nms(
     """Suppression that lowers scores instead of deleting boxes: (kept indices, their new scores), falling.
 
     The best remaining box is kept; every other of its class is multiplied by 1 - s where s >= `threshold`
-    ("linear") or by exp(-s^2 / `sigma`) everywhere ("gaussian"), s the similarity with the kept box, a negative one
-    counting as 0 (Bodla 2017, arXiv 1704.04503, section 3). A box is dropped when its score is below
+    ("linear") or by exp(-s^2 / `sigma`) everywhere ("gaussian"), s the similarity with the kept box, a negative or an
+    undefined one counting as 0 (Bodla 2017, arXiv 1704.04503, section 3). A box is dropped when its score is below
     `score_threshold`, at the start too: mmcv, whose defaults these are, never tests the very best box.
     `labels` as in `nms`. Scores are probabilities: a negative one is refused, since decay would raise it.
     Similarities are computed where the boxes are, who is next on the CPU.
     """
     if method not in ("linear", "gaussian"):
         raise ValueError(f"method must be 'linear' or 'gaussian', got {method!r}")
+    _check_numbers(sigma=sigma, threshold=threshold, score_threshold=score_threshold)
     if not sigma > 0:
         raise ValueError(f"sigma must be positive, got {sigma}")
     boxes, scores, labels = _checked(boxes, scores, labels)
+    _check_elementwise(similarity, boxes)
     _refuse_first(scores < 0, scores, "scores", "must not be negative")
     near = Neighbours(boxes, labels, touching=similarity in ASK_FOR_OVERLAP)
 
     def decays(chosen: Tensor, others: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for best, other in near.pairs(chosen, others):
-            s = similarity(boxes[best], boxes[other]).clamp(min=0)
+            s = similarity(boxes[best], boxes[other])
+            s = torch.where(s > 0, s, 0)
             decay = torch.exp(-s * s / sigma) if method == "gaussian" else torch.where(s >= threshold, 1 - s, 1)
             falls = decay != 1
             yield best.expand_as(falls)[falls], other.expand_as(falls)[falls], decay[falls]
@@ -189,6 +198,29 @@ def _checked(boxes: Tensor, scores: Tensor, labels: Tensor | None) -> tuple[Tens
     scores = as_float(scores.detach())
     _refuse_first(~scores.isfinite(), scores, "scores", "must be finite")
     return boxes, scores, labels
+
+
+def _check_numbers(**values: float) -> None:
+    """A comparison with NaN is false: every box would be kept, or none."""
+    for name, value in values.items():
+        if not isinstance(value, SupportsFloat) or math.isnan(float(value)):
+            raise ValueError(f"{name} must be a number, got {value!r}")
+
+
+def _check_elementwise(similarity: Similarity, boxes: Tensor) -> None:
+    """Tried on three pairs, unless it is of this library: a table in place of values would strike the wrong boxes."""
+    if len(boxes) == 0 or str(getattr(formula_of(similarity), "__module__", "")).startswith("labelkit."):
+        return
+    name = getattr(formula_of(similarity), "__name__", repr(similarity))
+    rule = f"similarity must be elementwise, ([..., 4], [..., 4]) -> [...], which {name} is not"
+    some = boxes[[0, 0, -1]]
+    try:
+        values = similarity(boxes[:1, None], some)
+    except Exception as error:
+        raise ValueError(f"{rule}: it raised {type(error).__name__}: {error}") from error
+    if not isinstance(values, Tensor) or values.shape != (1, 3):
+        found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"{rule}: it gave {found} for [1, 1, 4] and [3, 4]")
 
 
 def _refuse_first(bad: Tensor, values: Tensor, name: str, rule: str) -> None:

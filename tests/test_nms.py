@@ -248,6 +248,36 @@ def test_bad_soft_arguments_are_named():
         soft_nms(BOXES, SCORES, method="gaussian", sigma=0)
 
 
+@pytest.mark.parametrize("suppress", [partial(nms, threshold=0.5), soft_nms])
+@pytest.mark.parametrize("labels", [None, torch.tensor([3, 3])])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_table_in_place_of_values_is_refused(suppress, labels, count):
+    labels = None if labels is None else labels[:count]
+    with pytest.raises(ValueError, match="similarity must be elementwise.* which box_iou is not"):
+        suppress(BOXES[:count], SCORES[:count], similarity=ops.box_iou, labels=labels)
+    with pytest.raises(ValueError, match="it raised TypeError"):
+        suppress(BOXES[:count], SCORES[:count], similarity=lambda a: a, labels=labels)
+
+
+@pytest.mark.parametrize("value", [float("nan"), "0.5", None])
+def test_a_threshold_that_is_no_number_is_named(value, unchecked):
+    with pytest.raises(ValueError, match=f"^threshold must be a number, got {value!r}"):
+        nms(BOXES, SCORES, value)
+    for name in ("threshold", "score_threshold", "sigma"):
+        with pytest.raises(ValueError, match=f"^{name} must be a number, got {value!r}"):
+            soft_nms(BOXES, SCORES, **{name: value})
+
+
+@pytest.mark.parametrize("method", ["linear", "gaussian"])
+def test_an_undefined_similarity_costs_no_box_its_score(method):
+    def nowhere(a, b):
+        return iou(a, b) * torch.nan
+
+    assert nms(BOXES, SCORES, 0.5, nowhere).tolist() == [0, 1]
+    kept, scores = soft_nms(BOXES, SCORES, method=method, similarity=nowhere)
+    assert kept.tolist() == [0, 1] and torch.equal(scores, SCORES)
+
+
 @pytest.mark.parametrize("labels", [False, True])
 def test_memory_follows_the_boxes_not_their_square(labels, monkeypatch):
     """No call compares more pairs than a block may hold, whatever lies on what."""
@@ -334,6 +364,16 @@ def test_every_pair_with_a_common_point_is_found_once(case, per_class):
                 assert (i, j) not in pairs
             elif (boxes[i, :2] <= boxes[j, 2:]).all() and (boxes[j, :2] <= boxes[i, 2:]).all():
                 assert (i, j) in pairs
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_boxes_in_a_row_meet_few_others(axis):
+    """Many that begin at one coordinate, as boxes cut at the picture's border do, are no larger for it."""
+    start = torch.zeros(4096, 2)
+    start[:, axis] = torch.arange(4096) * 4.0
+    everyone = torch.arange(len(start))
+    near = neighbours.Neighbours(torch.cat((start, start + 9), dim=1), touching=True)
+    assert near.counts(everyone, near.arranged(everyone)).max() < 300
 
 
 @pytest.mark.parametrize("count", [30, 2500])

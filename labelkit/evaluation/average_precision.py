@@ -37,6 +37,15 @@ class Preset:
     ap_max_dets: int
     headline: tuple[str, tuple[float, float]] = EVERYTHING
 
+    def __post_init__(self) -> None:
+        if not self.max_dets or min(*self.max_dets, self.ap_max_dets) < 1:
+            raise ValueError(f"max_dets and ap_max_dets must be 1 or more, got {self.max_dets} and {self.ap_max_dets}")
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """The headline's, then those of the sizes, of which one may have its name."""
+        return [self.headline[1], *self.areas.values()]
+
 
 PRESETS = {
     "coco": Preset(
@@ -67,7 +76,7 @@ def size_index(boxes: Float[Tensor, "N 4"], preset: str | Preset = "course") -> 
     """
     areas = box_area(boxes)
     index = torch.full_like(areas, -1, dtype=torch.int64)
-    for number, (low, high) in enumerate(_preset(preset).areas.values()):
+    for number, (low, high) in enumerate(preset_of(preset).areas.values()):
         index[(areas >= low) & (areas < high)] = number
     return index
 
@@ -97,7 +106,7 @@ def evaluate(
     `per_class=True` adds `per_class`: the same numbers, and oLRP_score, for each name in `classes` (or each label).
     `olrp=False` leaves the oLRP numbers out, and the time they take.
     """
-    rules = _preset(preset)
+    rules = preset_of(preset)
     if len(predictions) != len(targets):
         raise ValueError(f"predictions and targets must have one length, got {len(predictions)} and {len(targets)}")
     gts = [read(target, f"targets[{index}]", scored=False) for index, target in enumerate(targets)]
@@ -106,36 +115,36 @@ def evaluate(
     if classes is not None and labels and labels[-1] >= len(classes):
         raise ValueError(f"labels must be below the number of classes, {len(classes)}, got {labels[-1]}")
     names = {label: str(label) if classes is None else classes[label] for label in labels}
-    ranges = dict([rules.headline, *rules.areas.items()])
-    result = _run_coco(gts, dets, labels, ranges, rules)
-    counts = _counts(gts, labels, list(ranges.values()))
-    best = _olrps(result, gts, dets, labels, list(ranges.values()), rules.ap_max_dets) if olrp and labels else None
+    result = _run_coco(gts, dets, labels, rules)
+    counts = _counts(gts, labels, rules.ranges)
+    best = _olrps(result, gts, dets, labels, rules.ranges, rules.ap_max_dets) if olrp and labels else None
     table = [
         _class_row(result, index, counts[index], None if best is None else best[index], rules)
         for index in range(len(labels))
     ]
     means: dict[str, Any] = {}
-    nothing = [UNDEFINED] * len(ranges) if olrp else None
-    for key in _class_row(None, 0, [0] * len(ranges), nothing, rules):
+    nothing = [UNDEFINED] * len(rules.ranges) if olrp else None
+    for key in _class_row(None, 0, [0] * len(rules.ranges), nothing, rules):
         column = [row[key] for row in table]
         means[key] = sum(column) if key.startswith("num_gts") else _mean(np.array(column))
     means.pop("oLRP_score", None)  # a score belongs to one class
     if per_class:
+        if len({*names.values()}) < len(names):
+            raise ValueError(f"classes must have names of which no two are equal, got {[*names.values()]}")
         means["per_class"] = {names[label]: row for label, row in zip(labels, table, strict=True)}
     return means
 
 
-def _preset(preset: str | Preset) -> Preset:
-    if isinstance(preset, str):
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-        return PRESETS[preset]
-    return preset
+def preset_of(preset: str | Preset) -> Preset:
+    """A preset by its name, or itself."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, or a Preset, got {preset!r}")
+    return PRESETS[preset]
 
 
-def _run_coco(
-    gts: list[Fields], dets: list[Fields], labels: list[int], ranges: dict[str, tuple[float, float]], rules: Preset
-) -> Any:
+def _run_coco(gts: list[Fields], dets: list[Fields], labels: list[int], rules: Preset) -> Any:
     """faster-coco-eval's evaluator, run; None when there is nothing to evaluate."""
     with explained():
         from faster_coco_eval import COCO, COCOeval_faster
@@ -148,8 +157,8 @@ def _run_coco(
     }
     found, truth = COCO(base | {"annotations": _annotations(dets)}), COCO(base | {"annotations": _annotations(gts)})
     evaluator = COCOeval_faster(truth, found, "bbox")
-    evaluator.params.areaRngLbl = list(ranges)
-    evaluator.params.areaRng = [list(limits) for limits in ranges.values()]
+    evaluator.params.areaRngLbl = [rules.headline[0], *rules.areas]
+    evaluator.params.areaRng = [list(limits) for limits in rules.ranges]
     evaluator.params.maxDets = sorted({*rules.max_dets, rules.ap_max_dets})
     evaluator.evaluate()
     evaluator.accumulate()

@@ -4,7 +4,8 @@ For the detections above a score, with every IoU threshold tau a true positive n
 
     LRP = (sum over true positives of (1 - IoU) / (1 - tau) + false positives + misses) / (their three counts together)
 
-oLRP is the least LRP over all scores: 0 is perfect, 1 means nothing was found. At that score, Loc is the mean of
+oLRP is the least LRP over all cuts of the detections in the order of their scores, as the authors' code has it: of
+equal scores some may count and some not. 0 is perfect, 1 means nothing was found. At the best cut, Loc is the mean of
 1 - IoU over the true positives, FP is 1 - precision and FN is 1 - recall.
 """
 

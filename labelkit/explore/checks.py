@@ -11,6 +11,7 @@ from labelkit.explore.presets import DETECTOR, PRESETS, Own
 LARGEST = 2048  # px, a side of a picture
 MOST_OBJECTS, MOST_RULES, MOST_OFFSETS, MOST_PRIORS = 200, 8, 65, 400_000
 FAR = 10_000.0  # px: no corner lies farther out
+MOST_PAIRS = 32_000_000  # priors times objects, of which a rule may keep all: 2.3 GB
 
 Box = tuple[float, float, float, float]
 
@@ -51,6 +52,9 @@ class Question:
         priors = _priors(asked.get("priors"), size, seen)
         if (cells := _cells(priors, size)) > MOST_PRIORS:
             raise ValueError(f"priors must be at most {MOST_PRIORS}, these strides give {cells}: take wider ones")
+        if cells * len(objects) > MOST_PAIRS:
+            fewer = MOST_PAIRS // cells
+            raise ValueError(f"objects must be at most {fewer} with so many priors ({cells}), got {len(objects)}")
         panel_rule, heat = asked.get("panel_rule"), asked.get("heat")
         if panel_rule is not None and panel_rule not in rules:
             raise ValueError(f"panel_rule must be one of the rules or null, got {_short(panel_rule)}")

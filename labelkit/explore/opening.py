@@ -165,10 +165,17 @@ def _named(scene: Any) -> dict[str, Any]:
 
 
 def _pixels(image: Any) -> Tensor:
-    """[3, H, W] uint8."""
-    pixels = torch.as_tensor(image).detach().cpu()
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+    """[3, H, W], uint8 or floats in 0..1: of other numbers nobody says which is white."""
+    try:
+        pixels = torch.as_tensor(image).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(image).__name__
+        raise ValueError(f"image must be a file, or pixels of shape [3, H, W], got {kind}") from None
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.numel() == 0:
         raise ValueError(f"image must be a file, or pixels of shape [3, H, W], got shape {list(pixels.shape)}")
+    if pixels.dtype != torch.uint8 and not (pixels.is_floating_point() and pixels.min() >= 0 and pixels.max() <= 1):
+        found = f"{pixels.dtype} from {pixels.min().item()} to {pixels.max().item()}"
+        raise ValueError(f"image must hold uint8, or floats in 0..1, got {found}")
     return pixels.expand(3, -1, -1)
 
 

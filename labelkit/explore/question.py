@@ -14,7 +14,7 @@ from labelkit.assigners import RFLA, Assigner
 from labelkit.assigners.explanation import Explanation
 from labelkit.assignment import Assignment, Predictions
 from labelkit.detectors.fields import view_of
-from labelkit.explore.checks import Question, Shift
+from labelkit.explore.checks import MOST_PAIRS, Question, Shift
 from labelkit.explore.network import Network
 from labelkit.explore.presets import DETECTOR, Own, levels_of, priors_of
 from labelkit.priors import Priors
@@ -195,7 +195,7 @@ def _sweep(question: Question, shift: Shift, boxes: Tensor, network: Network | N
     for text in question.rules:
         rule, seen = rule_of(text, question.size), _seen(text, question, network)
         each = len(seen.priors) if seen.network is None else seen.network.predictions.scores.numel()
-        at_once = max(1, SLOTS // max(1, each))
+        at_once = max(1, min(SLOTS, MOST_PAIRS // max(1, len(boxes))) // max(1, each))
         counts[text] = []
         for part in (targets[i : i + at_once] for i in range(0, len(targets), at_once)):
             found = rule(seen.priors, part, seen.predictions(len(part)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -79,6 +80,11 @@ class ExplorerServer(ThreadingHTTPServer):
         """What a browser of this computer calls this server; a page elsewhere that found its port says otherwise."""
         return {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that was closed while it asked is nobody's fault; of all else there is a traceback."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 def open_server(begun: Opened, port: int = PORT) -> ExplorerServer:
     """A server at `port`, or at the next one that is free."""
@@ -116,8 +122,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/answer":
             self._refuse(HTTPStatus.NOT_FOUND, "questions go to /answer")
             return
-        length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit():
+        length = ",".join(self.headers.get_all("Content-Length", []))
+        if "Transfer-Encoding" in self.headers or not length.isascii() or not length.isdigit():
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "a question must state its Content-Length")
         elif len(length) > 9 or int(length) > LONGEST:
             self._refuse(
@@ -137,6 +143,8 @@ class Handler(BaseHTTPRequestHandler):
     def _welcome(self) -> bool:
         """Whether the request comes from a page of this server; without it any web page could ask by another name."""
         host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        if self.command == "GET" and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers):
+            self.close_connection = True  # nobody reads this body, and the next request must not be its text
         if host in self.server.hosts and (origin is None or origin.removeprefix("http://") in self.server.hosts):
             return True
         self._refuse(HTTPStatus.FORBIDDEN, f"this server answers to {self.server.address} alone")

@@ -8,6 +8,7 @@ size: height, width. priors: a preset, or own strides as STRIDES, STRIDESxSCALE 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -33,7 +34,7 @@ def checked(scene: dict[str, Any], seen: tuple[int, int] | None = None) -> dict[
     unknown = scene.keys() - DEFAULTS.keys()
     if unknown:
         raise ValueError(f"a scene holds {', '.join(DEFAULTS)}; got {', '.join(sorted(unknown))}")
-    whole = DEFAULTS | scene
+    whole = deepcopy(DEFAULTS | scene)  # who changes a scene changes nobody else's
     if whole["chosen"] is None and whole["objects"]:
         whole["chosen"] = 0
     if whole["panel_rule"] is None and whole["rules"]:
@@ -52,13 +53,13 @@ def fields_of(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in parse_qsl(text.partition("#")[2] or text, keep_blank_values=True):
         if name == "size":
-            found[name] = [int(side) for side in _numbers(value, name)]
+            found[name] = [_whole(side) for side in _numbers(value, name)]
         elif name == "objects":
             found[name] = [_numbers(box, name) for box in value.split(";") if box]
         elif name == "rules":
             found[name] = [rule for rule in value.split(";") if rule]
         elif name == "chosen":
-            found[name] = int(_numbers(value, name)[0]) if value else None
+            found[name] = _whole(_numbers(value, name)[0]) if value else None
         elif name == "priors":
             found[name] = _own(value) if value[:1].isdigit() else value
         elif name in DEFAULTS:
@@ -87,6 +88,11 @@ def _numbers(text: str, name: str) -> list[float]:
         return [float(number) for number in text.split(",")]
     except ValueError:
         raise ValueError(f"{name} must be numbers with commas between them, got {text!r}") from None
+
+
+def _whole(number: float) -> float:
+    """As an int where it is one; what it otherwise is, infinite say, the checks name."""
+    return int(number) if number.is_integer() else number
 
 
 def _listed(numbers: list[float]) -> str:

@@ -3,10 +3,12 @@
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from labelkit import similarity
 from labelkit.assigners import ASSIGNERS
@@ -44,9 +46,11 @@ def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Callab
     if name not in ASSIGNERS:
         return own.made(_from_elsewhere(name), name, "assigner", own.RULE, values, takes=3)
     try:
-        return ASSIGNERS[name](**values)
+        rule = ASSIGNERS[name](**values)
     except TypeError as error:
         raise ValueError(f"{name} takes {inspect.signature(ASSIGNERS[name])}: {error}") from error
+    _check_kinds(name, ASSIGNERS[name], values)
+    return rule
 
 
 def _from_elsewhere(name: str) -> Any:
@@ -82,7 +86,32 @@ def build_similarity(choice: str | dict[str, Any]) -> Callable:
         inspect.signature(function).bind(None, None, **constants)
     except TypeError as error:
         raise ValueError(f"similarity {name}{inspect.signature(function)}: {error}") from error
+    _check_kinds(f"similarity {name}", function, constants)
     return partial(function, **constants) if constants else function
+
+
+def _check_kinds(owner: str, made: Callable, values: dict[str, Any]) -> None:
+    """Plain values come from files, command lines and links: one of a wrong kind is named before it is used."""
+    hints = get_type_hints(made)
+    for key, value in values.items():
+        if not _fits(value, hints[key]):
+            kind = hints[key].__name__ if isinstance(hints[key], type) else hints[key]
+            raise ValueError(f"{owner}: {key} must be {kind}, got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Of what is no plain value, a similarity, nothing is known here."""
+    origin = get_origin(hint)
+    if origin in (UnionType, Union):
+        return any(_fits(value, one) for one in get_args(hint))
+    if origin is Sequence:
+        return isinstance(value, list | tuple)
+    if origin is Literal:
+        return isinstance(value, str)
+    if hint in (int, float):
+        number = isinstance(value, int | hint) and not isinstance(value, bool)
+        return number and (abs(value) < 2**63 or value in (math.inf, -math.inf))  # NaN is neither
+    return not isinstance(hint, type) or isinstance(value, hint)
 
 
 def plain_arguments(assigner: Any) -> dict[str, Any]:

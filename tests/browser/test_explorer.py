@@ -387,3 +387,42 @@ def test_the_widget_hands_its_scene_to_the_kernel(by_widget):
     moved = agrees(page)
     page.wait_for_timeout(400)
     assert page.evaluate("window.held.scene.objects") == moved["objects"] == [[12, 58, 116, 74]]
+
+
+def test_a_bad_address_is_said_and_changes_nothing(by_server):
+    page = by_server("objects=" + ";".join(["0,0,1,1"] * 201))
+    page.evaluate(f"{PAGE}.settled()")
+    assert agrees(page)["objects"] == opened().scene["objects"]
+    assert page.locator(".lkx-fault").is_visible()
+    assert page.locator(".lkx-fault").inner_text() == "objects must be at most 200, got 201"
+    page.locator(".lkx-object").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.evaluate(f"{PAGE}.settled()")
+    assert page.locator(".lkx-fault").is_hidden()
+
+
+def test_what_was_taken_down_asks_nothing_more(by_server):
+    page = by_server()
+    page.evaluate(f"{PAGE}.settled()")
+    asked = page.evaluate(
+        """async scene => {
+          const element = document.createElement("div"), wait = ms => new Promise(done => setTimeout(done, ms));
+          document.body.append(element);
+          let asked = 0;
+          const ask = async question => {
+            asked++;
+            const found = await (await fetch("/answer", {method: "POST", body: JSON.stringify(question)})).json();
+            await wait(30);
+            return found;
+          };
+          const leave = labelkitExplorer.mount(element, scene, null, ask, {});
+          while (asked < 3) await wait(10);  // the first curves are under way
+          leave();
+          const before = asked;
+          await wait(400);
+          return [before, asked, element.childElementCount];
+        }""",
+        opened().scene,
+    )
+    assert asked[0] == asked[1] and asked[2] == 0
+    clean(page)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelkit.evaluation import PRESETS, Preset, evaluate, size_index
+from labelkit.evaluation import PRESETS, Preset, evaluate, size_index, starvation_by_size
 from labelkit.evaluation.olrp import match, olrp
 
 
@@ -293,12 +293,22 @@ def bad(side: str, **values) -> tuple[list[dict], list[dict]]:
             r"targets\[1\]\['area'\]\[0\] must be finite, got inf",
         ),
         (
+            bad(
+                "targets", boxes=torch.ones(1, 4).cumsum(1), labels=torch.tensor([0]), iscrowd=None, area=-torch.ones(1)
+            ),
+            r"targets\[1\]\['area'\]\[0\] must not be negative, got -1",
+        ),
+        (bad("predictions", boxes=[[0, 1], [2]]), r"predictions\[1\]\['boxes'\] must be a tensor.*expected sequence"),
+        (bad("predictions", scores=["high"]), r"predictions\[1\]\['scores'\] must be a tensor.*'str'"),
+        (bad("targets", labels=["cat"]), r"targets\[1\]\['labels'\] must be a tensor.*'str'"),
+        (([None], scene(0)[1][:1]), r"predictions\[0\] must be a dictionary of tensors, got NoneType"),
+        (
             bad("targets", boxes=torch.ones(1, 4).cumsum(1), labels=torch.tensor([0]), area=None),
             r"targets\[1\]\['iscrowd'\] must have shape \[1\]",
         ),
     ],
 )
-def test_bad_input_is_named(arguments, message):
+def test_bad_input_is_named(arguments, message, unchecked):
     with pytest.raises(ValueError, match=message):
         evaluate(*arguments)
 
@@ -309,6 +319,28 @@ def test_bad_options_are_named():
         evaluate(predictions, targets, "voc")
     with pytest.raises(ValueError, match="below the number of classes, 2, got 2"):
         evaluate(predictions, targets, classes=("a", "b"))
+    with pytest.raises(ValueError, match=r"classes must have names of which no two are equal, got \['a', 'b', 'a'\]"):
+        evaluate(predictions, targets, classes=("a", "b", "a"), per_class=True)
+    for most in ((), (0,)):
+        with pytest.raises(ValueError, match="max_dets and ap_max_dets must be 1 or more"):
+            Preset({}, most, ap_max_dets=100)
+
+
+def test_a_size_may_have_the_name_of_the_headline():
+    predictions, targets = scene(0)
+    sizes, limits = {"small": (0, 256), "large": (256, 1e10)}, {"max_dets": (100,), "ap_max_dets": 100}
+    own = evaluate(predictions, targets, Preset(sizes, headline=("small", (0, 256)), **limits))
+    usual = evaluate(predictions, targets, Preset(sizes, **limits))
+    assert own["AP"] == own["AP_small"] == usual["AP_small"] != usual["AP"]
+    assert own["AP_large"] == usual["AP_large"] and own["num_gts_large"] == usual["num_gts_large"]
+
+
+def test_starvation_takes_any_preset_and_a_number_for_each_box(unchecked):
+    boxes = torch.tensor([[0.0, 0, 3, 3], [0, 0, 20, 20]])
+    found = starvation_by_size(boxes, torch.tensor([0, 4]), Preset({"all": (0, 1e10)}, (100,), 100))
+    assert found == {"all": {"gts": 2, "positives": 2.0, "starved": 0.5}}
+    with pytest.raises(ValueError, match="positives must be one for each of 2 boxes, got 1"):
+        starvation_by_size(boxes, torch.tensor([1]))
 
 
 def test_size_index_has_one_place_for_each_box():

@@ -145,6 +145,10 @@ def test_no_object_and_no_rule_are_answers_too():
         ({"priors": {"strides": []}}, "strides must be a list of 1 to 8"),
         ({"priors": {"strides": [0]}}, r"strides\[0\] must be a number from 1"),
         ({"size": [2048, 2048], "priors": {"strides": [1]}}, "priors must be at most 400000"),
+        (
+            {"size": [600, 600], "priors": {"strides": [1]}, "objects": [[0, 0, 5, 5]] * 100},
+            "objects must be at most 88",
+        ),
         ({"objects": "all"}, "objects must be a list"),
         ({"objects": [[0, 0, 5]]}, r"objects\[0\] must be \[x1, y1, x2, y2\]"),
         ({"objects": [[0, 0, 5, 0]]}, r"objects\[0\] must have x1 < x2"),
@@ -155,6 +159,7 @@ def test_no_object_and_no_rule_are_answers_too():
         ({"rules": ["atss k"]}, "must be NAME=VALUE"),
         ({"rules": ["atss k=0"]}, "k must be a whole number"),
         ({"rules": ["atss size=3"]}, "atss takes"),
+        ({"rules": ["atss k=99999999999999999999"]}, "k must be int"),
         ({"rules": ["os:system"]}, "registered rules"),
         ({"rules": ["topk similarity=os:getcwd"]}, "registered rules"),
         ({"rules": ["simota"]}, "asks for a network's predictions"),
@@ -200,6 +205,23 @@ def test_an_address_and_a_scene_are_the_same_thing():
     assert read_state(write_state(points)) == points
     with pytest.raises(ValueError, match="objects must be numbers"):
         read_state("objects=1,2,x,4")
+    for text, sentence in (
+        ("size=inf,9", r"size\[0\] must be a number from 1 to 2048, got inf"),
+        ("size=9,9.5", r"size\[1\] must be a whole number, got 9.5"),
+        ("chosen=inf&objects=1,1,3,3", "chosen must be null or an object's index below 1, got inf"),
+        ("chosen=0.5&objects=1,1,3,3", "chosen must be null or an object's index below 1, got 0.5"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            read_state(text)
+
+
+def test_a_scene_that_is_changed_changes_no_other():
+    for make in (opening.opened, lambda: read_state("size=64,64")):
+        made = make()
+        for field in ("size", "objects", "rules"):
+            made[field].append("more") if isinstance(made, dict) else made.scene[field].append("more")
+        again = make()
+        assert "more" not in str(again)
 
 
 def test_an_explorer_opens_names_addresses_and_pixels():
@@ -215,6 +237,16 @@ def test_an_explorer_opens_names_addresses_and_pixels():
         opening.opened("everything")
     with pytest.raises(ValueError, match=r"image must be a file, or pixels of shape \[3, H, W\]"):
         opening.opened(image=torch.rand(4, 3))
+    with pytest.raises(ValueError, match=r"of shape \[3, H, W\], got shape \[3, 0, 4\]"):
+        opening.opened(image=torch.rand(3, 0, 4))
+    with pytest.raises(ValueError, match=r"of shape \[3, H, W\], got object"):
+        opening.opened(image=object())
+    for pixels, found in (
+        (torch.full((3, 4, 4), 255), "int64 from 255"),
+        (torch.full((3, 4, 4), 9.0), "float32 from 9"),
+    ):
+        with pytest.raises(ValueError, match=rf"uint8, or floats in 0\.\.1, got torch\.{found}"):
+            opening.opened(image=pixels)
 
 
 def test_annotations_bring_the_boxes_of_a_picture(tmp_path):

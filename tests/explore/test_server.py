@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -127,6 +128,43 @@ def test_a_malformed_question_is_answered_with_a_sentence(server, body, sentence
     status, said = refused(server, "POST", "/answer", body)
     assert status == 400 and sentence in said
     assert request(server, "POST", "/answer", json.dumps(QUESTION).encode())[0] == 200
+
+
+def said(server, text):
+    """All that the server says to these bytes, until it ends the connection."""
+    with socket.create_connection((serving.HOST, server.server_port), timeout=20) as connection:
+        connection.sendall(text.format(host=f"Host: 127.0.0.1:{server.server_port}").encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("GET /picture HTTP/1.1\r\n{host}\r\nContent-Length: 99\r\n\r\nGET / HTTP/1.1\r\n{host}\r\n\r\n", 200),
+        ("GET /picture HTTP/1.1\r\n{host}\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n{host}\r\n\r\n", 200),
+        (
+            "POST /answer HTTP/1.1\r\n{host}\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n"
+            "[]GET / HTTP/1.1\r\n{host}\r\n\r\n",
+            411,
+        ),
+        ("POST /answer HTTP/1.1\r\n{host}\r\nContent-Length: 2\r\nContent-Length: 1\r\n\r\n[]", 411),
+    ],
+)
+def test_a_body_is_never_taken_for_a_request(server, text, status):
+    answers = said(server, text)
+    assert answers.startswith(f"HTTP/1.1 {status} ".encode()) and answers.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in answers
+
+
+def test_a_page_that_goes_away_leaves_no_traceback(server, capsys, monkeypatch):
+    handled, handle = threading.Event(), serving.ExplorerServer.handle_error
+    monkeypatch.setattr(serving.ExplorerServer, "handle_error", lambda *given: (handle(*given), handled.set()))
+    connection = socket.create_connection((serving.HOST, server.server_port))
+    head = f"POST /answer HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Length: 50\r\n\r\n"
+    connection.sendall(head.encode())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ended by a reset
+    connection.close()
+    assert handled.wait(20) and capsys.readouterr().err == ""
 
 
 def test_other_paths_do_not_exist(server):

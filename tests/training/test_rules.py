@@ -68,6 +68,25 @@ def test_the_courses_values_hold_only_where_they_belong(unchecked):
 
 
 @pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("max_iou", {"min_fg": None}, "max_iou: min_fg must be float, got None"),
+        ("max_iou", {"min_fg": float("nan")}, "max_iou: min_fg must be float, got nan"),
+        ("max_iou", {"fg_thresh": 10**20}, "max_iou: fg_thresh must be float, got 1000"),
+        ("max_iou", {"allow_low_quality_matches": "no"}, "max_iou: allow_low_quality_matches must be bool, got 'no'"),
+        ("atss", {"ddof": True}, "atss: ddof must be int, got True"),
+        ("topk", {"k": 10**20}, "topk: k must be int, got 1000"),
+        ("fcos", {"regress_ranges": 0}, r"fcos: regress_ranges must be .*None, got 0"),
+        ("fcos", {"min_side": 10**20}, r"fcos: min_side must be float \| None, got 1000"),
+        ("rka", {"similarity": {"name": "simd", "m": [], "n": 1}}, r"similarity simd: m must be float, got \[\]"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_named_before_anything_is_computed(name, values, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        build_assigner(name, values)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"warmup": 1.5}, r"warmup must lie in \[0, 1\], a share of the steps, got 1.5"),

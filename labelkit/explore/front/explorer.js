@@ -58,6 +58,7 @@ function mount(element, scene, image, ask, options = {}) {
   const line = questioner(ask, () => quietly ? curves.next(state, ui.axis, redraw, refused) : null);
 
   function changed({rebuild = false} = {}) {
+    ui.kept = false;
     if (rebuild) build();
     const {size, priors, objects, rules, chosen, panel_rule, heat} = state;
     const question = {size, priors, objects: objects.map(box => [...box]), rules: [...rules], chosen, panel_rule, heat, shift: null};
@@ -87,7 +88,7 @@ function mount(element, scene, image, ask, options = {}) {
   function heard(found, question, id) {
     answer = {...found, question, number: id};
     place = geometry(found.priors.levels);
-    fault.hidden = true;
+    if (!ui.kept) fault.hidden = true;
     levels();
     tell(line.newest());
     later();
@@ -116,6 +117,7 @@ function mount(element, scene, image, ask, options = {}) {
       await act();
     } catch (error) {
       refused(error);
+      ui.kept = true;  // what was wrong with an address or a file is not said away by an answer to something else
     }
   }
 
@@ -543,6 +545,7 @@ function mount(element, scene, image, ask, options = {}) {
     globalThis.removeEventListener("hashchange", restore);
     clearTimeout(quiet);
     cancelAnimationFrame(frame);
+    [frame, quietly] = [-1, false];  // an answer that is still to come paints nothing, and no curve is asked for
     element.replaceChildren();
   };
 }

@@ -173,6 +173,13 @@ function paintBar(paper, panels, colours) {
   c.textAlign = "left";
 }
 
+/* By a loop: there may be more candidates than a call takes arguments. */
+function extent(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return [low, high];
+}
+
 /* The four questions for one object: a heading, a sentence with its numbers, and how the panel is painted. */
 function fourQuestions(panels, state, place, colours) {
   const spots = new Map();  // several shapes stand at one place: the best of them is shown
@@ -180,7 +187,7 @@ function fourQuestions(panels, state, place, colours) {
     const spot = place(prior), key = `${spot.x} ${spot.y}`;
     if (!spots.has(key) || spots.get(key).value < value) spots.set(key, {...spot, value});
   }
-  const values = panels.candidates.map(([, value]) => value), low = Math.min(...values), high = Math.max(...values);
+  const values = panels.candidates.map(([, value]) => value), [low, high] = extent(values);
   const lost = new Map();
   for (const [, rival] of panels.losers) lost.set(rival, (lost.get(rival) ?? 0) + 1);
   const rivals = [...lost].map(([rival, count]) => `${count} to ${rival < 0 ? "nobody" : "object " + rival}`).join(", ");

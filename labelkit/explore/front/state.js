@@ -2,6 +2,7 @@
 
 const FIELDS = ["size", "priors", "objects", "rules", "chosen", "panel_rule", "heat"];
 const MOST_RULES = 6, MOST_OBJECTS = 200, LONGEST = 800;  // px of a picture's longer side
+const LARGEST = 2048, MOST_TOLD = 8;  // px of a side, and rules, that an address may ask for: as explore/checks.py has them
 const REACH = 16;             // px that an object is shifted for its curve
 const QUIET = 150;            // ms without a change, after which curves are asked for and the sentence is said
 const NEW_SIDE = 12, AWAY = 17;  // px: a new object; from a box to its handles
@@ -42,7 +43,17 @@ function readState(text) {
     else if (name === "chosen") found.chosen = value === "" ? null : numbersOf(value)[0];
     else if (FIELDS.includes(name)) found[name] = value || null;
   }
+  refuseExcess(found);
   return found;
+}
+
+/* An address may come from anybody: what it asks for is painted before the answer could refuse it. */
+function refuseExcess({size = [1, 1], objects = [], rules = []}) {
+  if (size.length !== 2 || !size.every(side => side >= 1 && side <= LARGEST)) throw new Error(`size must be two sides of 1 to ${LARGEST} px, got ${size}`);
+  if (objects.length > MOST_OBJECTS) throw new Error(`objects must be at most ${MOST_OBJECTS}, got ${objects.length}`);
+  const bad = objects.find(([x1, y1, x2, y2]) => !(x1 < x2 && y1 < y2));
+  if (bad) throw new Error(`objects must have x1 < x2 and y1 < y2, got ${bad}`);
+  if (rules.length > MOST_TOLD) throw new Error(`rules must be at most ${MOST_TOLD}, got ${rules.length}`);
 }
 
 function writeState(state) {
