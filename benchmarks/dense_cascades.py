@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from labelkit import Predictions, Priors
+from labelkit.similarity import iou
 
 
 def s3fd(priors: Priors, gt: Tensor, fg: float = 0.35, least: float = 0.1, n: int = 6) -> Tensor:
@@ -55,7 +56,7 @@ def noisy_anchors(
     best, owner = value.max(dim=1)
     overlap, listed = value.topk(n, dim=0)
     listed = listed[overlap > 0]
-    loc = torch.diagonal(box_iou(predictions.boxes[listed], gt[owner[listed]]))
+    loc = iou(predictions.boxes[listed], gt[owner[listed]])
     cls = predictions.scores[listed, labels[owner[listed]]]
     share = alpha * loc / loc.mean() + (1 - alpha) * cls / cls.mean()
     soft = loc.mean() + (share - share.min()) * (1 - loc.mean()) / (share.max() - share.min())
