@@ -37,7 +37,7 @@ def checked(scene: dict[str, Any], seen: tuple[int, int] | None = None) -> dict[
     whole = deepcopy(DEFAULTS | scene)  # who changes a scene changes nobody else's
     if whole["chosen"] is None and whole["objects"]:
         whole["chosen"] = 0
-    if whole["panel_rule"] is None and whole["rules"]:
+    if whole["panel_rule"] is None and isinstance(whole["rules"], list) and whole["rules"]:
         whole["panel_rule"] = whole["rules"][0]
     Question.of(whole, seen)
     return whole

@@ -215,6 +215,12 @@ def test_an_address_and_a_scene_are_the_same_thing():
             read_state(text)
 
 
+@pytest.mark.parametrize("wrong", [5, "atss", ("atss",), None])
+def test_rules_that_are_no_list_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match="rules must be a list of 0 to 8 entries, got"):
+        checked({"rules": wrong})
+
+
 def test_a_scene_that_is_changed_changes_no_other():
     for make in (opening.opened, lambda: read_state("size=64,64")):
         made = make()
