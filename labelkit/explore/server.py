@@ -78,7 +78,8 @@ class ExplorerServer(ThreadingHTTPServer):
     @property
     def hosts(self) -> set[str]:
         """What a browser of this computer calls this server; a page elsewhere that found its port says otherwise."""
-        return {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        ports = ("", ":80") if self.server_port == 80 else (f":{self.server_port}",)  # no browser says 80
+        return {name + port for name in (HOST, "localhost") for port in ports}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A page that was closed while it asked is nobody's fault; of all else there is a traceback."""

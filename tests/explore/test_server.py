@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,12 @@ from tests.cli import calling
 from tests.explore.network import BOXES, LABELS, SIZE, opinionated, picture
 
 QUESTION = {"id": 7, "size": [64, 64], "priors": "course-points", "objects": [[10, 10, 30, 30]], "rules": ["fcos"]}
+
+
+def test_a_browser_does_not_say_port_80():
+    hosts = serving.ExplorerServer.hosts.fget
+    assert hosts(SimpleNamespace(server_port=80)) == {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
+    assert hosts(SimpleNamespace(server_port=8770)) == {"127.0.0.1:8770", "localhost:8770"}
 
 
 @pytest.fixture(scope="module")
