@@ -21,7 +21,6 @@ from labelkit.explore.network import Network
 from labelkit.explore.presets import DETECTOR
 from labelkit.explore.state import DEFAULTS, checked, fields_of
 from labelkit.scenes import SCENES, Scene
-from labelkit.training.folder import Trained
 
 LONGEST = 800  # px, the longer side of a picture; larger ones are made smaller, boxes and all
 FIRST = {  # FCOS and ATSS forget the first object here, and two pixels to the right they do not
@@ -78,12 +77,14 @@ def opened(
     return _seen(begun | state, pixels, known, detector)
 
 
-def from_files(picture: Path | None, annotations: Path | None, trained: Trained | None = None) -> Opened:
+def from_files(picture: Path | None, annotations: Path | None, trained: Any = None) -> Opened:
     """A picture, the boxes that a COCO file has for it, or both; and the detector of a run, where there is one.
 
     Without `picture` it is the first in the file that has boxes; its pixels are looked for beside the file, and left
     out where they are not there. Raises OSError for a picture that can't be read, ValueError for a file that is no COCO
     or does not know the picture, or for a picture that the detector can't be asked about.
+    trained: a run's, of `labelkit.training.folder.load_trained`; its class is not named here, because it comes with
+    Lightning, which the explorer can do without.
     """
     white = None if trained is None else trained.white
     if annotations is None:
@@ -115,7 +116,7 @@ def _laid_over(
     size: tuple[int, int],
     objects: list[list[float]],
     labels: list[int | None],
-    trained: Trained | None,
+    trained: Any,
 ) -> Opened:
     """Objects over a picture of (height, width) `size`, as a run's detector sees both, where there is one."""
     if trained is None:

@@ -24,6 +24,14 @@ from tests.explore.network import BOXES, LABELS, SIZE, opinionated, picture
 QUESTION = {"id": 7, "size": [64, 64], "priors": "course-points", "objects": [[10, 10, 30, 30]], "rules": ["fcos"]}
 
 
+WITHOUT_EXTRAS = """
+import sys
+sys.modules |= dict.fromkeys(("lightning", "matplotlib", "anywidget", "skimage", "sklearn", "yaml"))
+from labelkit.cli.app import main
+main()
+"""
+
+
 def test_a_browser_does_not_say_port_80():
     hosts = serving.ExplorerServer.hosts.fget
     assert hosts(SimpleNamespace(server_port=80)) == {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
@@ -201,7 +209,7 @@ def test_a_taken_port_is_passed_over(server):
 
 
 def test_the_command_says_where_it_is_and_ends_when_it_is_told(server):
-    command = [sys.executable, "-m", "labelkit", "explore", "--no-browser", "--port", str(server.server_port)]
+    command = [sys.executable, "-c", WITHOUT_EXTRAS, "explore", "--no-browser", "--port", str(server.server_port)]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "BROWSER": "false"}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
