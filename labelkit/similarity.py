@@ -246,6 +246,11 @@ def formula_of(similarity: Callable) -> Callable:
     return similarity
 
 
+def is_ours(similarity: Callable) -> bool:
+    """Whether it is one of this library: elementwise and finite by its tests."""
+    return str(getattr(formula_of(similarity), "__module__", "")).startswith("labelkit.")
+
+
 def asks_for_size(similarity: Callable) -> bool:
     """Whether it says nothing about a prior of size zero: no overlap, or infinitely different in shape."""
     if isinstance(similarity, OfScaledPriors):

@@ -19,7 +19,7 @@ from labelkit.assignment import Predictions
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, decoded_overlaps
-from labelkit.search.choosing import counts, first_in_order, first_k, first_of
+from labelkit.search.choosing import counts, first_in_order, first_k
 
 PORTION = 1 << 19  # pairs beyond the known ones that are looked at together
 _ROWS = 1 << 11  # priors whose scores are
@@ -113,7 +113,7 @@ def _key(pairs: Pairs) -> Int[Tensor, "n"]:
 
 
 def _best(pairs: Pairs, gts: GroundTruths) -> Pairs:
-    return pairs[first_of(gts.slot(pairs), gts.slots, pairs.value, pairs.gt)]
+    return pairs[gts.winners(pairs, pairs.value)]
 
 
 def _with_all(slots: Int[Tensor, "n"], gts: GroundTruths) -> Pairs:

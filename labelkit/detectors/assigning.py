@@ -17,6 +17,7 @@ from labelkit.detectors.door import check_targets
 from labelkit.detectors.fields import check_fields
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.matched import Matched, sent_whole
+from labelkit.detectors.modes import evaluating
 from labelkit.detectors.place import check_place
 from labelkit.detectors.second_head import SECOND, TwoHeads
 from labelkit.detectors.sharing import combined, share
@@ -225,17 +226,12 @@ class Assigning(nn.Module, ABC):
 
         In evaluation mode, without a target; modes are left as they were. Of two heads the one that answers is asked.
         """
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with evaluating(self):
             batch, _ = self.transform(images)
             features = self.backbone(batch.tensors)
             maps = [features] if isinstance(features, Tensor) else list(features.values())
             self.anchor_generator(batch, maps)
             outputs = {name: output.float() for name, output in self.head(maps).items()}
-        finally:
-            for module, training in modes:
-                module.training = training
         return self._predictions(outputs, self.loss_rule)
 
     @torch.compiler.disable

@@ -1,7 +1,5 @@
 """The positives of a batch: who they are, what their class column learns, and how much their boxes weigh."""
 
-from dataclasses import fields, replace
-
 import torch
 import torch.distributed
 from torch import Tensor
@@ -54,8 +52,7 @@ class Matched:
 
 def sent_whole(assignment: Assignment, device: torch.device) -> Assignment:
     """An assignment on a device, without waiting."""
-    own = {field.name: getattr(assignment, field.name) for field in fields(Assignment)}
-    return replace(assignment, **{name: shipped(value, device) for name, value in own.items()})
+    return Assignment(**{name: shipped(value, device) for name, value in vars(assignment).items()})
 
 
 def class_losses(rule: LossRule, logits: Tensor, assignment: Assignment, matched: Matched, weights: Tensor) -> Tensor:

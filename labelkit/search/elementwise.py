@@ -11,14 +11,14 @@ from torch import Tensor
 from labelkit.once import warn_once
 from labelkit.priors import Priors
 from labelkit.search.pairs import Similarity
-from labelkit.similarity import asks_for_size, formula_of
+from labelkit.similarity import asks_for_size, formula_of, is_ours
 
 
 def checked(similarity: Similarity, priors: Priors, gt: Tensor) -> Similarity:
     """The similarity, if it is one of this library (elementwise and finite by its tests); another one is tried on six
     pairs and looked at whenever it is evaluated. Needs at least one prior and one ground truth.
     """
-    if _is_ours(similarity):
+    if is_ours(similarity):
         return similarity
     prior, some = priors.boxes[[0, -1]].to(gt.dtype), gt[[0, 0, -1]]
     first = prior[:1].repeat(3, 1)
@@ -37,17 +37,13 @@ def checked(similarity: Similarity, priors: Priors, gt: Tensor) -> Similarity:
 
 def say_without_reach(similarity: Similarity) -> None:
     """A warning, once for each similarity from elsewhere: it is slow, and need not be."""
-    if not _is_ours(similarity):
+    if not is_ours(similarity):
         name = getattr(formula_of(similarity), "__name__", type(similarity).__name__)
         warn_once(
             f"similarity {name} has no reach, so that every prior is held against every ground truth, in blocks: exact "
             f"and slow. {name}.reach = function(prior_width, prior_height, gt_width, gt_height, floor, hair) -> (x, y) "
             "says how far apart two centres may be for a value of floor; docs/library.md has an example"
         )
-
-
-def _is_ours(similarity: Similarity) -> bool:
-    return str(getattr(formula_of(similarity), "__module__", "")).startswith("labelkit.")
 
 
 def _evaluated(similarity: Similarity, prior: Tensor, gt: Tensor) -> Tensor:

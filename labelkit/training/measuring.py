@@ -15,6 +15,7 @@ from labelkit.assignment import Assignment
 from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.detectors.assigning import ASKED_OF_TARGETS
+from labelkit.detectors.modes import evaluating
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
 from labelkit.tiling import Tiling
 from labelkit.training.tiled import detect_in_tiles
@@ -99,16 +100,11 @@ def _mode(detector: nn.Module, training: bool) -> Iterator[None]:
 
     Of its head only the flag of the whole is `training`, by which two heads know whether both are asked.
     """
-    before = {module: module.training for module in detector.modules()}
-    detector.eval()
-    detector.training = training
-    if isinstance(detector, AssignedRetinaNet | AssignedFCOS):
-        detector.head.training = training
-    try:
+    with evaluating(detector):
+        detector.training = training
+        if isinstance(detector, AssignedRetinaNet | AssignedFCOS):
+            detector.head.training = training
         yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode
 
 
 @torch.no_grad()
