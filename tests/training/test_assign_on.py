@@ -9,22 +9,15 @@ from torch.distributed.utils import _recursive_to
 from labelkit.training import Training, load_detector, read_recipe, runs
 from labelkit.training.recipe import Recipe
 from tests.squares import TINY, run, squares
+from tests.training.stopped import Stop
 
 BESIDE = replace(TINY, assigner="atss", warmup_assigner="max_iou", second_assigner="topk", assign_on="cpu")
 
 
-def test_a_run_with_it_is_the_run_without_it_and_so_is_one_that_was_stopped(tmp_path, monkeypatch):
+def test_a_run_with_it_is_the_run_without_it_and_so_is_one_that_was_stopped(tmp_path):
     run(replace(BESIDE, assign_on=None), tmp_path / "plain")
-    step = Training.training_step
-
-    def fails(self, batch, batch_idx):
-        if batch_idx == 6:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Training, "training_step", fails)
-        run(BESIDE, tmp_path / "beside")
+    with pytest.raises(KeyboardInterrupt):
+        run(BESIDE, tmp_path / "beside", callbacks=[Stop(6)])
     run(BESIDE, tmp_path / "beside", resume=True)
     plain, beside = ((tmp_path / name / runs.METRICS).read_text() for name in ("plain", "beside"))
     assert plain == beside and plain.count("\n") == 13

@@ -21,6 +21,7 @@ from labelkit.training.measuring import detect, positives_by_size
 from labelkit.training.streaming import Batches, ResumableLoader, Stream
 from labelkit.training.trainer import loggers
 from tests.squares import TINY, run, squares
+from tests.training.stopped import Stop
 
 
 def weights(folder):
@@ -69,17 +70,10 @@ def test_lightnings_log_says_what_the_metrics_say(undisturbed):
     assert yaml.safe_load((version / "hparams.yaml").read_text())["steps"] == 12
 
 
-def test_every_start_has_a_log_of_its_own(tmp_path, monkeypatch):
-    folder, step = tmp_path / "run", Training.training_step
-
-    def fails(self, batch, batch_idx):
-        if batch_idx == 6:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Training, "training_step", fails)
-        run(TINY, folder)
+def test_every_start_has_a_log_of_its_own(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(TINY, folder, callbacks=[Stop(6)])
     run(TINY, folder, resume=True)
     run(TINY, folder, resume=True)  # finished: nothing to log
     assert sorted(os.listdir(folder / "logs")) == ["version_0", "version_1"]
