@@ -22,7 +22,7 @@ def read(*scalars: Tensor) -> list[float]:
     """The numbers of tensors of one element: a device is waited for once."""
     if all(one.device.type == "cpu" for one in scalars):
         return [one.item() for one in scalars]
-    return torch.stack([one.float() for one in scalars]).tolist()
+    return torch.stack([one if one.is_floating_point() else one.float() for one in scalars]).tolist()
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -68,19 +68,11 @@ class NoisyAnchors(Assigner):
         pairs = plausible(priors, gts.boxes, iou, floor=math.inf, k=self.n)
         listed = pairs[top_k(pairs, len(gts), self.n)]
         # Who wins: the prior's own best ground truth, which need not have listed it.
-        slot, positive = gts.slot(listed), self._owned(priors, gts, listed)
-        # How clean each of them is.
-        place = torch.empty(gts.slots, dtype=torch.int64, device=slot.device)
-        place[gts.slot(positive)] = torch.arange(len(positive), device=slot.device)
-        image = gts.image[positive.gt]
-        loc = as_double(overlaps(positive, gts, predictions))
-        cls = as_double(class_scores(positive, gts, predictions))
-        if self.variant == "paper":
-            label = self._blend(loc, cls)
-            weight = self._blend(_steep(loc), _steep(cls)) ** self.gamma
-        else:
-            label, weight = self._official(loc, cls, image.to(loc.device), place[slot].to(loc.device), gts.images)
-        label, weight = (x.to(positive.value.dtype).to(priors.device) for x in (label, weight))
+        positive = self._owned(priors, gts, listed)
+        # How clean each of them is: loc and cls.
+        clean = as_double(torch.stack((overlaps(positive, gts, predictions), class_scores(positive, gts, predictions))))
+        soft = self._paper(clean) if self.variant == "paper" else self._official(clean, positive, listed, gts)
+        label, weight = soft.to(positive.value.dtype).to(priors.device)
         return Steps(pairs, listed, positive, score_target=label, weight=weight)
 
     def _owned(self, priors: Priors, gts: GroundTruths, listed: Pairs) -> Pairs:
@@ -91,29 +83,64 @@ class NoisyAnchors(Assigner):
         rivals = challengers(priors, gts.boxes, iou, holders, gts.slot_of, gts.slots)
         return rivals[gts.winners(rivals)]
 
-    def _blend(self, loc: Tensor, cls: Tensor) -> Tensor:
-        return self.alpha * loc + (1 - self.alpha) * cls
+    def _paper(self, clean: Float[Tensor, "2 n"]) -> Float[Tensor, "2 n"]:
+        """Label and weight of each positive."""
+        return torch.stack((self._blend(clean), self._blend(_steep(clean)) ** self.gamma))
 
     def _official(
-        self,
-        loc: Float[Tensor, "n"],
-        cls: Float[Tensor, "n"],
-        image: Int[Tensor, "n"],
-        listed: Int[Tensor, "m"],
-        images: int,
-    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """Label and weight of n positives; `listed` says which of them each entry of the lists is."""
-        count = counts(image[listed], images).clamp(min=1)
-        values = torch.stack((loc, cls, _steep(loc), _steep(cls)))
-        total = values.new_zeros(4, images).index_add(1, image[listed], values[:, listed])
-        means = (total / count)[:, image]
-        weight = self._blend(*(values[2:] / means[2:]))
-        score, floor = self._blend(*(values[:2] / means[:2].clamp(min=_SMALLEST_MEAN))), means[0]
-        low = score.new_full((images,), math.inf).scatter_reduce(0, image, score, "amin")[image]
-        high = score.new_full((images,), -math.inf).scatter_reduce(0, image, score, "amax")[image]
-        stretched = floor + (score - low) * (1 - floor) / torch.where(high > low, high - low, 1)
-        return torch.where(high > low, stretched, 1), weight
+        self, clean: Float[Tensor, "2 n"], positive: Pairs, listed: Pairs, gts: GroundTruths
+    ) -> Float[Tensor, "2 n"]:
+        """The same, with means over the lists."""
+        if len(positive) == 0:
+            return clean
+        image = None if gts.images == 1 else gts.image.index_select(0, positive.gt).to(clean.device)
+        values = torch.cat((clean, _steep(clean)))
+        means = _means(values, self._places(positive, listed, gts, clean.device), image, gts.images)
+        weight = self._blend(values[2:] / means[2:])
+        score, floor = self._blend(values[:2] / means[:2].clamp(min=_SMALLEST_MEAN)), means[0]
+        low, high = _ends(score, image, gts.images)
+        wide = high > low
+        stretched = floor + (score - low) * (1 - floor) / torch.where(wide, high - low, 1)
+        return torch.stack((stretched.masked_fill(~wide, 1), weight))
+
+    def _places(self, positive: Pairs, listed: Pairs, gts: GroundTruths, device: torch.device) -> Tensor | None:
+        """Which of the positives each entry of the lists is; None: the one in its place."""
+        if positive is listed:
+            return None
+        place = torch.empty(gts.slots, dtype=torch.int64, device=gts.boxes.device)
+        place.index_copy_(0, gts.slot(positive), torch.arange(len(positive), device=place.device))
+        return place.index_select(0, gts.slot(listed)).to(device)
+
+    def _blend(self, both: Float[Tensor, "2 n"]) -> Float[Tensor, "n"]:
+        return self.alpha * both[0] + (1 - self.alpha) * both[1]
 
 
 def _steep(x: Tensor) -> Tensor:
-    return 1 / (1 - x.clamp(max=_LARGEST))
+    return (1 - x.clamp(max=_LARGEST)).reciprocal()
+
+
+# Of each image's values, spread over its positives; `image` None where there is one image, whose own is everybody's.
+
+
+def _means(
+    values: Float[Tensor, "k n"], listed: Int[Tensor, "m"] | None, image: Int[Tensor, "n"] | None, images: int
+) -> Float[Tensor, "k #n"]:
+    """Over the entries of the lists."""
+    entries = values if listed is None else values.index_select(1, listed)
+    if image is None:
+        return entries.mean(dim=1, keepdim=True)
+    of_entry = image if listed is None else image.index_select(0, listed)
+    total = values.new_zeros(len(values), images).index_add_(1, of_entry, entries)
+    return (total / counts(of_entry, images).clamp(min=1)).index_select(1, image)
+
+
+def _ends(
+    value: Float[Tensor, "n"], image: Int[Tensor, "n"] | None, images: int
+) -> tuple[Float[Tensor, "#n"], Float[Tensor, "#n"]]:
+    """The least and the largest."""
+    if image is None:
+        low, high = torch.aminmax(value, dim=0, keepdim=True)
+        return low, high
+    low = value.new_full((images,), math.inf).scatter_reduce_(0, image, value, "amin")
+    high = value.new_full((images,), -math.inf).scatter_reduce_(0, image, value, "amax")
+    return low.index_select(0, image), high.index_select(0, image)

@@ -6,6 +6,7 @@ read few of them.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
 from labelkit.boxes import as_float
+from labelkit.devices import read
 from labelkit.search.candidates import Pairs, Similarity
 from labelkit.similarity import iou
 
@@ -34,8 +36,8 @@ def check_predictions(predictions: Predictions | None, gts: GroundTruths, single
             raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
         if value.shape != shape:
             raise ValueError(f"predictions.{name} must have shape {list(shape)}, got {list(value.shape)}")
-    least, most = _ends(boxes)
-    if not bool((least > -torch.inf) & (most < torch.inf)):  # a NaN fails
+    least, most = read(*_ends(boxes))
+    if not -math.inf < least <= most < math.inf:  # a NaN fails
         _check_finite("boxes", boxes)
     _check_classes(gts, gts.labels, scores.shape[-1])
     return Predictions(boxes, scores)
@@ -63,10 +65,10 @@ def check_scores(scores: Float[Tensor, "B P C"]) -> None:
         )
 
 
-def check_read(read: Float[Tensor, "..."], predictions: Predictions) -> None:
+def check_read(scores: Float[Tensor, "..."], predictions: Predictions) -> None:
     """The same for those that were read, in one short pass."""
-    low, high = _ends(read)
-    if not bool((low >= 0) & (high <= 1)):  # a NaN fails
+    low, high = read(*_ends(scores))
+    if not 0 <= low <= high <= 1:  # a NaN fails
         check_scores(predictions.scores)
 
 
@@ -84,17 +86,17 @@ def class_scores(pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> F
     """The probability that each pair's prior gives to the class of its ground truth."""
     labels = cast(Tensor, gts.labels)  # the door has seen to it
     columns = predictions.scores.shape[-1]
-    read = predictions.scores.flatten()[gts.slot(pairs) * columns + labels.index_select(0, pairs.gt)]
-    check_read(read, predictions)
-    return as_float(read)
+    place = gts.slot(pairs) * columns + labels.index_select(0, pairs.gt)
+    scores = predictions.scores.flatten().index_select(0, place)
+    check_read(scores, predictions)
+    return as_float(scores)
 
 
 def focal_of_background(slot: Int[Tensor, "n"], predictions: Predictions) -> Float[Tensor, "n"]:
     """The focal loss of each slot's class probabilities, summed over the classes, if the prior is background."""
-    scores = predictions.scores
-    read = scores.reshape(-1, scores.shape[-1]).index_select(0, slot)
-    check_read(read, predictions)
-    return _focal_of_absent(as_float(read)).sum(dim=-1)
+    scores = predictions.scores.reshape(-1, predictions.scores.shape[-1]).index_select(0, slot)
+    check_read(scores, predictions)
+    return _focal_of_absent(as_float(scores)).sum(dim=-1)
 
 
 def focal_of_class(pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> Float[Tensor, "n"]:

@@ -114,11 +114,11 @@ class Buckets:
             sides = self.priors.sides.index_select(1, place.flatten()).view(4, *place.shape)
             return similarity(sides.movedim(0, -1), gt[:, None])
 
-        start = windows.nearest(self.grid, centers(gt), 1).start
-        place = self.start[self.grid.first + start[1] * self.grid.columns + start[0]].clamp(max=len(self.order) - 1)
-        best, row = score(place).topk(min(4, len(self)), dim=1)
         side = _side(k)
         near = windows.nearest(self.grid, centers(gt), side)
+        x, y = near.start + near.extent // 2
+        place = self.start[self.grid.first + y * self.grid.columns + x].clamp(max=len(self.order) - 1)
+        best, row = score(place).topk(min(4, len(self)), dim=1)
         (column, line), (across, down) = (part.gather(2, row.expand(2, -1, -1)) for part in (near.start, near.extent))
         inside = torch.arange(side, device=gt.device)
         first, columns = self.grid.first[row], self.grid.columns[row]

@@ -49,8 +49,11 @@ def _top(criterion: Tensor) -> float:
 
 
 def _least(group: Tensor, groups: int, criterion: Tensor, top: float) -> Tensor:
-    least = criterion.new_full((groups,), top).scatter_reduce_(0, group, criterion, "amin")
-    return least.index_select(0, group)
+    """Of the pair's own group. Where groups are the slots of a grid, only those that occur are written and read: to
+    fill memory for all of them would take longer than everything else."""
+    least = criterion.new_empty((groups,))
+    least = least.fill_(top) if groups < len(group) else least.index_fill_(0, group, top)
+    return least.scatter_reduce_(0, group, criterion, "amin").index_select(0, group)
 
 
 def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> Bool[Tensor, "n"]:
@@ -63,6 +66,8 @@ def first_k(group: Int[Tensor, "n"], groups: int, k: int, *criteria: Tensor) -> 
         return first_in_order(group, group.new_full((groups,), k), *criteria)
     if len(group) <= k:
         return torch.ones_like(group, dtype=torch.bool)
+    if groups == 1 and len(group) <= FEW:
+        return torch.zeros_like(group, dtype=torch.bool).index_fill_(0, _ordered(criteria)[:k], True)
     count = counts(group, groups)
     widest = int(count.max())
     if widest <= k:
@@ -105,15 +110,21 @@ def first_in_order(
         last = criteria[0].masked_fill(~among, _top(criteria[0]))
         return first_in_order(group, room, last, *criteria[1:]) & among
     several = room.shape[0] > 1
-    *keys, last = (group, *criteria) if several or not criteria else criteria
-    order = last.argsort(stable=True)
-    for key in reversed(keys):
-        order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
+    order = _ordered((group, *criteria) if several or not criteria else criteria)
     place = torch.arange(len(order), device=order.device)
     if several:
         count = counts(group, room.shape[0])
         place -= (count.cumsum(0) - count).index_select(0, group.index_select(0, order))
     return torch.empty_like(order).index_copy_(0, order, place) < room.index_select(0, group)
+
+
+def _ordered(criteria: Sequence[Tensor]) -> Int[Tensor, "n"]:
+    """The indices in the order of these vectors: the first decides, ties go by the next, and last by the index."""
+    *keys, last = criteria
+    order = last.argsort(stable=True)
+    for key in reversed(keys):
+        order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
+    return order
 
 
 def counts(group: Int[Tensor, "n"], groups: int, among: Bool[Tensor, "n"] | None = None) -> Int[Tensor, "groups"]:
