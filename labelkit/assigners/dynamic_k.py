@@ -34,11 +34,10 @@ def dynamic_k(
     """How many priors each ground truth takes: the sum of its k largest IoUs with the decoded boxes of the kept
     priors, truncated, and at least 1. A sum that misses a whole number by less than 1e-6 counts as that number."""
     total = as_double(gts.boxes.new_zeros(len(gts)))
-    for image, among in enumerate(kept.view(gts.images, gts.num_priors)):
-        own = (gts.image == image).nonzero().squeeze(1)
-        pairs = decoded_overlaps(priors, decoded[image], gts.boxes[own], among, k)
-        best = pairs[first_k(pairs.gt, len(own), k, -pairs.value)]
-        total.index_add_(0, own[best.gt].to(total.device), as_double(best.value))
+    for boxes, among, own in zip(decoded, kept.view(gts.images, gts.num_priors), gts.spans, strict=True):
+        pairs = decoded_overlaps(priors, boxes, gts.boxes[own], among, k)
+        best = pairs[first_k(pairs.gt, own.stop - own.start, k, -pairs.value)]
+        total[own].index_add_(0, best.gt.to(total.device), as_double(best.value))
     return (total + _ROUNDING).long().clamp(min=1).to(priors.device)
 
 
@@ -67,7 +66,7 @@ def take_cheapest(
     """
     gts, most = len(room), int(room.max()) if len(room) else 0
     few = known[first_k(known.gt, gts, most, known.value, known.prior)]
-    chosen = few[first_in_order(few.gt, room, few.value, few.prior)]
+    chosen = few if gts == 1 else few[first_in_order(few.gt, room, few.value, few.prior)]
     short = counts(chosen.gt, gts) < room
     short = short.index_fill(0, chosen.gt[chosen.value > above], True)
     if not bool(short.any()):

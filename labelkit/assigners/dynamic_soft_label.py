@@ -21,7 +21,7 @@ from labelkit.assignment import Predictions
 from labelkit.boxes import centers
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, inside
+from labelkit.search.candidates import Pairs, inside_or_near
 from labelkit.search.choosing import first_k
 
 _BEYOND = 2  # strides: past the radius by so many, the centre term alone is 100
@@ -74,8 +74,9 @@ class DynamicSoftLabel(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         # Who may match: the priors inside any ground truth; those that aren't near cost 100 and more.
-        kept = gts.mark(inside(priors, gts.boxes, self.min_side))
-        near = inside(priors, gts.boxes, math.inf, self.radius + _BEYOND)  # no side is too short: of any box
+        pairs, close = inside_or_near(priors, gts.boxes, self.min_side, self.radius + _BEYOND)
+        kept = gts.mark(pairs.some(pairs.value > 0))
+        near = pairs[close]
         near = near[kept[gts.slot(near)]]
         # How well: by class, box and distance.
         cost = partial(self._cost, priors, gts, predictions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -47,6 +48,12 @@ class GroundTruths:
     @property
     def slots(self) -> int:
         return self.images * self.num_priors
+
+    @property
+    def spans(self) -> list[slice]:
+        """Where the ground truths of each image stand."""
+        ends = accumulate(self.counts, initial=0)
+        return [slice(first, last) for first, last in pairwise(ends)]
 
     @property
     def alone(self) -> bool:

@@ -71,8 +71,7 @@ def decoded_pairs(gts: GroundTruths, boxes: Tensor, floor: float) -> Pairs:
     Image by image: predictions stand on no grid. Inverted boxes have IoU 0.
     """
     parts = []
-    for image, decoded in enumerate(boxes):
-        own = (gts.image == image).nonzero().squeeze(1)
+    for decoded, own in zip(boxes, gts.spans, strict=True):
         found = overlapping(decoded, gts.boxes[own], floor)
-        parts.append(Pairs(found.prior, own[found.gt], found.value))
+        parts.append(Pairs(found.prior, found.gt + own.start, found.value))
     return Pairs.cat(parts, Priors(boxes.new_zeros(0, 4), (0,)))

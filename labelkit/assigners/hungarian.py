@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
@@ -15,7 +15,7 @@ from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
-from labelkit.assigners.predicted import class_scores, overlaps
+from labelkit.assigners.predicted import check_read, class_scores, overlaps
 from labelkit.assignment import Predictions
 from labelkit.boxes import centers, sizes
 from labelkit.devices import as_double
@@ -84,42 +84,59 @@ class Hungarian(Assigner):
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         # Who may match, and how well: the cost negated, so that more is better.
-        cost = partial(self._cost, gts=gts, predictions=predictions)
         if self.candidates == "all":
-            pairs = self._cheapest(priors, gts, cost)
+            pairs = self._cheapest(priors, gts, predictions)
         else:
             near = inside(priors, gts.boxes, radius=_RADIUS if self.candidates == "center" else None)
-            pairs = Pairs(near.prior, near.gt, -cost(near))
+            pairs = Pairs(near.prior, near.gt, -self._cost_of(near, gts, predictions))
         # Who is chosen, and wins: the least sum.
         chosen = pairs[minimum_sum(pairs, gts.slot(pairs), len(gts), -pairs.value, self.repeat)]
         return Steps(pairs, chosen, Pairs(chosen.prior, chosen.gt, overlaps(chosen, gts, predictions)))
 
-    def _cheapest(self, priors: Priors, gts: GroundTruths, cost: Callable[[Pairs], Tensor]) -> Pairs:
+    def _cheapest(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Pairs:
         """Of each ground truth the cheapest priors, as many as all ground truths of its image could take."""
-        parts, start = [], 0
-        for count in gts.counts:
-            parts.append(cheapest(priors, range(start, start + count), count * self.repeat, cost))
-            start += count
+        parts = []
+        for image, own in enumerate(gts.spans):
+            cost = partial(self._table, gts, predictions, image, own.start)
+            gt = range(own.start, own.stop)
+            parts.append(cheapest(priors, gt, len(gt) * self.repeat, cost))
         return Pairs.cat(parts, priors)
 
-    def _cost(self, pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> Float[Tensor, "n"]:
-        """In float64 and rounded at the end, so that every device orders the pairs alike."""
-        boxes = as_double(predictions.boxes.reshape(-1, 4).index_select(0, gts.slot(pairs)))
-        objects = as_double(gts.boxes.index_select(0, pairs.gt))
-        cost = -self.weights[2] * giou(boxes, objects)
+    def _table(
+        self, gts: GroundTruths, predictions: Predictions, image: int, start: int, place: slice, some: slice
+    ) -> Float[Tensor, "m n"]:
+        """What some ground truths of an image, the first of which is number `start`, cost with a range of priors."""
+        own, score = slice(start + some.start, start + some.stop), None
         if self.class_cost is not None:
-            cost += self.weights[0] * self._class_cost(as_double(class_scores(pairs, gts, predictions)))
+            score = predictions.scores[image, place].index_select(1, cast(Tensor, gts.labels)[own]).T
+            check_read(score, predictions)
+        return self._cost(predictions.boxes[image, place], gts.boxes[own, None], score)
+
+    def _cost_of(self, pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> Float[Tensor, "n"]:
+        boxes = predictions.boxes.reshape(-1, 4).index_select(0, gts.slot(pairs))
+        score = None if self.class_cost is None else class_scores(pairs, gts, predictions)
+        return self._cost(boxes, gts.boxes.index_select(0, pairs.gt), score)
+
+    def _cost(
+        self, boxes: Float[Tensor, "*#n 4"], objects: Float[Tensor, "*#n 4"], score: Float[Tensor, "*#n"] | None
+    ) -> Float[Tensor, "*n"]:
+        """In float64 and rounded at the end, so that every device orders the pairs alike."""
+        dtype, device = objects.dtype, objects.device
+        boxes, objects = as_double(boxes), as_double(objects)
+        cost = -self.weights[2] * giou(boxes, objects)
+        if score is not None:
+            cost += self.weights[0] * self._class_cost(as_double(score))
         if self.weights[1] != 0:
             cost += self.weights[1] * self._l1(boxes, objects)
-        return cost.to(gts.boxes.dtype).to(gts.boxes.device)
+        return cost.to(dtype).to(device)
 
-    def _class_cost(self, score: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def _class_cost(self, score: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         if self.class_cost == "softmax":
             return -score
         score = score.clamp(_SMALLEST, 1 - _SMALLEST)
         return -0.25 * (1 - score) ** 2 * score.log() + 0.75 * score**2 * (1 - score).log()
 
-    def _l1(self, boxes: Float[Tensor, "n 4"], objects: Float[Tensor, "n 4"]) -> Float[Tensor, "n"]:
+    def _l1(self, boxes: Float[Tensor, "*#n 4"], objects: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
         height, width = cast(Sequence[float], self.image_size)
         dx, dy = (centers(boxes) - centers(objects)).abs().unbind(-1)
         dw, dh = ((ours - theirs).abs() for ours, theirs in zip(sizes(boxes), sizes(objects), strict=True))

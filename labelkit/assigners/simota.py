@@ -18,10 +18,10 @@ from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
-from labelkit.boxes import as_float, encode_ltrb
+from labelkit.boxes import as_float
 from labelkit.devices import as_double
 from labelkit.priors import Priors
-from labelkit.search.candidates import Pairs, decoded_overlaps, floored, inside
+from labelkit.search.candidates import Pairs, decoded_overlaps, inside, inside_or_near
 from labelkit.search.choosing import first_k
 
 _RADIUS = {"mmdet": 2.5, "yolox": 1.5}
@@ -91,12 +91,11 @@ class SimOTA(Assigner):
 
     def _candidates(self, priors: Priors, gts: GroundTruths) -> tuple[Pairs, Bool[Tensor, "slots"]]:
         radius = self.radius or _RADIUS[self.variant]
-        square = inside(priors, gts.boxes, math.inf, radius)  # no side is too short: of any box
         if self.variant == "yolox":
+            square = inside(priors, gts.boxes, math.inf, radius)  # no side is too short: of any box
             return square, gts.mark(square)
-        kept = gts.mark(square) | gts.mark(inside(priors, gts.boxes, self.min_side))
-        shown = floored(gts.boxes, self.min_side).index_select(0, square.gt)
-        return square[encode_ltrb(shown, priors.centers.index_select(0, square.prior)).amin(dim=1) > 0], kept
+        pairs, near = inside_or_near(priors, gts.boxes, self.min_side, radius)
+        return pairs[near & (pairs.value > 0)], gts.mark(pairs)
 
     def _others(self, priors: Priors, costs: _Costs, kept: Bool[Tensor, "slots"], short: Int[Tensor, "n"]) -> Pairs:
         """Pairs that aren't feasible, of ground truths that need some: the k cheapest of each are among them.

@@ -1,19 +1,20 @@
 """Candidates: who may match. The ways of finding pairs that every assigner starts from.
 
 `plausible`: alike enough, or among the k most similar. `within`: centres near each other; `inside`: of these, the
-centres inside a ground truth. `nearest_per_level`: the k nearest centres of every level. `challengers`: all that may
-take a prior from its holder; `owned`: the best of them. `cheapest`: the k least by a cost that knows more than boxes.
-`decoded_overlaps`: by what the network regressed; `overlapping`: those of them above a floor.
+centres inside a ground truth; `inside_or_near`: or close to its own. `nearest_per_level`: the k nearest centres of
+every level. `challengers`: all that may take a prior from its holder; `owned`: the best of them. `cheapest`: the k
+least by a cost that knows more than boxes. `decoded_overlaps`: by what the network regressed; `overlapping`: those of
+them above a floor.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labelkit.boxes import centers, encode_ltrb, sizes
@@ -39,6 +40,7 @@ __all__ = [
     "decoded_overlaps",
     "floored",
     "inside",
+    "inside_or_near",
     "nearest_per_level",
     "needs_size",
     "overlapping",
@@ -112,22 +114,45 @@ def inside(
     Ultralytics calls STAL. radius: and strictly within so many strides of the box's centre, max(|dx|, |dy|).
     The value of a pair is its least distance to a side, of the floored box.
     """
-    center, shown = centers(gt), floored(gt, min_side)
+    found = [
+        pairs[pairs.value > 0 if near is None else (pairs.value > 0) & near]
+        for pairs, near in _measured(priors, gt, floored(gt, min_side), radius, torch.minimum)
+    ]
+    return Pairs.cat(found, priors)
+
+
+def inside_or_near(
+    priors: Priors, gt: Float[Tensor, "G 4"], min_side: float | None, radius: float
+) -> tuple[Pairs, Bool[Tensor, "n"]]:
+    """All pairs of which one of the two holds that `inside` asks for, and which of them are near. Those of a value
+    above 0 are inside."""
+    found, which = [], []
+    for pairs, near in _measured(priors, gt, floored(gt, min_side), radius, torch.maximum):
+        assert near is not None
+        index = ((pairs.value > 0) | near).nonzero().squeeze(1)
+        found.append(pairs[index])
+        which.append(near.index_select(0, index))
+    return Pairs.cat(found, priors), torch.cat([torch.zeros(0, dtype=torch.bool, device=priors.device), *which])
+
+
+def _measured(
+    priors: Priors, gt: Tensor, shown: Tensor, radius: float | None, both: Callable[[Tensor, Tensor], Tensor]
+) -> Iterator[tuple[Pairs, Bool[Tensor, "n"] | None]]:
+    """Pairs in chunks with their least distance to a side of the box that is `shown`, and whether they are within the
+    radius. both: of half the sides and the radius, in pixels, what a prior may be away at most."""
+    center, near = centers(gt), None
     half = [(side[:, None] / 2).expand(-1, len(priors.level_sizes)) for side in sizes(shown)]
-    near = None
     if radius is not None:
         near = radius * gt.new_tensor(priors.known_strides())
-        half = [torch.minimum(side, near) for side in half]
-    found = []
+        half = [both(side, near) for side in half]
     for prior, owner in within(priors, center, *half):
         point = priors.centers.index_select(0, prior)
-        least = encode_ltrb(shown.index_select(0, owner), point).amin(dim=-1)
-        fits = least > 0
-        if near is not None:
+        pairs = Pairs(prior.long(), owner.long(), encode_ltrb(shown.index_select(0, owner), point).amin(dim=-1))
+        if near is None:
+            yield pairs, None
+        else:
             offset = (point - center.index_select(0, owner)).abs().amax(dim=-1)
-            fits &= offset < near.index_select(0, priors.levels.index_select(0, prior))
-        found.append(Pairs(prior.long(), owner.long(), least)[fits])
-    return Pairs.cat(found, priors)
+            yield pairs, offset < near.index_select(0, priors.levels.index_select(0, prior))
 
 
 def floored(gt: Float[Tensor, "G 4"], min_side: float | None) -> Float[Tensor, "G 4"]:

@@ -56,20 +56,36 @@ def _circles(
 
     best: marks the first `copies` of each ground truth, the lists to begin with.
     """
-    rank, need = np.where(best, 0, len(owner)), np.full(gts, copies)
+    known = _in_order(owner, price, column)
+    rank = _place_in_run(owner, gts) if known else np.where(best, 0, len(owner))
+    need = np.full(gts, copies)
     while True:
         listed = np.flatnonzero(rank < need[owner])
         circle = _components(owner[listed], column[listed], gts)
         wanted = copies * np.bincount(circle)[circle]
         if (wanted <= need).all():
             break
-        new = np.flatnonzero(((wanted > copies) & (need == copies))[owner])  # no rivals until now
-        new = new[np.lexsort((column[new], price[new], owner[new]))]
-        times = np.bincount(owner[new], minlength=gts)
-        rank[new] = np.arange(len(new)) - (np.cumsum(times) - times)[owner[new]]
+        if not known:
+            new = np.flatnonzero(((wanted > copies) & (need == copies))[owner])  # no rivals until now
+            new = new[np.lexsort((column[new], price[new], owner[new]))]
+            rank[new] = _place_in_run(owner[new], gts)
         need = np.maximum(need, wanted)
     listed = listed[(need > copies)[owner[listed]]]
     return circle, listed[np.argsort(circle[owner[listed]], kind="stable")]
+
+
+def _in_order(owner: np.ndarray, price: np.ndarray, column: np.ndarray) -> bool:
+    """Whether the pairs stand ground truth by ground truth, the cheapest first: nobody has to sort them then."""
+    later = np.ones(len(owner) - 1, dtype=bool)
+    for key in (column, price, owner):  # the last one decides
+        later = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & later)
+    return bool(later.all())
+
+
+def _place_in_run(owner: np.ndarray, gts: int) -> np.ndarray:
+    """0, 1, 2, ... for the pairs of each ground truth, which stand together, ascending."""
+    times = np.bincount(owner, minlength=gts)
+    return np.arange(len(owner)) - (np.cumsum(times) - times)[owner]
 
 
 def _components(owner: np.ndarray, column: np.ndarray, gts: int) -> np.ndarray:
@@ -90,14 +106,13 @@ def _solved(owner: np.ndarray, column: np.ndarray, price: np.ndarray, copies: in
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-    gts, gt = np.unique(owner, return_inverse=True)
-    columns, place = np.unique(column, return_inverse=True)
-    rows = len(gts) * copies
-    shape = rows, len(columns) + rows
+    (gts, gt), (columns, place) = _numbered(owner), _numbered(column)
+    rows = gts * copies
+    shape = rows, columns + rows
     # Dearer than any difference between two sums, so that as many as possible are served; dearest for first copies.
-    resort = (np.ptp(price) + 1) * (rows + 1) * np.tile(np.arange(copies, 0, -1), len(gts))
+    resort = (np.ptp(price) + 1) * (rows + 1) * np.tile(np.arange(copies, 0, -1), gts)
     row = np.concatenate([gt * copies + copy for copy in range(copies)] + [np.arange(rows)])
-    to = np.concatenate([place] * copies + [len(columns) + np.arange(rows)])
+    to = np.concatenate([place] * copies + [columns + np.arange(rows)])
     weight = np.concatenate([price - price.min() + 1] * copies + [resort + 1])  # a sparse table holds no zeros
     if shape[0] * shape[1] <= TABLE:
         table = np.full(shape, np.inf)
@@ -105,5 +120,14 @@ def _solved(owner: np.ndarray, column: np.ndarray, price: np.ndarray, copies: in
         taken = linear_sum_assignment(table)[1]
     else:
         taken = min_weight_full_bipartite_matching(csr_array((weight, (row, to)), shape=shape))[1]
-    found = np.arange(rows) // copies * shape[1] + taken
-    return np.flatnonzero(np.isin(gt * shape[1] + place, found))
+    return np.flatnonzero((taken.reshape(-1, copies)[gt] == place[:, None]).any(axis=1))
+
+
+def _numbered(label: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many labels there are, and the number of each entry's label among them, ascending."""
+    least = label.min()
+    if label.max() - least >= 8 * len(label):  # counting would ask for more than sorting
+        labels, number = np.unique(label, return_inverse=True)
+        return len(labels), number
+    used = np.bincount(label - least) > 0
+    return int(used.sum()), (np.cumsum(used) - 1)[label - least]

@@ -96,7 +96,7 @@ def test_rules_that_ask_for_classes_make_no_table_of_pairs_and_classes(rule, gri
 def test_the_cheapest_by_any_cost(count, k):
     priors, gt = scene(count)
     with Largest() as seen:
-        pairs = cheapest(priors, range(count), k, lambda some: -giou(priors.boxes[some.prior], gt[some.gt]))
+        pairs = cheapest(priors, range(count), k, lambda place, some: -giou(priors.boxes[place], gt[some, None]))
     assert torch.bincount(pairs.gt).tolist() == [k] * count
     assert seen.elements <= max(8 * windows.BLOCK, len(pairs)) < len(priors) * count
     best = giou(priors.boxes, gt[:1]).topk(k).values
