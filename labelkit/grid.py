@@ -55,6 +55,11 @@ class Grid:
         return torch.stack((self.columns, self.rows))[:, None].to(self.x.dtype) - 1
 
     @cached_property
+    def line(self) -> Int[Tensor, "M"]:
+        """Priors from one line of cells to the next."""
+        return self.columns * self.step
+
+    @cached_property
     def hair(self) -> Float[Tensor, "M"]:
         """How far the centre of a stored prior may be from what its row says, in pixels; its sides: 0.4 of it.
 

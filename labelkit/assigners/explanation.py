@@ -91,7 +91,7 @@ def labels_of(steps: Steps, gts: GroundTruths, ignored: Int[Tensor, "m"] | None)
         if slots is not None:
             gt.index_fill_(0, slots, IGNORED)
     gt.index_copy_(0, slot, gts.local(winners.gt))
-    similarity, score = real.new_zeros(size), real.new_zeros(size)
+    similarity, score = real.new_zeros(2, size)
     similarity.index_copy_(0, slot, real)
     if isinstance(steps.score_target, Tensor):
         score.index_copy_(0, slot, steps.score_target)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from labelkit.assigners.arguments import check_min_side
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
-from labelkit.boxes import area, centerness, centers, encode_ltrb, sizes
+from labelkit.boxes import centerness, centers, encode_ltrb
 from labelkit.devices import sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, floored, inside, within
@@ -56,26 +58,26 @@ class FCOS(Assigner):
                 raise ValueError(f"regress_ranges[{level}] must be (low, high) with low <= high, got {(low, high)}")
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
-        low, high, radius = self._level_limits(priors)
+        limits, side = self._level_limits(priors), (gts.boxes[:, 2:] - gts.boxes[:, :2]).T
         center, shown, parts = centers(gts.boxes), floored(gts.boxes, self.min_side), []
         # Who may match: the points near enough to a ground truth on a level that can hold it.
-        for prior, owner in within(priors, center, *self._reach(gts, low, high, radius)):
-            point, level = priors.centers.index_select(0, prior), priors.levels.index_select(0, prior)
+        for prior, owner in within(priors, center, partial(self._reach, side, shown, limits)):
+            point = priors.centers.index_select(0, prior)
+            low, high, radius = limits.index_select(1, priors.levels.index_select(0, prior))
             distance = encode_ltrb(gts.boxes.index_select(0, owner), point)
             nearest, farthest = torch.aminmax(distance, dim=-1)
             if self.min_side is not None:
                 nearest = encode_ltrb(shown.index_select(0, owner), point).amin(dim=-1)
             # Who is chosen: inside, central, of the right scale.
-            chosen = (nearest > 0) & self._in_range(farthest, low.index_select(0, level), high.index_select(0, level))
+            chosen = (nearest > 0) & self._in_range(farthest, low, high)
             if self.center_radius is not None:
-                offset = (point - center.index_select(0, owner)).abs().amax(dim=-1)
-                chosen &= offset < radius.index_select(0, level)
+                chosen &= (point - center.index_select(0, owner)).abs().amax(dim=-1) < radius
             # How well: centre-ness, for the loss; it plays no part in the choice.
             parts.append(Pairs(prior.long(), owner.long(), self._central(distance)).some(chosen))
         pairs = Pairs.cat(parts, priors)
         # Who wins: the smallest ground truth.
-        table, size = pairs.table, area(gts.boxes)
-        won = gts.winners(pairs, size.index_select(0, table.gt))
+        table, area = pairs.table, side[0] * side[1]
+        won = gts.winners(pairs, area.index_select(0, table.gt))
         return Steps(lambda: self._inside(priors, gts), pairs, table.some(won), bar=0.0)
 
     def _inside(self, priors: Priors, gts: GroundTruths) -> Pairs:
@@ -97,8 +99,8 @@ class FCOS(Assigner):
             return (low <= farthest) & (farthest <= high)
         return (low < farthest) & (farthest < high)
 
-    def _level_limits(self, priors: Priors) -> tuple[Tensor, Tensor, Tensor]:
-        """Smallest and largest distance, and the radius around the centre, in pixels: [L] each."""
+    def _level_limits(self, priors: Priors) -> Float[Tensor, "3 L"]:
+        """Smallest and largest distance, and the radius around the centre, in pixels."""
         strides = priors.known_strides() if self.regress_ranges is None or self.center_radius is not None else ()
         ranges = self.regress_ranges
         if ranges is None:
@@ -109,18 +111,18 @@ class FCOS(Assigner):
             raise ValueError(f"regress_ranges must have one entry for each of the {levels} levels, got {len(ranges)}")
         radius = [math.inf if self.center_radius is None else self.center_radius * strides[i] for i in range(levels)]
         limits = [(low, high, near) for (low, high), near in zip(ranges, radius, strict=True)]
-        table = torch.tensor(limits, dtype=priors.boxes.dtype).reshape(-1, 3).T.contiguous()
-        low, high, near = sent(table, priors.device).unbind()
-        return low, high, near
+        return sent(torch.tensor(limits, dtype=priors.boxes.dtype).reshape(-1, 3).T.contiguous(), priors.device)
 
-    def _reach(self, gts: GroundTruths, low: Tensor, high: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """How far a point may be from the centre, [G, L] in x and y: half the (floored) box, the radius, and at |dx|
-        the farther side is |dx| + width / 2 away, which must not exceed `high`. No point sees more than that at the
-        border: of a box that isn't floored, the whole side.
+    def _reach(
+        self, side: Float[Tensor, "2 G"], shown: Float[Tensor, "G 4"], limits: Float[Tensor, "3 L"]
+    ) -> Float[Tensor, "2 G L"]:
+        """How far a point may be from the centre in x and y: half the (floored) box, the radius, and at |dx| the
+        farther side is |dx| + width / 2 away, which must not exceed `high`. No point sees more than that at the border:
+        of a box that isn't floored, the whole side.
         """
-        width, height = (side[:, None] for side in sizes(gts.boxes))
-        wide, tall = (side[:, None] / 2 for side in sizes(floored(gts.boxes, self.min_side)))
-        too_small = torch.maximum(wide + width / 2, tall + height / 2) * (1 + 1e-5) < low
-        reach_x = torch.minimum(torch.minimum(wide, high - width / 2), radius).masked_fill(too_small, -1)
-        reach_y = torch.minimum(torch.minimum(tall, high - height / 2), radius).masked_fill(too_small, -1)
-        return reach_x, reach_y
+        low, high, radius = limits
+        half = wide = side[:, :, None] / 2
+        if self.min_side is not None:
+            wide = (shown[:, 2:] - shown[:, :2]).T[:, :, None] / 2
+        too_small = (wide + half).amax(dim=0) * (1 + 1e-5) < low
+        return torch.minimum(torch.minimum(wide, high - half), radius).masked_fill(too_small, -1)

@@ -73,15 +73,12 @@ class Buckets:
         """Windows of the buckets that may hold a prior with a value of `floor`, already lowered by its rounding."""
         side = torch.stack(sizes(gt))[:, :, None].to(self.low.dtype)
         reach = reach_over(similarity, self.low[:, None], self.high[:, None], side, floor, self.grid.hair)
-        return self.around(centers(gt), *reach)
+        return self.around(centers(gt), torch.stack(reach))
 
-    def around(
-        self, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G M"], reach_y: Float[Tensor, "G M"]
-    ) -> Windows:
+    def around(self, center: Float[Tensor, "G 2"], reach: Float[Tensor, "2 G M"]) -> Windows:
         """The buckets that may hold a prior within the reach (none if it is negative): widened by half a bucket."""
-        reach = torch.stack((reach_x, reach_y))
         wide = (reach + self.grid.stride / 2).nan_to_num_(nan=torch.inf, posinf=torch.inf)
-        return windows.around(self.grid, center, *torch.where(reach < 0, -1, wide))
+        return windows.around(self.grid, center, torch.where(reach < 0, -1, wide))
 
     def narrows(self, window: Windows, gts: int) -> bool:
         """Whether looking into the windows is likely to be quicker than holding all priors against `gts`."""

@@ -51,34 +51,34 @@ __all__ = [
 
 
 def within(
-    priors: Priors, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G L"], reach_y: Float[Tensor, "G L"]
+    priors: Priors, center: Float[Tensor, "G 2"], reach: Callable[[], Float[Tensor, "2 G L"]]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All pairs whose centres are apart by no more than the reach of their level, and perhaps a hair more.
+    """All pairs whose centres are apart, in x and y, by no more than the reach of their level, and perhaps a hair more.
 
     (prior, gt) index vectors in chunks, with a grid or without; test exactly afterwards. On a GPU all pairs, where they
-    are few: looking takes longer, and is waited for.
+    are few: looking takes longer, and is waited for; the reach is not asked for then.
     """
     few = windows.portions(center.device).small >> 3  # whoever tests afterwards reads all four sides of each pair
     if center.device.type != "cpu" and len(priors) * len(center) <= few:
         everyone = torch.arange(len(priors), device=center.device).repeat(len(center))
         yield everyone, torch.arange(len(center), device=center.device).repeat_interleave(len(priors))
         return
+    far = reach()
     if priors.grid is not None:
-        row = priors.grid.level
-        yield from windows.cells(priors.grid, windows.around(priors.grid, center, reach_x[:, row], reach_y[:, row]))
+        window = windows.around(priors.grid, center, far.index_select(2, priors.grid.level))
+        yield from windows.cells(priors.grid, window)
         return
     buckets = buckets_of(priors, center.shape[0])
     if buckets is None:
-        yield from _within_blocks(priors, center, torch.stack((reach_x, reach_y)))
+        yield from _within_blocks(priors, center, far)
         return
     for own in buckets.blocks(center.shape[0], 1):
-        row = buckets.grid.level
-        window = buckets.around(center[own], reach_x[own][:, row], reach_y[own][:, row])
+        window = buckets.around(center[own], far[:, own].index_select(2, buckets.grid.level))
         if buckets.narrows(window, own.stop - own.start):
             for place, gt in buckets.pairs(window):
                 yield buckets.order.index_select(0, place), gt + own.start
         else:
-            for prior, gt in _within_blocks(priors, center[own], torch.stack((reach_x, reach_y))[:, own]):
+            for prior, gt in _within_blocks(priors, center[own], far[:, own]):
                 yield prior, gt + own.start
 
 
@@ -140,12 +140,13 @@ def _measured(
 ) -> Iterator[tuple[Pairs, Bool[Tensor, "n"] | None]]:
     """Pairs in chunks with their least distance to a side of the box that is `shown`, and whether they are within the
     radius. both: of half the sides and the radius, in pixels, what a prior may be away at most."""
-    center, near = centers(gt), None
-    half = [(side[:, None] / 2).expand(-1, len(priors.level_sizes)) for side in sizes(shown)]
-    if radius is not None:
-        near = radius * gt.new_tensor(priors.known_strides())
-        half = [both(side, near) for side in half]
-    for prior, owner in within(priors, center, *half):
+    center, near = centers(gt), None if radius is None else radius * gt.new_tensor(priors.known_strides())
+
+    def reach() -> Tensor:
+        half = (shown[:, 2:] - shown[:, :2]).T[:, :, None] / 2
+        return half.expand(-1, -1, len(priors.level_sizes)) if near is None else both(half, near)
+
+    for prior, owner in within(priors, center, reach):
         point = priors.centers.index_select(0, prior)
         pairs = Pairs(prior.long(), owner.long(), encode_ltrb(shown.index_select(0, owner), point).amin(dim=-1))
         if near is None:
@@ -226,7 +227,7 @@ def _nearby_on_grid(priors: Priors, grid: Grid, gt: Tensor, k: int) -> Iterator[
     limit = farthest + 0.01 + 1e-5 * (center.abs().sum(dim=1, keepdim=True) + farthest)
     limit = limit.square().flatten()
     gt_center = center.T.contiguous()
-    for prior, owner in windows.cells(grid, windows.around(grid, center, radius, radius)):
+    for prior, owner in windows.cells(grid, windows.around(grid, center, radius.expand(2, -1, -1))):
         value = _squared_distances(priors, gt_center, prior, owner)
         group = owner * len(priors.level_sizes) + priors.levels.index_select(0, prior)
         pairs = Pairs(prior.long(), owner.long(), value)

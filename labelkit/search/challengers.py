@@ -72,27 +72,42 @@ def owned(
     their own, the lower one of equals."""
     if len(pairs) == 0:
         return pairs
-    if pairs.prior.device.type == "cpu" or len(pairs) * gt.shape[0] > windows.portions(gt.device).small:
-        index = asked.nonzero().squeeze(1)
-        if index.shape[0] == 0:
-            return pairs
-        holders = pairs[index]
-        rivals = challengers(priors, gt, similarity, holders, slot_of, slots)
-        slot = slot_of(rivals.prior, rivals.gt)
-        best = first_of(slot, slots, -rivals.value, rivals.gt).nonzero().squeeze(1)
-        place = index.new_empty(slots).index_copy_(0, slot_of(holders.prior, holders.gt), index)
-        place = place.index_select(0, slot.index_select(0, best))
-        value = pairs.value.index_copy(0, place, rivals.value.index_select(0, best))
-        return Pairs(pairs.prior, pairs.gt.index_copy(0, place, rivals.gt.index_select(0, best)), value)
-    # Whoever asks is found without being counted: all are held against all.
-    sides = priors.sides.index_select(1, pairs.prior)
-    table = checked(similarity, priors, gt)(sides[:, :, None].movedim(0, -1), gt[None])
+    table = _all_of(priors, gt, similarity, pairs)
+    if table is None:
+        return _owned_of_some(priors, gt, similarity, pairs, asked.nonzero().squeeze(1), slot_of, slots)
+    # Nobody counts who asks, which a GPU would be waited for.
     if slots > len(priors):
         everyone = torch.arange(gt.shape[0], device=gt.device)
         first = slot_of(torch.zeros_like(everyone), everyone)  # tells the images apart
-        table = table.masked_fill(first.index_select(0, pairs.gt)[:, None] != first, -math.inf)
-    value, owner = table.max(dim=1)  # the first of equals
+        table = table.masked_fill(first.index_select(0, pairs.gt) != first[:, None], -math.inf)
+    value, owner = table.max(dim=0)  # the first of equals
     return Pairs(pairs.prior, torch.where(asked, owner, pairs.gt), torch.where(asked, value, pairs.value))
+
+
+def _all_of(priors: Priors, gt: Tensor, similarity: Similarity, pairs: Pairs) -> Float[Tensor, "G n"] | None:
+    """What the priors of these pairs have with every ground truth, where that is known or quickly computed."""
+    if pairs.whole is not None:
+        return pairs.whole.index_select(1, pairs.prior)
+    if gt.device.type == "cpu" or len(pairs) * gt.shape[0] > windows.portions(gt.device).small:
+        return None
+    sides = priors.sides.index_select(1, pairs.prior)
+    return checked(similarity, priors, gt)(sides[:, None].movedim(0, -1), gt[:, None])
+
+
+def _owned_of_some(
+    priors: Priors, gt: Tensor, similarity: Similarity, pairs: Pairs, index: Tensor, slot_of: SlotOf, slots: int
+) -> Pairs:
+    """The same, of the pairs at these places."""
+    if index.shape[0] == 0:
+        return pairs
+    holders = pairs[index]
+    rivals = challengers(priors, gt, similarity, holders, slot_of, slots)
+    slot = slot_of(rivals.prior, rivals.gt)
+    best = first_of(slot, slots, -rivals.value, rivals.gt).nonzero().squeeze(1)
+    place = index.new_empty(slots).index_copy_(0, slot_of(holders.prior, holders.gt), index)
+    place = place.index_select(0, slot.index_select(0, best))
+    value = pairs.value.index_copy(0, place, rivals.value.index_select(0, best))
+    return Pairs(pairs.prior, pairs.gt.index_copy(0, place, rivals.gt.index_select(0, best)), value)
 
 
 def _beaten_in_windows(

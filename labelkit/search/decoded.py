@@ -43,7 +43,7 @@ def decoded_overlaps(
     modest = torch.stack([_median(part) for part in reach.split(priors.level_sizes, dim=1)], dim=1) * _MODEST
     near = (reach <= modest.index_select(1, priors.levels)).all(dim=0)
     half, row = torch.stack(sizes(gt))[:, :, None] / 2, priors.grid.level
-    window = windows.around(priors.grid, centers(gt), *(half + modest[:, None, row]))
+    window = windows.around(priors.grid, centers(gt), half + modest[:, None, row])
     if int((window.extent[0] * window.extent[1]).sum()) * DEARER > len(priors) * len(gt):
         return _held_against_all(decoded, gt, among, k)
     found = [_held_against_all(decoded, gt, among & ~near, k)]

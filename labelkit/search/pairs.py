@@ -17,11 +17,15 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Vectors of equal length: the prior's index, the ground truth's index over the whole batch, their similarity."""
+    """Vectors of equal length: the prior's index, the ground truth's index over the whole batch, their similarity.
+
+    whole: every value, where there were so few that they were computed at once, for whoever needs another of them.
+    """
 
     prior: Int[Tensor, "n"]
     gt: Int[Tensor, "n"]
     value: Float[Tensor, "n"]
+    whole: Float[Tensor, "G P"] | None = None
 
     def __len__(self) -> int:
         return self.prior.shape[0]

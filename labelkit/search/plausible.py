@@ -118,8 +118,8 @@ def scorer(priors: Priors, gt: Tensor, similarity: Similarity) -> Callable[[Tens
 def reachable(grid: Grid, gt: Tensor, reach: Callable, floor: Tensor) -> Windows:
     """Windows of the cells that can reach `floor`, [G, 1] or [1, M], which is finite."""
     (width, height), floor = sizes(gt), lowered(floor)
-    across, down = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], floor, grid.hair)
-    return windows.around(grid, centers(gt), across, down)
+    far = reach(grid.width[None], grid.height[None], width[:, None], height[:, None], floor, grid.hair)
+    return windows.around(grid, centers(gt), torch.stack(far))
 
 
 def lowered(floor: Tensor) -> Tensor:
@@ -187,9 +187,9 @@ def _at_once(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k
     bound = _kth_best(value, k).clamp(max=floor) if k > 0 else value.new_full((gt.shape[0],), floor)
     found = (value > _just_below(bound, floor)[:, None]).flatten().nonzero().squeeze(1)
     if gt.shape[0] == 1:
-        return Pairs(found, torch.zeros_like(found), value.flatten().index_select(0, found))
+        return Pairs(found, torch.zeros_like(found), value.flatten().index_select(0, found), value)
     owner = torch.div(found, len(priors), rounding_mode="floor")
-    return Pairs(found - owner * len(priors), owner, value.flatten().index_select(0, found))
+    return Pairs(found - owner * len(priors), owner, value.flatten().index_select(0, found), value)
 
 
 def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Iterator[Pairs]:

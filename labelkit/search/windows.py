@@ -47,16 +47,13 @@ class Windows:
     extent: Int[Tensor, "2 G M"]
 
 
-def around(
-    grid: Grid, center: Float[Tensor, "G 2"], reach_x: Float[Tensor, "G M"], reach_y: Float[Tensor, "G M"]
-) -> Windows:
-    """The cells whose centre lies within the reach of each ground truth's centre, clamped to the grid.
+def around(grid: Grid, center: Float[Tensor, "G 2"], reach: Float[Tensor, "2 G M"]) -> Windows:
+    """The cells whose centre lies within the reach of each ground truth's centre in x and y, clamped to the grid.
 
     A negative reach (or NaN) gives an empty window, an infinite one all cells. Windows are widened: by the grid's hair,
     which follows the coordinates of the priors, and by 0.01 px and 1e-5 of what is computed with here. So rounding can
     only add cells: test exactly afterwards.
     """
-    reach = torch.stack((reach_x, reach_y))
     place = center.T[:, :, None].to(reach.dtype)
     # 1.00001 reach + 0.00001 |place| + 0.01 + hair, in few calls: they are what a small image costs.
     wide = torch.add(torch.add(grid.margin, place.abs(), alpha=1e-5), reach, alpha=1 + 1e-5)
@@ -86,7 +83,7 @@ def cells(grid: Grid, window: Windows) -> Iterator[tuple[Tensor, Tensor]]:
     (start_x, start_y), (width, height) = window.start, window.extent
     first = grid.first + (start_y * grid.columns + start_x) * grid.step
     owner = torch.arange(width.shape[0], device=width.device)[:, None]
-    parts = torch.broadcast_tensors(first, grid.columns * grid.step, grid.step, width, owner, height)
+    parts = torch.broadcast_tensors(first, grid.line, grid.step, width, owner, height)
     table, count = torch.stack(parts).int().flatten(1), (width * height).flatten()
     if count.device.type == "cpu":  # elsewhere the number of those that hold something would have to be waited for
         used = count.nonzero().squeeze(1)
@@ -104,9 +101,9 @@ def _flatten(table: Int[Tensor, "6 n"], pairs: int, lines: int) -> tuple[Int[Ten
     table: first prior, priors from line to line, priors from cell to cell, cells in a line, ground truth, lines.
     Most of the arithmetic is done once a line, and three steps are left to do for a pair.
     """
-    *parts, height = table
+    height = table[-1]
     window = torch.repeat_interleave(height, output_size=lines)
-    first, line, step, width, gt = (part.index_select(0, window) for part in parts)
+    first, line, step, width, gt = table[:-1].index_select(1, window)
     first = first + line * _place_in_group(height, window)
     # Pair number i of the chunk is cell i - before of its line, and stands at first + (i - before) * step.
     before = width.cumsum(0, dtype=torch.int32) - width
