@@ -1,6 +1,7 @@
 """The house, drawn from its imports: they go downwards, nowhere in a circle, and every room keeps to its purpose."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from itertools import chain
 
@@ -26,6 +27,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 BELOW = ("windows", "buckets", "reach", "plausible", "elementwise", "order", "matching")
 UNDERNEATH = tuple(f"labelkit.search.{name}" for name in BELOW)
 LONGEST = 310  # lines: "about 300"
+SCREEN = 60  # lines of a function in JavaScript
+FRONT = sorted((ROOT / "labelkit" / "explore" / "front").glob("*.js"))
 
 
 def modules() -> dict[str, ast.Module]:
@@ -102,3 +105,17 @@ def test_a_file_is_one_room():
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert ast.get_docstring(ast.parse(text)), f"{path} does not say what it is for"
+
+
+@pytest.mark.parametrize("path", FRONT, ids=lambda path: path.name)
+def test_a_script_of_the_front_end_is_one_room(path):
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= LONGEST
+    assert re.match(r"/\* .+ \*/$|// ", lines[0]), f"{path} does not say what it is for"
+    assert [line for line in lines if len(line) > 120] == []
+    functions = re.finditer(r"^( *)(?:async )?function (\w+)\(.*?^\1}$", text, re.MULTILINE | re.DOTALL)
+    size = {found[2]: found[0].count("\n") + 1 for found in functions}
+    assert size and not [name for name, long in size.items() if long > SCREEN]
+    # `labelkit.explore.parts.code` leaves out the lines that begin as comments, and knows nothing of others.
+    assert [line for line in lines if line.lstrip().startswith("/*") and not line.endswith("*/")] == []

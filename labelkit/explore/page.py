@@ -15,12 +15,12 @@ from typing import Any
 from PIL import Image
 
 from labelkit.explore.opening import data_url, opened
-from labelkit.explore.parts import script, style
+from labelkit.explore.parts import code, script, style
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
 
 FRONT = Path(__file__).with_name("front")
-RULES = tuple(FRONT / name for name in ("boxes.js", "assigners.js", "rules.js"))
+RULES = tuple(FRONT / name for name in ("boxes.js", "scene.js", "assigners.js", "rules.js"))
 HEAVIEST = 250_000  # bytes of a picture as text; with the front end the page stays under 400 kB
 QUALITIES = (85, 70, 50, 30, 15)  # of JPEG, until a picture is light enough
 
@@ -121,7 +121,7 @@ def static_page(scene: Any = None, image: Any = None) -> str:
     for one in SCENES.values():
         examples.append(_example(one.title, {"size": list(one.size), "objects": one.boxes.tolist()}, HINT))
     begin = json.dumps(examples).replace("<", "\\u003c")
-    rules = [path.read_text(encoding="utf-8") for path in RULES]
+    rules = [code(path.name) for path in RULES]
     return PAGE.format(css=style(), script="\n".join((*rules, script())), begin=begin, hint=json.dumps(HINT))
 
 

@@ -1,6 +1,6 @@
-"use strict";
 // The priors of the presets and the similarities of boxes, as labelkit computes them: float32, operand for operand.
 // A global `labelkitBoxes`; needs nothing. `f` rounds to float32 after every operation, as torch does.
+"use strict";
 globalThis.labelkitBoxes = (() => {
   const f = Math.fround;
   const LEAST = 2 ** -126; // the least normal float32

@@ -1,4 +1,13 @@
-/* Painting: pictures, heat, cells, labels, the four questions and the curves. Nothing here knows the page's state. */
+/* Painting: pictures, heat, cells, labels and the four questions. Nothing here knows the page. */
+
+const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120],
+                 [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
+
+function heatColour(share) {
+  const place = within(share, 0, 1) * (CIVIDIS.length - 1), low = Math.min(Math.floor(place), CIVIDIS.length - 2);
+  const mixed = CIVIDIS[low].map((part, i) => Math.round(part + (CIVIDIS[low + 1][i] - part) * (place - low)));
+  return `rgb(${mixed.join(",")})`;
+}
 
 /* A canvas that shows the window [x, y, w, h] of the picture, drawn in the picture's pixels; `s` screen px a pixel. */
 function sheet(canvas, [x, y, w, h], width, ground) {
@@ -82,7 +91,8 @@ function paintLabels(paper, labels, place, state, only, colours) {
     const {x, y, level} = place(prior);
     if (only === null || only === level) mark(c, "diamond", ...at(x, y), 3.5, colours.orange, colours.ground);
   }
-  const shown = labels.positive.map(([prior, gt]) => ({...place(prior), gt})).filter(({level}) => only === null || only === level);
+  const all = labels.positive.map(([prior, gt]) => ({...place(prior), gt}));
+  const shown = all.filter(({level}) => only === null || only === level);
   const boxed = shown.length <= 300;
   c.strokeStyle = colours.blue;
   for (const {x, y, w, h, gt} of shown) {
@@ -96,7 +106,9 @@ function paintLabels(paper, labels, place, state, only, colours) {
     c.stroke();
   }
   c.globalAlpha = 1;
-  for (const {x, y, gt} of shown) mark(c, "circle", ...at(x, y), gt === state.chosen ? 4 : 3.2, colours.blue, colours.ground);
+  for (const {x, y, gt} of shown) {
+    mark(c, "circle", ...at(x, y), gt === state.chosen ? 4 : 3.2, colours.blue, colours.ground);
+  }
 }
 
 /* The objects' outlines with a halo, for photographs and heat maps; a cross in those that have nothing, for grey. */
@@ -182,84 +194,67 @@ function extent(values) {
 
 /* The four questions for one object: a heading, a sentence with its numbers, and how the panel is painted. */
 function fourQuestions(panels, state, place, colours) {
-  const spots = new Map();  // several shapes stand at one place: the best of them is shown
-  for (const [prior, value] of panels.candidates) {
-    const spot = place(prior), key = `${spot.x} ${spot.y}`;
-    if (!spots.has(key) || spots.get(key).value < value) spots.set(key, {...spot, value});
-  }
-  const values = panels.candidates.map(([, value]) => value), [low, high] = extent(values);
-  const lost = new Map();
-  for (const [, rival] of panels.losers) lost.set(rival, (lost.get(rival) ?? 0) + 1);
-  const rivals = [...lost].map(([rival, count]) => `${count} to ${rival < 0 ? "nobody" : "object " + rival}`).join(", ");
-  const mine = new Set([state.chosen]);
+  const {candidates, bar, chosen, winners, losers} = panels, spots = spotsOf(candidates, place), lost = new Map();
+  const [low, high] = extent(candidates.map(([, value]) => value)), mine = new Set([state.chosen]);
+  for (const [, rival] of losers) lost.set(rival, (lost.get(rival) ?? 0) + 1);
+  const to = rival => rival < 0 ? "nobody" : `object ${rival}`;
+  const rivals = [...lost].map(([rival, count]) => `${count} to ${to(rival)}`).join(", ");
+  const span = low === high ? `value ${short(low)}` : `values from ${short(low)} to ${short(high)}`;
   return [
-    ["Who may match?", many(values.length, "candidate"), paper => {
-      for (const {x, y} of spots.values()) mark(paper.c, "circle", ...paper.at(x, y), 2.6, colours.ink, colours.ground);
+    ["Who may match?", many(candidates.length, "candidate"), paper => {
+      paintSpots(paper, spots, () => 2.6, () => colours.ink, colours.ground);
       paintObjects(paper, state, colours, mine);
     }],
-    ["How well?", !values.length ? "nobody to compare" : low === high ? `value ${short(low)}` : `values from ${short(low)} to ${short(high)}`, paper => {
-      for (const {x, y, value} of [...spots.values()].sort((a, b) => a.value - b.value)) {
-        const share = high > low ? (value - low) / (high - low) : 1;
-        mark(paper.c, "circle", ...paper.at(x, y), 2.2 + 4.4 * share, heatColour(share), colours.ground);
-      }
+    ["How well?", candidates.length ? span : "nobody to compare", paper => {
+      const share = ({value}) => high > low ? (value - low) / (high - low) : 1;
+      const ordered = [...spots].sort((a, b) => a.value - b.value);
+      paintSpots(paper, ordered, spot => 2.2 + 4.4 * share(spot), spot => heatColour(share(spot)), colours.ground);
       paintObjects(paper, state, colours, mine);
     }],
-    ["Who is chosen?", `${panels.bar === null ? "no bar" : "bar " + short(panels.bar)}: ${many(panels.chosen.length, "passes", "pass")}`,
+    ["Who is chosen?", `${bar === null ? "no bar" : "bar " + short(bar)}: ${many(chosen.length, "passes", "pass")}`,
      paper => paintBar(paper, panels, colours)],
-    ["Who wins?", `${many(panels.winners.length, "wins", "win")}${rivals ? `, lost: ${rivals}` : ""}`, paper => {
+    ["Who wins?", `${many(winners.length, "wins", "win")}${rivals ? `, lost: ${rivals}` : ""}`, paper => {
       paintObjects(paper, state, colours, new Set([state.chosen, ...lost.keys()]));
-      for (const [prior, rival] of panels.losers) {
-        const {x, y} = place(prior), [x1, y1, x2, y2] = state.objects[rival] ?? [x, y, x, y];
-        paper.c.strokeStyle = colours.orange;
-        paper.c.lineWidth = 1;
-        paper.c.beginPath();
-        paper.c.moveTo(...paper.at(x, y));
-        paper.c.lineTo(...paper.at((x1 + x2) / 2, (y1 + y2) / 2));
-        paper.c.stroke();
-        mark(paper.c, "diamond", ...paper.at(x, y), 4.5, colours.orange, colours.ground);
-      }
-      for (const prior of panels.winners) {
-        const {x, y, w, h} = place(prior), [u, v] = paper.at(x, y);
-        paper.c.strokeStyle = colours.blue;
-        paper.c.lineWidth = 0.8;
-        if (w > 0 && panels.winners.length < 60) paper.c.strokeRect(u - w * paper.s / 2, v - h * paper.s / 2, w * paper.s, h * paper.s);
-        mark(paper.c, "circle", u, v, 4, colours.blue, colours.ground);
-      }
+      paintLosers(paper, losers, state, place, colours);
+      paintWinners(paper, winners, place, colours);
     }],
   ];
 }
 
-/* The curve of positives against the shift, one small chart a rule: none can hide another. */
-function chart(rule, look, points, highest) {
-  const [colour, dash] = LOOKS[look % LOOKS.length], W = 220, H = 96, left = 22, bottom = 16, top = 6;
-  const x = offset => left + (offset + REACH) / (2 * REACH) * (W - left - 6), y = n => H - bottom - n / highest * (H - bottom - top);
-  const svg = draw("svg", {viewBox: `0 0 ${W} ${H}`, role: "img"});
-  for (const n of [0, highest]) {
-    svg.append(draw("line", {x1: left, x2: W - 6, y1: y(n), y2: y(n), class: "lkx-grid"}),
-               draw("text", {x: left - 4, y: y(n) + 4, "text-anchor": "end"}, String(n)));
+/* Several shapes stand at one place: the best of them is shown. */
+function spotsOf(candidates, place) {
+  const spots = new Map();
+  for (const [prior, value] of candidates) {
+    const spot = place(prior), key = `${spot.x} ${spot.y}`;
+    if (!spots.has(key) || spots.get(key).value < value) spots.set(key, {...spot, value});
   }
-  for (const offset of [-REACH, 0, REACH]) {
-    svg.append(draw("text", {x: x(offset), y: H - 3, "text-anchor": offset > 0 ? "end" : offset < 0 ? "start" : "middle"},
-                    offset > 0 ? `+${offset} px` : String(offset)));
+  return [...spots.values()];
+}
+
+function paintSpots({c, at}, spots, size, colour, ground) {
+  for (const spot of spots) mark(c, "circle", ...at(spot.x, spot.y), size(spot), colour(spot), ground);
+}
+
+/* With a line from each to the object that took it. */
+function paintLosers({c, at}, losers, state, place, colours) {
+  for (const [prior, rival] of losers) {
+    const {x, y} = place(prior), [x1, y1, x2, y2] = state.objects[rival] ?? [x, y, x, y];
+    c.strokeStyle = colours.orange;
+    c.lineWidth = 1;
+    c.beginPath();
+    c.moveTo(...at(x, y));
+    c.lineTo(...at((x1 + x2) / 2, (y1 + y2) / 2));
+    c.stroke();
+    mark(c, "diamond", ...at(x, y), 4.5, colours.orange, colours.ground);
   }
-  svg.append(draw("line", {x1: x(0), x2: x(0), y1: top, y2: H - bottom, class: "lkx-here"}));
-  const step = (x(1) - x(0)) / 2;
-  let path = "", none = "";
-  for (const [offset, count] of points) {
-    if (count === undefined) continue;
-    path += `M${px(x(offset) - step)} ${px(y(count))}H${px(x(offset) + step)}`;
-    if (count === 0) none += `M${px(x(offset) - step)} ${px(y(0))}h${px(2 * step)}v-9h${px(-2 * step)}z`;
+}
+
+function paintWinners({c, s, at}, winners, place, colours) {
+  for (const prior of winners) {
+    const {x, y, w, h} = place(prior), [u, v] = at(x, y);
+    c.strokeStyle = colours.blue;
+    c.lineWidth = 0.8;
+    if (w > 0 && winners.length < 60) c.strokeRect(u - w * s / 2, v - h * s / 2, w * s, h * s);
+    mark(c, "circle", u, v, 4, colours.blue, colours.ground);
   }
-  const joined = points.map(([offset, count], i) => count === undefined ? "" :
-    `${i && points[i - 1][1] !== undefined ? "L" : "M"}${px(x(offset))} ${px(y(count))}`).join("");
-  svg.append(draw("path", {d: none, class: "lkx-none"}),
-             draw("path", {d: joined, class: "lkx-curve", stroke: `var(--lkx-${colour})`, "stroke-dasharray": dash}),
-             draw("path", {d: path, class: "lkx-steps", stroke: `var(--lkx-${colour})`}));
-  const known = points.filter(([, count]) => count !== undefined), counts = known.map(([, count]) => count);
-  const without = counts.filter(count => count === 0).length;
-  const least = Math.min(...counts), most = Math.max(...counts);
-  const sentence = !known.length ? "not known yet" : (least === most ? many(least, "positive") : `${least} to ${most} positives`)
-    + (without ? `, none at ${without} of ${counts.length} places` : "");
-  svg.setAttribute("aria-label", `${rule}: ${sentence}, shifted by ${-REACH} to ${REACH} pixels`);
-  return make("figure", {}, make("figcaption", {}, make("b", {}, rule), ` ${sentence}`), svg);
 }

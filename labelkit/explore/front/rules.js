@@ -1,10 +1,11 @@
-"use strict";
-// The answer to a question of the page, without labelkit: a global `labelkitRules`; needs boxes.js and assigners.js.
+// The answer to a question of the page, without labelkit: a global `labelkitRules`; needs the three others.
 // `answer(question)` gives what labelkit.explore.question.answer gives. A rule is offered here only while
 // tests/explore/test_rules_js.py finds no label that differs.
+"use strict";
 globalThis.labelkitRules = (() => {
   const { PRESETS, SIMILARITIES } = globalThis.labelkitBoxes;
-  const { RULES, Scene } = globalThis.labelkitAssigners;
+  const { Scene } = globalThis.labelkitScene;
+  const { RULES } = globalThis.labelkitAssigners;
   const EXACT = Object.keys(SIMILARITIES).filter((name) => SIMILARITIES[name].exact);
 
   // "rka k=3 similarity=nwd similarity.constant=12.8" -> [function, arguments]
