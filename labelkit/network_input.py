@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from labelkit.modes import evaluating
+
 Size = tuple[int, int]  # (height, width)
 
 
@@ -79,12 +81,7 @@ def _size(image: Tensor) -> Size:
 def feature_sizes(backbone: nn.Module, batch: Tensor) -> tuple[Size, ...]:
     """(rows, columns) of every level's map for a batch [B, 3, H, W] on the meta device."""
     state = {name: value.to("meta") for name, value in (*backbone.named_parameters(), *backbone.named_buffers())}
-    modes = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()  # in training a batch norm refuses a map of one cell
-    try:
+    with evaluating(backbone):  # in training a batch norm refuses a map of one cell
         features = torch.func.functional_call(backbone, state, (batch,))
-    finally:
-        for module, training in modes:
-            module.training = training
     maps = [features] if isinstance(features, Tensor) else list(features.values())
     return tuple(_size(one) for one in maps)

@@ -17,10 +17,10 @@ from labelkit.detectors.door import check_targets
 from labelkit.detectors.fields import check_fields
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.matched import Matched, sent_whole
-from labelkit.detectors.modes import evaluating
-from labelkit.detectors.place import check_place
 from labelkit.detectors.second_head import SECOND, TwoHeads
 from labelkit.detectors.sharing import combined, share
+from labelkit.modes import evaluating
+from labelkit.place import check_place
 from labelkit.priors import Priors
 
 D = TypeVar("D", bound="Assigning")

@@ -15,8 +15,8 @@ from labelkit.assignment import Assignment
 from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.detectors.assigning import ASKED_OF_TARGETS
-from labelkit.detectors.modes import evaluating
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
+from labelkit.modes import evaluating
 from labelkit.tiling import Tiling
 from labelkit.training.tiled import detect_in_tiles
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from labelkit.place import PLACES, check_place
 from labelkit.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
 LOSSES = (None, "focal", "qfl", "vfl", "mal", "ia_bce")
 QUALITIES = (None, "centerness", "iou", "objectness", "none")
 SECOND_WEIGHTS = ("equal", "progressive")
-ASSIGN_ON = (None, "cpu")
 ARGUMENTS_OF = {"assigner": "assigner_args", "second_assigner": "second_args", "warmup_assigner": "warmup_args"}
 FULL_STEPS, FAST_STEPS = 750, 200
 
@@ -33,7 +33,7 @@ _ONE_OF: dict[str, tuple[str | None, ...]] = {
     "loss": LOSSES,
     "quality": QUALITIES,
     "second_weights": SECOND_WEIGHTS,
-    "assign_on": ASSIGN_ON,
+    "assign_on": PLACES,
 }
 _AT_LEAST_ONE = ("steps", "batch_size", "checkpoint_every", "images", "detections", "topk_candidates", "min_size")
 _NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_every")
@@ -187,7 +187,6 @@ class Recipe:
 
     def rules(self) -> dict[str, Callable[..., Any]]:
         """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""
-        from labelkit.detectors.place import check_place
         from labelkit.training.rules import build_assigner, fill_in
 
         found = {}
