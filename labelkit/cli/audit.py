@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from labelkit.audit.building import DETECTORS
-from labelkit.cli.arguments import parse_arguments
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.training.spoken import parse_arguments
 
 CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9.]+)\s*(%?)")
 FAILED = 3  # the exit status where --fail-if holds
@@ -148,9 +148,9 @@ def _holds(condition: tuple[str, str, float], values: dict[str, float | None]) -
 def _open(data: str, images: Path | None, split: str | None) -> Any:
     """The training part, or the split that was asked for; the course's data is made by its name."""
     from labelkit.datasets.box_table import BoxTable
-    from labelkit.training.recipe import COURSE_DATA, Recipe
+    from labelkit.training.recipe import Recipe, of_course
 
-    if data.partition(":")[0] in COURSE_DATA:
+    if of_course(data):
         if images is not None:
             raise ValueError(f"--images is for files, {data} is made in memory")
         recipe = Recipe(data=data)

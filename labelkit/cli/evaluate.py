@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_scores
-from labelkit.training.recipe import COURSE_DATA
+from labelkit.training.recipe import of_course
 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
@@ -39,7 +39,7 @@ def evaluate(
         _check(preset, tuple(PRESETS), detections, batch_size)
         place, recipe = find_device(device), read_recipe(run)
         detector, classes = load_detector(run, which)
-        dataset = (replace(recipe, data=data, val=None if _generated(data) else data) if data else recipe).val_set()
+        dataset = (replace(recipe, data=data, val=None if of_course(data) else data) if data else recipe).val_set()
         if tuple(classes) != tuple(dataset.classes):
             raise ValueError(f"the run knows the classes {classes}, the data has {list(dataset.classes)}")
         raise_limits(detector, detections, PRESETS[preset].ap_max_dets, dataset.targets)
@@ -53,10 +53,6 @@ def evaluate(
             print_json({"run": str(run), "preset": preset, "scores": scores})
         elif not quiet:
             print_scores(scores, f"{run}, {preset}", list(rules.areas))
-
-
-def _generated(data: str | None) -> bool:
-    return data is not None and data.partition(":")[0] in COURSE_DATA
 
 
 def _check(preset: str, known: tuple[str, ...], detections: int | None, batch_size: int) -> None:

@@ -40,6 +40,11 @@ _NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_ever
 _POSITIVE = ("lr", "anchor_scale")
 
 
+def of_course(data: str) -> bool:
+    """Whether data of this name are the course's own."""
+    return data.partition(":")[0] in COURSE_DATA
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A run's whole configuration; with the library's version it determines the result.
@@ -178,7 +183,7 @@ class Recipe:
     @property
     def of_course(self) -> bool:
         """Whether the data are the course's own."""
-        return self.data.partition(":")[0] in COURSE_DATA
+        return of_course(self.data)
 
     @property
     def tiling(self) -> Tiling | None:
