@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from labelkit.audit.building import DETECTORS
-from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, plain_errors, print_json, say, speaks
 from labelkit.training.spoken import parse_arguments
 
 CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9.]+)\s*(%?)")
 FAILED = 3  # the exit status where --fail-if holds
-INTERRUPTED = 130
 MANY = 2000  # pictures, from which on several processes count
 Option = typer.Option
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelkit.cli.output import AsJson, Quiet, percent, plain_errors, print_json, say, speaks
+from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, percent, plain_errors, print_json, say, speaks
 from labelkit.training.naming import data_name
 from labelkit.training.recipe import Recipe
 from labelkit.training.spoken import parse_rule
@@ -82,7 +82,7 @@ def compare(
             )
         except KeyboardInterrupt:
             say(f"Stopped. The same command goes on; {folder} holds what is trained.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         comparison.write(folder)
         if as_json:
             print_json({"folder": str(folder)} | comparison.as_dict())

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.evaluate import RunFolder
-from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, plain_errors, print_json, say, speaks
 
 Option = typer.Option
 
@@ -69,7 +69,7 @@ def predict(
             )
         except KeyboardInterrupt:
             say(f"Stopped: {folder / RESULTS} is not written; pictures drawn so far stay.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         for reason in found.failed.values():
             say(f"Not done: {reason}")
         if found.full:
