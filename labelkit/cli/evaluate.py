@@ -34,7 +34,7 @@ def evaluate(
         from labelkit.training import load_detector, read_recipe
         from labelkit.training.ceiling import raise_limits, warn_of_ceiling
         from labelkit.training.devices import find_device
-        from labelkit.training.measuring import course_rules, defined, detect
+        from labelkit.training.measuring import defined, detect, rules_of
 
         _check(preset, tuple(PRESETS), detections, batch_size)
         place, recipe = find_device(device), read_recipe(run)
@@ -43,7 +43,7 @@ def evaluate(
         if tuple(classes) != tuple(dataset.classes):
             raise ValueError(f"the run knows the classes {classes}, the data has {list(dataset.classes)}")
         raise_limits(detector, detections, PRESETS[preset].ap_max_dets, dataset.targets)
-        rules = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
+        rules = rules_of(preset, detector.detections_per_img)
         warn_of_ceiling(dataset.targets, detector.detections_per_img, "the detector returns (--detections)")
         warn_of_ceiling(dataset.targets, rules.ap_max_dets, f"preset {preset} counts")
         scores = defined(

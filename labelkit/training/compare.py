@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.datasets import BoxDataset
-from labelkit.evaluation import PRESETS, Preset, evaluate
+from labelkit.evaluation import PRESETS, evaluate
 from labelkit.training import paired, runs
 from labelkit.training.ceiling import raise_limits
 from labelkit.training.folder import check_goes_on, load_detector
 from labelkit.training.loop import train
-from labelkit.training.measuring import course_rules, defined, detect, detect_without_nms
+from labelkit.training.measuring import defined, detect, detect_without_nms, rules_of
 from labelkit.training.recipe import Recipe
 
 ENTRY = "compared.json"  # in the folder of each run
@@ -183,7 +183,7 @@ def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any], o
     detector, _ = load_detector(folder)
     images = data[1]
     raise_limits(detector, recipe.detections, PRESETS[preset].ap_max_dets, images.targets)
-    rules: Preset = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
+    rules = rules_of(preset, detector.detections_per_img)
     measured = {"scores": detect, "scores_no_nms": detect_without_nms}
     scores = {
         key: defined(evaluate(found(detector, images, tiling=recipe.tiling), images.targets, rules))

@@ -124,6 +124,11 @@ def score(detections: Detections, targets: Sequence[Mapping[str, Any]], limit: i
     return defined(by_aitod | by_course)
 
 
+def rules_of(preset: str, limit: int) -> Preset:
+    """The preset of this name for a detector that returns `limit` detections an image: the course's counts all."""
+    return course_rules(limit) if preset == "course" else PRESETS[preset]
+
+
 def course_rules(limit: int) -> Preset:
     """The course's preset, counting as many detections an image as the detector may return: no ceiling of its own."""
     rules = PRESETS["course"]
