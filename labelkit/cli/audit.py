@@ -13,6 +13,7 @@ import typer
 
 from labelkit.audit.building import DETECTORS
 from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.counts import at_least_one
 from labelkit.training.spoken import parse_arguments
 
 CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9.]+)\s*(%?)")
@@ -83,7 +84,8 @@ def audit(
             raise ValueError("--set is for the rules that --assigner names, and none is named")
         model, trained = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes or strides)
         if detections is not None:
-            _set_detections(model, detections)
+            at_least_one(detections=detections)
+            getattr(model, "roi_heads", model).detections_per_img = detections
         own = None
         if sizes or strides or ratios:
             own = Anchors(*_levels(strides, sizes, ratios))
@@ -199,12 +201,6 @@ def _tiles(side: int | None, overlap: int | None, trained: Any) -> Any:
             raise ValueError("--overlap is for the tiles that --tile asks for")
         return None
     return Tiles(side, side // 4 if overlap is None else overlap)
-
-
-def _set_detections(model: Any, detections: int) -> None:
-    if detections < 1:
-        raise ValueError(f"detections must be at least 1, got {detections}")
-    getattr(model, "roi_heads", model).detections_per_img = detections
 
 
 def _cores() -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_scores
+from labelkit.counts import at_least_one
 from labelkit.training.recipe import of_course
 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
@@ -34,9 +35,10 @@ def evaluate(
         from labelkit.training import load_detector, read_recipe
         from labelkit.training.ceiling import raise_limits, warn_of_ceiling
         from labelkit.training.devices import find_device
-        from labelkit.training.measuring import defined, detect, rules_of
+        from labelkit.training.measuring import check_preset, defined, detect, rules_of
 
-        _check(preset, tuple(PRESETS), detections, batch_size)
+        check_preset(preset)
+        at_least_one(detections=detections, batch_size=batch_size)
         place, recipe = find_device(device), read_recipe(run)
         detector, classes = load_detector(run, which)
         dataset = (replace(recipe, data=data, val=None if of_course(data) else data) if data else recipe).val_set()
@@ -53,13 +55,3 @@ def evaluate(
             print_json({"run": str(run), "preset": preset, "scores": scores})
         elif not quiet:
             print_scores(scores, f"{run}, {preset}", list(rules.areas))
-
-
-def _check(preset: str, known: tuple[str, ...], detections: int | None, batch_size: int) -> None:
-    """What can be said before any work."""
-    if preset not in known:
-        raise ValueError(f"preset must be one of {', '.join(known)}, got {preset!r}")
-    if detections is not None and detections < 1:
-        raise ValueError(f"detections must be at least 1, got {detections}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 
+from labelkit.counts import at_least_one
 from labelkit.detectors.assigned_fcos import AssignedFCOS
 from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES, AssignedRetinaNet
 from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
@@ -157,8 +158,7 @@ def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:
         raise ValueError(f"weights must be None for the small backbone, which has none, got {weights!r}")
     if num_classes is None and weights != "coco":
         raise ValueError("num_classes must be given unless weights='coco'")
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    at_least_one(num_classes=num_classes)
 
 
 def _from_torchvision(

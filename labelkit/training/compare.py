@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from labelkit.counts import at_least_one
 from labelkit.datasets import BoxDataset
 from labelkit.evaluation import PRESETS, evaluate
 from labelkit.training import paired, runs
 from labelkit.training.ceiling import raise_limits
 from labelkit.training.folder import check_goes_on, load_detector
 from labelkit.training.loop import train
-from labelkit.training.measuring import defined, detect, detect_without_nms, rules_of
+from labelkit.training.measuring import check_preset, defined, detect, detect_without_nms, rules_of
 from labelkit.training.recipe import Recipe
 
 ENTRY = "compared.json"  # in the folder of each run
@@ -140,12 +141,10 @@ def compare(
         ValueError: no rules; two whose folders have one name; an unknown preset or baseline; or `folder` holds a run
             of a rule with another recipe, or measured by another preset.
     """
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    at_least_one(seeds=seeds)
     if first_seed < 0:
         raise ValueError(f"first_seed must not be negative, got {first_seed}")
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    check_preset(preset)
     first, places = _known(baseline, rules), folders(rules, Path(folder))
     for recipe in rules.values():
         recipe.rules()  # what is wrong with the last rule is said before the first is trained

@@ -124,6 +124,12 @@ def score(detections: Detections, targets: Sequence[Mapping[str, Any]], limit: i
     return defined(by_aitod | by_course)
 
 
+def check_preset(name: str) -> None:
+    """A ValueError for a name that is no preset's."""
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+
+
 def rules_of(preset: str, limit: int) -> Preset:
     """The preset of this name for a detector that returns `limit` detections an image: the course's counts all."""
     return course_rules(limit) if preset == "course" else PRESETS[preset]

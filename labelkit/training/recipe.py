@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from labelkit.counts import at_least_one
 from labelkit.place import PLACES, check_place
 from labelkit.tiling import Tiling
 
@@ -134,10 +135,7 @@ class Recipe:
             if getattr(self, name) not in known:
                 names = ", ".join(value for value in known if value is not None)
                 raise ValueError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
-        for name in _AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least_one(**{name: getattr(self, name) for name in _AT_LEAST_ONE})
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, and finite, got {getattr(self, name)}")
