@@ -8,6 +8,6 @@ def at_least_one(**counts: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {count}")
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """`one` for a count of 1, else `many`: by default `one` with an s."""
-    return one if count == 1 else many or f"{one}s"
+def counted(count: int, one: str, many: str = "", form: str = "") -> str:
+    """The count and its noun, "1 box": `one`, or else `many`, by default `one` with an s. form: of the number."""
+    return f"{count:{form}} {one if count == 1 else many or f'{one}s'}"

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from labelkit.counts import counted
 from labelkit.datasets.coco import check_coco, corners, load_coco
 from labelkit.datasets.pixels import read_picture
 from labelkit.explore.checks import MOST_OBJECTS
@@ -107,8 +108,9 @@ def from_files(picture: Path | None, annotations: Path | None, trained: Any = No
     pixels = None if picture is None else read_picture(picture, size, white=white)
     found = _laid_over(pixels, size[::-1], objects[:MOST_OBJECTS], labels[:MOST_OBJECTS], trained)
     left = len(objects) - MOST_OBJECTS
-    notes = (f"{left} objects beyond the first {MOST_OBJECTS} are left out",) if left > 0 else ()
-    return found._replace(notes=(f"{record['file_name']}: {len(objects)} objects", *notes, *found.notes))
+    beyond = f"beyond the first {MOST_OBJECTS}"
+    notes = (f"{counted(left, f'object {beyond} is', f'objects {beyond} are')} left out",) if left > 0 else ()
+    return found._replace(notes=(f"{record['file_name']}: {counted(len(objects), 'object')}", *notes, *found.notes))
 
 
 def _laid_over(
@@ -208,7 +210,7 @@ def _seen(scene: dict[str, Any], pixels: Tensor, labels: Sequence[int | None], d
     network = Network.of(detector, pixels, objects[known], classes)
     width, height = network.size[::-1]
     at_input = {"size": [height, width], "objects": network.seen.at_input(objects).tolist()}
-    notes = (f"{len(network.priors)} priors of the detector; its network sees {width} x {height} px",)
+    notes = (f"{counted(len(network.priors), 'prior')} of the detector; its network sees {width} x {height} px",)
     begun = {"priors": DETECTOR, "rules": list(ASKING)} | scene | at_input
     return Opened(checked(begun, network.size), _png(pixels, [height, width]), notes, network)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labelkit.counts import at_least_one
+from labelkit.counts import at_least_one, counted
 from labelkit.datasets import BoxDataset
 from labelkit.evaluation import PRESETS, evaluate
 from labelkit.training import paired, runs
@@ -79,9 +79,8 @@ class Comparison:
         seeds = min(len(entries) for entries in self.entries.values())
         scale = "AP in percent, mean ± deviation over seeds; differences are paired by seed."
         if seeds < paired.LEAST_SEEDS:
-            return (
-                f"{scale} With {seeds} seed{'s' * (seeds > 1)} no difference can be told from chance: take 3 or more."
-            )
+            few = counted(seeds, "seed")
+            return f"{scale} With {few} no difference can be told from chance: take {paired.LEAST_SEEDS} or more."
         if len(self.entries) < 2:
             return f"{scale} There is one rule, and nothing to compare it with."
         return (
