@@ -62,7 +62,7 @@ class NetworkInput:
         picture, _ = transform.resize(torch.empty(3, height, width, device="meta"), None)
         size = int(picture.shape[-2] * enlarge), int(picture.shape[-1] * enlarge)
         batch = transform.batch_images([picture.new_empty(3, *size)], size_divisible=transform.size_divisible)
-        padded = _size(batch)
+        padded = size_of(batch)
         known = {} if known is None else known
         if padded not in known:
             known[padded] = feature_sizes(parts.backbone, batch.new_empty(1, 3, padded[0] * finer, padded[1] * finer))
@@ -74,7 +74,8 @@ class NetworkInput:
         return boxes * boxes.new_tensor([across, down, across, down])
 
 
-def _size(image: Tensor) -> Size:
+def size_of(image: Tensor) -> Size:
+    """Of pixels or a map, [..., H, W]."""
     return image.shape[-2], image.shape[-1]
 
 
@@ -84,4 +85,4 @@ def feature_sizes(backbone: nn.Module, batch: Tensor) -> tuple[Size, ...]:
     with evaluating(backbone):  # in training a batch norm refuses a map of one cell
         features = torch.func.functional_call(backbone, state, (batch,))
     maps = [features] if isinstance(features, Tensor) else list(features.values())
-    return tuple(_size(one) for one in maps)
+    return tuple(map(size_of, maps))

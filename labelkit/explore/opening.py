@@ -21,6 +21,7 @@ from labelkit.explore.checks import MOST_OBJECTS
 from labelkit.explore.network import Network
 from labelkit.explore.presets import DETECTOR
 from labelkit.explore.state import DEFAULTS, checked, fields_of
+from labelkit.network_input import size_of
 from labelkit.scenes import SCENES, Scene
 
 LONGEST = 800  # px, the longer side of a picture; larger ones are made smaller, boxes and all
@@ -71,7 +72,7 @@ def opened(
         return Opened(checked(begun | state))
     pixels = read_picture(image) if isinstance(image, str | os.PathLike) else _pixels(image)
     if detector is None:
-        return _scaled(begun | state, _size(pixels), pixels)
+        return _scaled(begun | state, size_of(pixels), pixels)
     known = [] if labels is None else torch.as_tensor(labels).tolist()
     if known and len(known) != len(begun["objects"]):
         raise ValueError(f"labels must be one for each of the {len(begun['objects'])} boxes, got {len(known)}")
@@ -91,7 +92,7 @@ def from_files(picture: Path | None, annotations: Path | None, trained: Any = No
     if annotations is None:
         if picture is not None:
             alone = read_picture(picture, white=white)
-            return _laid_over(alone, _size(alone), [], [], trained)
+            return _laid_over(alone, size_of(alone), [], [], trained)
         if trained is not None:
             raise ValueError(BLIND)
         return opened()
@@ -180,11 +181,6 @@ def _pixels(image: Any) -> Tensor:
         found = f"{pixels.dtype} from {pixels.min().item()} to {pixels.max().item()}"
         raise ValueError(f"image must hold uint8, or floats in 0..1, got {found}")
     return pixels.expand(3, -1, -1)
-
-
-def _size(pixels: Tensor) -> tuple[int, int]:
-    """(height, width)."""
-    return pixels.shape[-2], pixels.shape[-1]
 
 
 def _scaled(scene: dict[str, Any], size: tuple[int, int], pixels: Tensor | None) -> Opened:
