@@ -206,7 +206,7 @@ def test_what_was_left_out_is_noted(tmp_path):
     yolo(tmp_path / "yolo")
     picture(tmp_path / "yolo/images/train/b.png")
     dataset = open_folder(tmp_path / "yolo", "train", strict=True)
-    assert "1 of 2 pictures have no label file" in str(dataset.report)
+    assert "1 of 2 pictures has no label file: it shows" in str(dataset.report)
     with pytest.raises(ValueError, match="are those that its YAML names"):
         open_folder(tmp_path / "yolo", "train", tmp_path)
 

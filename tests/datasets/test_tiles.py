@@ -120,5 +120,5 @@ def test_a_folders_report_ids_and_white_stay(tmp_path):
 
 
 def test_only_too_large_objects_teach_nothing():
-    with pytest.raises(ValueError, match="the training set holds no object.*(?s:.*)teach nothing"):
+    with pytest.raises(ValueError, match="the training set holds no object.*(?s:.*)it teaches nothing"):
         check_trainable(Tiles(dataset_of([(0, 0, 40, 30)]), Tiling(8, 0)))
