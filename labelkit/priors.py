@@ -47,6 +47,7 @@ class Priors:
 
     @property
     def device(self) -> torch.device:
+        """Where the boxes and the grid are."""
         return self.boxes.device
 
     @cached_property
@@ -109,6 +110,7 @@ class Priors:
         return per_level.repeat_interleave(torch.tensor(self.level_sizes)).to(self.device)
 
     def to(self, device: torch.device | str) -> Priors:
+        """The same priors, and their grid, on a device."""
         grid = None if self.grid is None else self.grid.to(device)
         return replace(self, boxes=self.boxes.to(device), grid=grid)
 

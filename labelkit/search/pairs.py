@@ -39,6 +39,7 @@ class Pairs:
 
     @classmethod
     def cat(cls, parts: list[Pairs], like: Priors) -> Pairs:
+        """One after another; of none no pair, on the device and in the dtype of the priors."""
         if len(parts) == 1:
             return parts[0]
         if not parts:
