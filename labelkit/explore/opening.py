@@ -30,8 +30,6 @@ FIRST = {  # FCOS and ATSS forget the first object here, and two pixels to the r
     "priors": "fcos",
     "objects": [[57, 45, 64, 52], [20, 64, 64, 108], [84, 66, 104, 86], [30, 20, 42, 32]],
 }
-
-
 BLIND = "a detector must be given a picture to look at, and there is none"
 ASKING = ("max_iou", "atss", "simota", "tal")  # the rules that a detector's scene begins with
 
