@@ -56,7 +56,7 @@ def main() -> None:
             begun = opened({"size": [128, 128], "objects": objects, "priors": priors})
             file = Path(folder) / "explorer.html"
             file.write_text(static_page(begun.scene), encoding="utf-8")
-            with open_server(begun) as server:
+            with open_server(begun, 0) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 for name, address in (("server", server.address), ("static", file.as_uri())):
                     page = browser.new_page(viewport={"width": 1400, "height": 900})

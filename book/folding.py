@@ -24,15 +24,8 @@ def exercise(exercise_id: str) -> str:
     """The hints of an exercise, each by itself, and its answer: the whole cell as the solution form has it."""
     hints = registry.find(exercise_id).hints
     parts = [folded(f"Hint {number}", literally(hint)) for number, hint in enumerate(hints, 1)]
-    return "\n".join([*parts, folded("Solution", f"```python\n{answer(exercise_id)}\n```")])
-
-
-def answer(exercise_id: str) -> str:
-    """The code cell that holds the answer, without the marks."""
-    for cell in chapter.cells(chapter.source_of(exercise_id.split(".")[0])):
-        if any(region["id"] == exercise_id for region in chapter.REGION.finditer(cell.source)):
-            return chapter.solution_form(cell.source).strip()
-    raise ValueError(f"No chapter holds a solution {exercise_id}.")
+    answer = chapter.solution_form(chapter.answering_cell(exercise_id)).strip()
+    return "\n".join([*parts, folded("Solution", f"```python\n{answer}\n```")])
 
 
 def literally(text: str) -> str:

@@ -38,14 +38,17 @@ class Assignment:
 
     @property
     def positive(self) -> Bool[Tensor, "*batch P"]:
+        """Which priors have a ground truth."""
         return self.gt >= 0
 
     @property
     def negative(self) -> Bool[Tensor, "*batch P"]:
+        """Which are background."""
         return self.gt == NEGATIVE
 
     @property
     def ignored(self) -> Bool[Tensor, "*batch P"]:
+        """Which are neither, and left out of the classification loss."""
         return self.gt == IGNORED
 
     def class_targets(self, labels: Int[Tensor, "G"] | list[Int[Tensor, "_"]]) -> Int[Tensor, "*batch P"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labelkit.devices import read
 
-_TOO_LONG = 1e18
+TOO_LONG = 1e18  # px: from here on an area overflows
 
 
 def as_float(tensor: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ def shortest_and_longest(boxes: Float[Tensor, "N 4"], zero_size: bool = False) -
 def sound(shortest: float, longest: float, *, zero_size: bool = False) -> bool:
     """Whether `check_boxes` accepts boxes with these sides. A NaN fails both comparisons, and an infinite coordinate
     has made a side infinite or NaN."""
-    return (shortest >= 0 if zero_size else shortest > 0) and longest < _TOO_LONG
+    return (shortest >= 0 if zero_size else shortest > 0) and longest < TOO_LONG
 
 
 def _raise_first_bad_box(boxes: Tensor, name: str, zero_size: bool) -> None:
     judged = boxes if zero_size else boxes.float()
     size = judged[:, 2:] - judged[:, :2]
-    finite = (torch.isfinite(judged) & (size.abs() < _TOO_LONG).repeat(1, 2)).all(dim=1)
+    finite = (torch.isfinite(judged) & (size.abs() < TOO_LONG).repeat(1, 2)).all(dim=1)
     enough = (size >= 0 if zero_size else size > 0).all(dim=1)
     index = int((~(finite & enough)).nonzero()[0])
     value = boxes[index].tolist()

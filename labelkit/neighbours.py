@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
+from labelkit.cuts import cuts
+
 CHUNK = 1 << 16  # pairs at once on the CPU: few enough for its cache
 GPU_CHUNK = 1 << 22  # and elsewhere: enough to hide the cost of a launch
 SAMPLE = 1 << 12  # so many boxes tell where the borders of cells lie
@@ -65,10 +67,12 @@ class Neighbours:
         end = count.cumsum(0)
         # Pair number n of all is the one at n - shift of `arranged`.
         shift = end - count - begin
-        for low, high, before in _cuts(end, chunk):
-            which = torch.repeat_interleave(count[low:high])
-            number = torch.arange(before, before + len(which), device=which.device)
+        before = 0
+        for low, high, size in cuts(end[None], chunk) if len(end) else ():
+            which = torch.repeat_interleave(count[low:high], output_size=size)
+            number = torch.arange(before, before + size, device=which.device)
             yield chosen[place[low:high][which]], arranged[number - shift[low:high][which]]
+            before += size
 
     def counts(self, chosen: Int[Tensor, " n"], arranged: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
         """How many pairs `pairs` has of every chosen box."""
@@ -106,18 +110,6 @@ def _cells(boxes: Tensor, depth: int) -> tuple[Int[Tensor, "2 N"], Int[Tensor, "
     borders = borders.masked_fill(again, torch.inf).sort(dim=1).values
     first, last = (torch.searchsorted(borders, side.contiguous()) for side in corners.reshape(2, 2, -1))
     return first, last
-
-
-def _cuts(end: Int[Tensor, " n"], chunk: int) -> list[tuple[int, int, int]]:
-    """Runs of ranges with about `chunk` pairs, never less than a range: (first, last + 1, pairs before). `end` counts
-    the pairs up to each range."""
-    if len(end) == 0:
-        return []
-    marks = torch.arange(chunk, int(end[-1]) + chunk, chunk, device=end.device)
-    edges = torch.searchsorted(end, marks).add_(1).clamp_(max=len(end)).unique()
-    before = [0, *end[edges - 1].tolist()]
-    edges = [0, *edges.tolist()]
-    return list(zip(edges[:-1], edges[1:], before[:-1], strict=True))
 
 
 def standing(better: Int[Tensor, " e"], worse: Int[Tensor, " e"], count: int) -> Bool[Tensor, " count"]:

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from labelkit.modes import evaluating
+
 Size = tuple[int, int]  # (height, width)
 
 
@@ -60,7 +62,7 @@ class NetworkInput:
         picture, _ = transform.resize(torch.empty(3, height, width, device="meta"), None)
         size = int(picture.shape[-2] * enlarge), int(picture.shape[-1] * enlarge)
         batch = transform.batch_images([picture.new_empty(3, *size)], size_divisible=transform.size_divisible)
-        padded = _size(batch)
+        padded = size_of(batch)
         known = {} if known is None else known
         if padded not in known:
             known[padded] = feature_sizes(parts.backbone, batch.new_empty(1, 3, padded[0] * finer, padded[1] * finer))
@@ -72,19 +74,15 @@ class NetworkInput:
         return boxes * boxes.new_tensor([across, down, across, down])
 
 
-def _size(image: Tensor) -> Size:
+def size_of(image: Tensor) -> Size:
+    """Of pixels or a map, [..., H, W]."""
     return image.shape[-2], image.shape[-1]
 
 
 def feature_sizes(backbone: nn.Module, batch: Tensor) -> tuple[Size, ...]:
     """(rows, columns) of every level's map for a batch [B, 3, H, W] on the meta device."""
     state = {name: value.to("meta") for name, value in (*backbone.named_parameters(), *backbone.named_buffers())}
-    modes = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()  # in training a batch norm refuses a map of one cell
-    try:
+    with evaluating(backbone):  # in training a batch norm refuses a map of one cell
         features = torch.func.functional_call(backbone, state, (batch,))
-    finally:
-        for module, training in modes:
-            module.training = training
     maps = [features] if isinstance(features, Tensor) else list(features.values())
-    return tuple(_size(one) for one in maps)
+    return tuple(map(size_of, maps))

@@ -39,7 +39,6 @@ BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#8a8a8a"
 CYCLE = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (INK, ":"))
 
-
 Values = Tensor | np.ndarray | Sequence[Any] | float  # numbers: a tensor or array, lists of whatever depth, one alone
 Line = TypeVar("Line")
 
@@ -145,12 +144,7 @@ def scene(
 
 
 def boxes(
-    ax: Axes,
-    boxes: Values,
-    role: str = "positive",
-    *,
-    labels: Sequence[str] | None = None,
-    fill: bool = False,
+    ax: Axes, boxes: Values, role: str = "positive", *, labels: Sequence[str] | None = None, fill: bool = False
 ) -> None:
     """Boxes, xyxy, in the look of `role`; `labels` are written at their upper left corners."""
     look = _role(role)
@@ -183,25 +177,22 @@ def assignment(
     """
     centers, corners = _numbers(priors.centers), _numbers(priors.boxes)
     gt = _numbers(assignment.gt).astype(int)
-    chosen = torch.ones(len(centers), dtype=torch.bool).numpy()
-    if level is not None:
-        chosen = (priors.levels == level).cpu().numpy()
-    counts = []
-    for role in ("negative", "ignored", "positive"):
-        mask = getattr(assignment, role).cpu().numpy() & chosen
-        counts.append(f"{mask.sum()} {role}")
+    shown = np.ones(len(centers), dtype=bool) if level is None else (priors.levels == level).cpu().numpy()
+    masks = {role: getattr(assignment, role).cpu().numpy() & shown for role in ("negative", "ignored", "positive")}
+    for role, mask in masks.items():
         points(ax, centers[mask], role)
-    mask = assignment.positive.cpu().numpy() & chosen
+    positive = masks["positive"]
     if gt_boxes is not None:
         targets = _numbers(gt_boxes).reshape(-1, 4)
         boxes(ax, targets, "gt")
         middles = (targets[:, :2] + targets[:, 2:]) / 2
-        for (x, y), (u, v) in zip(centers[mask], middles[gt[mask]], strict=True):
+        for (x, y), (u, v) in zip(centers[positive], middles[gt[positive]], strict=True):
             ax.plot([x, u], [y, v], color=BLUE, lw=0.5, alpha=0.45, zorder=3)
-    for x1, y1, x2, y2 in corners[mask]:
+    for x1, y1, x2, y2 in corners[positive]:
         if x2 > x1 and y2 > y1:
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BLUE, lw=0.8, alpha=0.55, zorder=3))
-    ax.set_title(f"{ax.get_title()}\n{' · '.join(reversed(counts))}".strip(), fontsize=TITLE)
+    counts = " · ".join(f"{mask.sum()} {role}" for role, mask in reversed(masks.items()))
+    ax.set_title(f"{ax.get_title()}\n{counts}".strip(), fontsize=TITLE)
 
 
 def dimension(ax: Axes, start: Values, end: Values, text: str, *, color: str = INK) -> None:
@@ -214,13 +205,7 @@ def dimension(ax: Axes, start: Values, end: Values, text: str, *, color: str = I
 
 
 def similarity_map(
-    ax: Axes,
-    values: Values,
-    xs: Values,
-    ys: Values,
-    *,
-    label: str = "IoU",
-    limits: tuple[float, float] | None = None,
+    ax: Axes, values: Values, xs: Values, ys: Values, *, label: str = "IoU", limits: tuple[float, float] | None = None
 ) -> None:
     """A similarity as a heat map: `values[row, column]` belongs to the position `(xs[column], ys[row])`."""
     low, high = limits or (None, None)

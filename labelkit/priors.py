@@ -19,7 +19,9 @@ from torch import Tensor
 
 from labelkit.boxes import centers, check_boxes
 from labelkit.grid import Grid
-from labelkit.network_input import NetworkInput
+from labelkit.network_input import NetworkInput, Size
+
+Device = torch.device | str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,7 @@ class Priors:
 
     @property
     def device(self) -> torch.device:
+        """Where the boxes and the grid are."""
         return self.boxes.device
 
     @cached_property
@@ -107,18 +110,19 @@ class Priors:
         return per_level.repeat_interleave(torch.tensor(self.level_sizes)).to(self.device)
 
     def to(self, device: torch.device | str) -> Priors:
+        """The same priors, and their grid, on a device."""
         grid = None if self.grid is None else self.grid.to(device)
         return replace(self, boxes=self.boxes.to(device), grid=grid)
 
     @classmethod
     def anchors(
         cls,
-        image_size: tuple[int, int],
+        image_size: Size,
         strides: Sequence[float],
         sizes: Sequence[Sequence[float]],
         ratios: Sequence[float] = (1.0,),
         offset: float = 0.5,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> Priors:
         """Anchors of every size and ratio in every cell of every level.
 
@@ -138,25 +142,14 @@ class Priors:
         return cls._on_grid(image_size, strides, shapes, offset, device)
 
     @classmethod
-    def points(
-        cls,
-        image_size: tuple[int, int],
-        strides: Sequence[float],
-        offset: float = 0.5,
-        device: torch.device | str | None = None,
-    ) -> Priors:
+    def points(cls, image_size: Size, strides: Sequence[float], offset: float = 0.5, device: Device = None) -> Priors:
         """One point a cell: a zero-size box at ((column + offset) * stride, (row + offset) * stride)."""
         no_size = [torch.zeros(1, 2, dtype=torch.float64)] * len(strides)
         return cls._on_grid(image_size, strides, no_size, offset, device)
 
     @classmethod
     def _on_grid(
-        cls,
-        image_size: tuple[int, int],
-        strides: Sequence[float],
-        shapes: Sequence[Tensor],
-        offset: float,
-        device: torch.device | str | None,
+        cls, image_size: Size, strides: Sequence[float], shapes: Sequence[Tensor], offset: float, device: Device
     ) -> Priors:
         height, width = image_size
         _check_positive(image_size, "image_size")
@@ -174,7 +167,7 @@ class Priors:
         levels: Sequence[tuple[int, int, float, float, Tensor]],
         level_strides: tuple[float, ...],
         boxes: Tensor | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> Priors:
         """Of each level: rows, columns, spacing down and across in pixels, and the boxes [n, 4] of cell (0, 0).
 
@@ -223,10 +216,10 @@ class Priors:
     def from_torchvision(
         cls,
         anchor_generator: Any,
-        image_size: tuple[int, int],
-        feature_sizes: Sequence[tuple[int, int]],
+        image_size: Size,
+        feature_sizes: Sequence[Size],
         strides: Sequence[float] | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> Priors:
         """The anchors of a torchvision `AnchorGenerator`, bit for bit, with their grid.
 
@@ -247,12 +240,7 @@ class Priors:
 
     @classmethod
     def from_detector(
-        cls,
-        model: Any,
-        image_size: tuple[int, int],
-        strides: Sequence[float] | None = None,
-        *,
-        seen: NetworkInput | None = None,
+        cls, model: Any, image_size: Size, strides: Sequence[float] | None = None, *, seen: NetworkInput | None = None
     ) -> Priors:
         """The priors that a torchvision detector makes for a picture of `image_size` (height, width) alone in its
         batch, bit for bit: after its own resize and padding, on the CPU, without a forward pass.

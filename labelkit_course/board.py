@@ -4,6 +4,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
+from labelkit.counts import counted
 from labelkit.training import paired, runs
 from labelkit_course.rows import BASELINE
 
@@ -35,7 +36,7 @@ def table(board: dict[str, dict[int, dict]]) -> str:
     lines = []
     for name in paired.best_first(board):
         entries = board[name]
-        row = [f"{name} ({len(entries)} seeds)", *paired.means(entries, COLUMNS)]
+        row = [f"{name} ({counted(len(entries), 'seed')})", *paired.means(entries, COLUMNS)]
         row += paired.means(entries, ["AP"], "scores_no_nms") if no_nms else []
         smallest = [entry["positives"]["0-8"]["positives"] for entry in entries.values() if "0-8" in entry["positives"]]
         seconds = [entry["seconds"]["processor"] for entry in entries.values()]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,27 +81,25 @@ def solution_form(code: str) -> str:
 
 def solution_text(exercise_id: str) -> str:
     """The answer as a reader sees it: the lines of the region, without their indentation."""
-    for cell in cells(source_of(exercise_id.split(".")[0])):
-        for match in REGION.finditer(cell.source):
-            if match["id"] == exercise_id:
-                return textwrap.dedent(match["code"]).rstrip()
-    raise ValueError(f"No chapter holds a solution {exercise_id}.")
+    regions = REGION.finditer(answering_cell(exercise_id))
+    return next(textwrap.dedent(one["code"]).rstrip() for one in regions if one["id"] == exercise_id)
 
 
 def reference(exercise_id: str) -> Any:
     """The answer of the solution form: a function, or a value."""
-    return _answer(exercise_id, solution_form)
+    return run(exercise_id, solution_form(answering_cell(exercise_id)))
 
 
 def stub(exercise_id: str) -> Any:
     """The answer of the exercise form, as a learner first meets it."""
-    return _answer(exercise_id, exercise_form)
+    return run(exercise_id, exercise_form(answering_cell(exercise_id)))
 
 
-def _answer(exercise_id: str, form: Callable[[str], str]) -> Any:
+def answering_cell(exercise_id: str) -> str:
+    """The text of the code cell in which an exercise is answered, as it stands in the source."""
     for cell in cells(source_of(exercise_id.split(".")[0])):
-        if cell.cell_type == "code" and _mark(exercise_id) in cell.source:
-            return run(exercise_id, form(cell.source))
+        if any(region["id"] == exercise_id for region in REGION.finditer(cell.source)):
+            return cell.source
     raise ValueError(f"No chapter holds a solution {exercise_id}.")
 
 
@@ -111,10 +108,6 @@ def run(exercise_id: str, code: str) -> Any:
     namespace = surroundings(exercise_id)
     exec(compile(code, f"<{exercise_id}>", "exec"), namespace)
     return namespace[answer_name(code)]
-
-
-def _mark(exercise_id: str) -> str:
-    return f"# BEGIN SOLUTION {exercise_id}\n"
 
 
 def answer_name(code: str) -> str:
@@ -133,10 +126,10 @@ def surroundings(exercise_id: str) -> dict[str, Any]:
 
     Nothing else of the chapter runs, so an answer stands on its own and its proofs cost no chapter.
     """
-    path = source_of(exercise_id.split(".")[0])
+    path, answer = source_of(exercise_id.split(".")[0]), answering_cell(exercise_id)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for cell in cells(path):
-        if _mark(exercise_id) in cell.source:
+        if cell.source == answer:
             break
         if cell.cell_type != "code" or REGION.search(cell.source):
             continue

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from labelkit.counts import counted
+
 KINDS = {
     "I": "implement",
     "B": "find the bug",
@@ -164,8 +166,9 @@ def _tensor_difference(got: Any, want: Tensor, atol: float, where: str) -> str:
     index = tuple((~right).nonzero()[0].tolist())
     value, target = got[index].item(), want[index].item()
     at = f" at index {list(index)}" if index else ""
-    wrong = int((~right).sum())
-    count = f" ({wrong} of {want.numel()} values are wrong)" if want.numel() > 1 else ""
+    values = f"of {want.numel()} values"
+    wrong = counted(int((~right).sum()), f"{values} is wrong", f"{values} are wrong")
+    count = f" ({wrong})" if want.numel() > 1 else ""
     return f"{name}{at} is {describe(value)}{_direction(value, target)}{count}.\n    yours = {describe(got)}"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labelkit.explore import opening
 from labelkit.explore.question import rule_of
 from labelkit.extras import explained
+from labelkit.network_input import size_of
 from labelkit.training.rules import plain_arguments
 from labelkit.training.spoken import write_rule
 from labelkit_course import entries, on_stage
@@ -35,7 +36,7 @@ def opened(row: str = ROW, picture: str = PICTURE, **state: Any) -> opening.Open
     """
     entry = on_stage.entry_of(row, picture)
     image, target = entries.stage_pictures(entry.data)[entry.place]
-    own = _written(row, entry.data, (image.shape[-2], image.shape[-1]))
+    own = _written(row, entry.data, size_of(image))
     begun = {"rules": [own, *[name for name in BESIDE if name != own][:3]]}
     detector = entries.trained_detector(entry.folder, entry.name)
     return opening.opened(

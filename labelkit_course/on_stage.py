@@ -19,6 +19,7 @@ from torch import Tensor
 
 from labelkit import plot
 from labelkit.boxes import centers
+from labelkit.counts import counted
 from labelkit.similarity import iou
 from labelkit.training import runs
 from labelkit.training.measuring import assigned
@@ -190,7 +191,7 @@ def _frames(ax: Axes, kinds: dict[str, Tensor], *others: Line2D) -> None:
 def _sentence(row: str, picture: str, panel: Scene) -> str:
     counts = panel.shown
     place = {"sky": "a tile of the sky", "star": "a tile with a bright star", "digits": "the digits"}[picture]
-    alarms = f"{counts.false_alarms} false alarm{'s' * (counts.false_alarms != 1)}"
+    alarms = counted(counts.false_alarms, "false alarm")
     return (
         f"“{row}” on {place}: {counts.with_positive} of {counts.objects} objects have a positive, and the detector "
         f"taught so finds {counts.found}, with {alarms}."

@@ -1,5 +1,6 @@
 """`status` and `reset`: the learner's progress as a table, and a clean start."""
 
+from labelkit.counts import counted
 from labelkit_course import progress, registry
 from labelkit_course.answers import forget
 from labelkit_course.exercise import KINDS
@@ -22,8 +23,8 @@ def table() -> str:
         kind = KINDS[exercise.kind]
         line = f"{exercise.id:6}{state:11}{kind:14}{exercise.title:44} {', '.join(filter(None, notes))}"
         lines.append(line.rstrip())
-    predictions = f", {guessed} predictions committed" if guessed else ""
-    return "\n".join([*lines, f"{done} of {total} exercises passed{predictions}."])
+    predictions = f", {counted(guessed, 'prediction')} committed" if guessed else ""
+    return "\n".join([*lines, f"{done} of {counted(total, 'exercise')} passed{predictions}."])
 
 
 def status() -> None:

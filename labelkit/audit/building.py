@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from labelkit.counts import at_least_one
+
 DETECTORS = ("retinanet", "retinanet-v2", "fcos", "faster-rcnn", "ssd300", "small")
 
 
@@ -18,9 +20,7 @@ def build_detector(name: str, **options: Any) -> Any:
 
     if name not in DETECTORS:
         raise ValueError(f"detector must be one of {', '.join(DETECTORS)}, got {name!r}")
-    for key, value in options.items():
-        if value < 1:
-            raise ValueError(f"{key} must be at least 1, got {value}")
+    at_least_one(**options)
     if name == "small":
         return retinanet(1, **options)
     if name == "ssd300" and options:

@@ -28,8 +28,7 @@ def by_size(
     unit: str = "side in px",
     what: str = "objects",
 ) -> str:
-    """Stacked bars on a logarithmic axis. anchors: the sizes that are marked below it. what: is
-    counted."""
+    """Stacked bars on a logarithmic axis. anchors: the sizes that are marked below it. what: the things counted."""
     everything = np.concatenate([*(values for _, _, values in kinds), np.asarray(anchors, dtype=np.float64)])
     everything = everything[everything > 0]
     if not len(everything):

@@ -18,6 +18,7 @@ from labelkit.audit.counting import Counter, Part
 from labelkit.audit.front import Front
 from labelkit.audit.result import Audit, Objects
 from labelkit.audit.work import portions, work
+from labelkit.counts import at_least_one
 from labelkit.datasets.box_table import BoxTable
 
 Progress = Callable[[Sequence[int]], Iterable]
@@ -51,8 +52,7 @@ def audit(
     progress: wraps the pictures, as tqdm does. An interrupt (Ctrl-C) ends the audit at the pictures seen so far, and
         what it says then says so.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    at_least_one(workers=workers)
     model = build_detector(detector) if isinstance(detector, str) else detector
     front = model if isinstance(model, Front) else Front(model)
     named: dict[str, Any] = dict(rules) if rules else {_name(rule): rule for rule in [front.own_rule()]}

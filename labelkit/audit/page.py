@@ -15,6 +15,7 @@ from labelkit.audit.pictures import drawn, worst
 from labelkit.audit.provenance import made_by
 from labelkit.audit.style import PAGE, SHEET
 from labelkit.audit.tables import as_html
+from labelkit.counts import counted
 
 Found = Any  # an Audit, whose module imports this one
 SMALL_SIDE = 16  # px at the input: whose curve is drawn by itself
@@ -131,7 +132,8 @@ def _worst(found: Found, rule: str) -> list[str]:
     return [
         "<h2>The worst pictures</h2>",
         f'<p class="soft">Filled: an object to which {escape(rule)} gives no positive; its arrow points to the '
-        "neighbour that took what it had chosen. Dashed: a positive, but no anchor with an IoU of 0.5. Thin: both.</p>",
+        f"neighbour that took what it had chosen. Dashed: a positive, but no anchor with an IoU of {REACHED}. Thin: "
+        "both.</p>",
         f'<div class="pictures">{"".join(drawn(found, rule, index) for index in indices)}</div>',
     ]
 
@@ -142,10 +144,9 @@ def _data(found: Found, numbers: words.Numbers) -> list[str]:
     parts = ["<h2>The data</h2>", "<ul>"]
     parts += [f"<li>{count:,} × {escape(kind)}</li>" for kind, count in numbers["faults"].items()]
     parts += [
-        f"<li>{data['duplicates']:,} pairs of one class overlap by an IoU of 0.9 or more, "
-        f"{data['identical']:,} of them are identical</li>",
-        f"<li>{data['under_2_px']:,} boxes have a side under 2 px in their picture</li>",
-        f"<li>{per_image['images_without']:,} pictures without an object; the median has "
+        f"<li>{words.twice(data)}, {data['identical']:,} of them are identical</li>",
+        f"<li>{words.tiny(data)}</li>",
+        f"<li>{counted(per_image['images_without'], 'picture', form=',')} without an object; the median has "
         f"{per_image['median'] or 0:g}, the fullest {per_image['most']:,}</li>",
         "</ul>",
     ]
@@ -158,8 +159,8 @@ def _data(found: Found, numbers: words.Numbers) -> list[str]:
         parts.append(f"<details><summary>Notes</summary><ul>{items}</ul></details>")
     if numbers["objects"]:
         limits = sorted({found.front.detections, COCO_COUNTS})
-        counted = f"Objects a picture (ticks: {' and '.join(map(str, limits))} detections)"
-        parts.append(f'<div class="charts">{charts.per_image(counted, found.data.per_image, limits)}</div>')
+        title = f"Objects a picture (ticks: {' and '.join(map(str, limits))} detections)"
+        parts.append(f'<div class="charts">{charts.per_image(title, found.data.per_image, limits)}</div>')
     return parts
 
 

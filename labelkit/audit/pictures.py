@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from labelkit.audit.numbers import REACHED
+from labelkit.counts import counted
 from labelkit.datasets.box_table import BoxTable
 from labelkit.datasets.pixels import read_picture
 
@@ -54,7 +55,8 @@ def drawn(found: Found, rule: str, index: int) -> str:
             arrows.append(_arrow(_middle(table, row), _middle(table, place[thief]), head))
     name = table.names[index] or f"picture {index}"
     lost = sum(thief >= 0 for thief in taken)
-    said = f"{name} (image id {table.image_ids[index]}): {sum(starved)} of {len(rows)} objects without a positive"
+    everyone = counted(len(rows), "object")
+    said = f"{name} (image id {table.image_ids[index]}): {sum(starved)} of {everyone} without a positive"
     said += f", {lost} of them taken by a neighbour" if lost else ""
     said += f"; no anchor with an IoU of {REACHED} for {sum(beyond)} of the others" if any(beyond) else ""
     said += f" (drawn: {DRAWN:,} boxes)" if len(rows) > DRAWN else ""

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelkit.datasets.box_table import BoxTable
+from labelkit.datasets.tiles import KEPT
 from labelkit.tiling import Tiling
-
-SHOWN = 0.5  # the share of its area with which an object competes in a tile where it does not count
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _cut(table: BoxTable, image: int, rows: np.ndarray, tiles: Tiles) -> Iterato
     for y, top in enumerate(lines):
         for x, left in enumerate(columns):
             counts = (column == x) & (line == y)
-            shown = np.flatnonzero(counts | (across[:, x] * down[:, y] >= SHOWN))
+            shown = np.flatnonzero(counts | (across[:, x] * down[:, y] >= KEPT))
             size = (min(tiles.side, height), min(tiles.side, width))
             yield image, (left, top), size, rows[shown], counts[shown]
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from labelkit.audit.faults import SAME, SMALL
+from labelkit.audit.numbers import COCO_COUNTS, REACHED
+from labelkit.counts import counted
+
 # From here on a cause is none. Below, an object in 20, in 5, in 50 is lost to it: more than a detector's own misses.
 ENOUGH_CEILING, ENOUGH_REACHED, FEW_STARVED = 0.95, 0.8, 0.02
 
@@ -15,8 +19,8 @@ Numbers = dict[str, Any]
 def report(numbers: Numbers) -> str:
     """For a terminal. numbers: what `Audit.to_json` gives."""
     if not numbers["objects"]:
-        return f"{numbers['images']} pictures, no object: there is nothing to audit."
-    lines = [heading(numbers), "", *causes(numbers), "", *_table(numbers)]
+        return f"{counted(numbers['images'], 'picture')}, no object: there is nothing to audit."
+    lines = [heading(numbers), "", *causes(numbers), "", *aligned(size_rows(numbers))]
     if numbers["what_if"]:
         lines += ["", *_changes(numbers)]
     if odd := oddities(numbers):
@@ -61,14 +65,14 @@ def every_cause(numbers: Numbers) -> list[Cause]:
 
 def _output(numbers: Numbers) -> Cause:
     output = numbers["output"]
-    lost, most = 1 - output["recall_ceiling"], output["detections_per_image"]
+    lost, most = 1 - output["recall_ceiling"], counted(output["detections_per_image"], "detection")
     what = "tile" if numbers["tiles"] else "picture"
     said = (
-        f"{_of(lost, numbers['objects'])} cannot be reported: the detector returns {most} detections of a {what}, "
+        f"{_of(lost, numbers['objects'])} cannot be reported: the detector returns {most} of a {what}, "
         f"and the fullest picture holds {output['most_objects']}."
     )
     if output["recall_ceiling_coco"] < output["recall_ceiling"]:
-        said += f" COCO's metric counts 100, which caps recall at {percent(output['recall_ceiling_coco'])}."
+        said += f" COCO's metric counts {COCO_COUNTS}, which caps recall at {percent(output['recall_ceiling_coco'])}."
     if not lost:
         return Cause("OUTPUT", lost, said)
     mend = "Let it return more, or cut the pictures into tiles."
@@ -81,7 +85,7 @@ def _anchors(numbers: Numbers) -> Cause:
         return Cause("ANCHORS", None, "none: this detector begins from points.")
     lost = 1 - anchors["reachable_50"]
     said = (
-        f"{_of(lost, numbers['objects'])} have no anchor with an IoU of 0.5 "
+        f"{_of(lost, numbers['objects'])} have no anchor with an IoU of {REACHED} "
         f"among the {anchors['count']:,} of a picture; the median of the best is {anchors['median_best_iou']:.2f}."
     )
     if anchors["reachable_50"] >= ENOUGH_REACHED:
@@ -113,13 +117,22 @@ def oddities(numbers: Numbers) -> list[str]:
     """What is odd in the data: a line each, none where nothing is."""
     data, said = numbers["data"], []
     if data["duplicates"]:
-        said.append(
-            f"{data['duplicates']:,} pairs of one class overlap by an IoU of 0.9 or more, {data['identical']:,} of them"
-            f" identical, such as {data['duplicate_pairs'][0]}."
-        )
+        said.append(f"{twice(data)}, {data['identical']:,} of them identical, such as {data['duplicate_pairs'][0]}.")
     if data["under_2_px"]:
-        said.append(f"{data['under_2_px']:,} boxes have a side under 2 px in their picture.")
+        said.append(f"{tiny(data)}.")
     return said
+
+
+def twice(data: Numbers) -> str:
+    """How many pairs are one object. data: the part of the numbers on the data itself."""
+    pairs = counted(data["duplicates"], "pair of one class overlaps", "pairs of one class overlap", form=",")
+    return f"{pairs} by an IoU of {SAME} or more"
+
+
+def tiny(data: Numbers) -> str:
+    """How many boxes are hardly a pixel wide or high."""
+    boxes = counted(data["under_2_px"], "box has", "boxes have", form=",")
+    return f"{boxes} a side under {SMALL} px in their picture"
 
 
 def verdict(numbers: Numbers) -> str:
@@ -170,7 +183,7 @@ def change_rows(numbers: Numbers) -> list[list[str]]:
 
 
 def _of(share: float, total: int) -> str:
-    return f"{round(share * total):,} of {total:,} objects ({percent(share)})"
+    return f"{round(share * total):,} of {counted(total, 'object', form=',')} ({percent(share)})"
 
 
 def percent(share: float | None) -> str:
@@ -178,13 +191,9 @@ def percent(share: float | None) -> str:
 
 
 def heading(numbers: Numbers) -> str:
-    pictures = f"{numbers['images']:,} pictures" if numbers["images"] != 1 else "1 picture"
+    objects, pictures = counted(numbers["objects"], "object", form=","), counted(numbers["images"], "picture", form=",")
     stopped = f" of {numbers['of_images']:,} (stopped: the rest was not looked at)" if numbers["partial"] else ""
-    return f"{numbers['objects']:,} objects in {pictures}{stopped}, as {numbers['detector']} sees them."
-
-
-def _table(numbers: Numbers) -> list[str]:
-    return aligned(size_rows(numbers))
+    return f"{objects} in {pictures}{stopped}, as {numbers['detector']} sees them."
 
 
 def _changes(numbers: Numbers) -> list[str]:

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from labelkit.audit.building import DETECTORS
-from labelkit.cli.arguments import parse_arguments
-from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.counts import at_least_one
+from labelkit.training.spoken import parse_arguments
 
 CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9.]+)\s*(%?)")
 FAILED = 3  # the exit status where --fail-if holds
-INTERRUPTED = 130
 MANY = 2000  # pictures, from which on several processes count
 Option = typer.Option
 
@@ -84,7 +84,8 @@ def audit(
             raise ValueError("--set is for the rules that --assigner names, and none is named")
         model, trained = _detector(detector, run, {"min_size": min_size, "max_size": max_size}, sizes or strides)
         if detections is not None:
-            _set_detections(model, detections)
+            at_least_one(detections=detections)
+            getattr(model, "roi_heads", model).detections_per_img = detections
         own = None
         if sizes or strides or ratios:
             own = Anchors(*_levels(strides, sizes, ratios))
@@ -148,9 +149,9 @@ def _holds(condition: tuple[str, str, float], values: dict[str, float | None]) -
 def _open(data: str, images: Path | None, split: str | None) -> Any:
     """The training part, or the split that was asked for; the course's data is made by its name."""
     from labelkit.datasets.box_table import BoxTable
-    from labelkit.training.recipe import COURSE_DATA, Recipe
+    from labelkit.training.recipe import Recipe, of_course
 
-    if data.partition(":")[0] in COURSE_DATA:
+    if of_course(data):
         if images is not None:
             raise ValueError(f"--images is for files, {data} is made in memory")
         recipe = Recipe(data=data)
@@ -200,12 +201,6 @@ def _tiles(side: int | None, overlap: int | None, trained: Any) -> Any:
             raise ValueError("--overlap is for the tiles that --tile asks for")
         return None
     return Tiles(side, side // 4 if overlap is None else overlap)
-
-
-def _set_detections(model: Any, detections: int) -> None:
-    if detections < 1:
-        raise ValueError(f"detections must be at least 1, got {detections}")
-    getattr(model, "roi_heads", model).detections_per_img = detections
 
 
 def _cores() -> int:

@@ -1,13 +1,15 @@
 """`labelkit compare`: rules side by side on one's own data, over several seeds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelkit.cli.output import AsJson, Quiet, percent, plain_errors, print_json, say, speaks
+from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, percent, plain_errors, print_json, say, speaks
+from labelkit.training.naming import data_name
 from labelkit.training.recipe import Recipe
 from labelkit.training.spoken import parse_rule
 
@@ -64,7 +66,7 @@ def compare(
             images=images, steps=steps, batch_size=batch_size, lr=lr, workers=workers,
         )  # fmt: skip
         rules = recipes(assigner, base)
-        folder = out or Path("runs") / f"compare-{_name(data)}"
+        folder = out or Path("runs") / f"compare-{data_name(data)}"
         talks = not (quiet or as_json)
         try:
             comparison = train_and_compare(
@@ -80,7 +82,7 @@ def compare(
             )
         except KeyboardInterrupt:
             say(f"Stopped. The same command goes on; {folder} holds what is trained.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         comparison.write(folder)
         if as_json:
             print_json({"folder": str(folder)} | comparison.as_dict())
@@ -91,8 +93,6 @@ def compare(
 
 def recipes(rules: Sequence[str], base: Recipe) -> dict[str, Recipe]:
     """["atss", "topk k=3"] as recipes by their names."""
-    from dataclasses import replace
-
     found: dict[str, Recipe] = {}
     for words in rules:
         rule = parse_rule(words)
@@ -126,7 +126,3 @@ def _print(comparison: "Comparison") -> None:
         chart.add_row(*(f"[bold]{cell.strip('*')}[/bold]*" if cell.startswith("**") else cell for cell in line))
     Console().print(chart)
     Console().print(comparison.words().replace("In bold:", "In bold, with a star:"))
-
-
-def _name(data: str) -> str:
-    return data.replace(":", "-") if Recipe(data=data).of_course else Path(data).resolve().name

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.output import plain_errors
+from labelkit.counts import counted
 
 
 def convert(
@@ -39,5 +40,6 @@ def convert(
             folder = destination if name == ALL else destination / name
             print(f"{name}: {dataset.report}")
             linked, copied = write_folder(dataset, folder, copy=copy)
-            boxes, classes = len(dataset.coco()["annotations"]), ", ".join(dataset.classes)
-            print(f"wrote {folder}: {linked} images linked, {copied} copied; {boxes} boxes of {classes}")
+            boxes = counted(len(dataset.coco()["annotations"]), "box", "boxes")
+            images_linked, classes = counted(linked, "image linked", "images linked"), ", ".join(dataset.classes)
+            print(f"wrote {folder}: {images_linked}, {copied} copied; {boxes} of {classes}")

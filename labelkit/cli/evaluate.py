@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_scores
-from labelkit.training.recipe import COURSE_DATA
+from labelkit.counts import at_least_one
+from labelkit.training.recipe import of_course
 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
@@ -34,16 +35,17 @@ def evaluate(
         from labelkit.training import load_detector, read_recipe
         from labelkit.training.ceiling import raise_limits, warn_of_ceiling
         from labelkit.training.devices import find_device
-        from labelkit.training.measuring import course_rules, defined, detect
+        from labelkit.training.measuring import check_preset, defined, detect, rules_of
 
-        _check(preset, tuple(PRESETS), detections, batch_size)
+        check_preset(preset)
+        at_least_one(detections=detections, batch_size=batch_size)
         place, recipe = find_device(device), read_recipe(run)
         detector, classes = load_detector(run, which)
-        dataset = (replace(recipe, data=data, val=None if _generated(data) else data) if data else recipe).val_set()
+        dataset = (replace(recipe, data=data, val=None if of_course(data) else data) if data else recipe).val_set()
         if tuple(classes) != tuple(dataset.classes):
             raise ValueError(f"the run knows the classes {classes}, the data has {list(dataset.classes)}")
         raise_limits(detector, detections, PRESETS[preset].ap_max_dets, dataset.targets)
-        rules = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
+        rules = rules_of(preset, detector.detections_per_img)
         warn_of_ceiling(dataset.targets, detector.detections_per_img, "the detector returns (--detections)")
         warn_of_ceiling(dataset.targets, rules.ap_max_dets, f"preset {preset} counts")
         scores = defined(
@@ -53,17 +55,3 @@ def evaluate(
             print_json({"run": str(run), "preset": preset, "scores": scores})
         elif not quiet:
             print_scores(scores, f"{run}, {preset}", list(rules.areas))
-
-
-def _generated(data: str | None) -> bool:
-    return data is not None and data.partition(":")[0] in COURSE_DATA
-
-
-def _check(preset: str, known: tuple[str, ...], detections: int | None, batch_size: int) -> None:
-    """What can be said before any work."""
-    if preset not in known:
-        raise ValueError(f"preset must be one of {', '.join(known)}, got {preset!r}")
-    if detections is not None and detections < 1:
-        raise ValueError(f"detections must be at least 1, got {detections}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -16,6 +16,7 @@ from labelkit.extras import sentence
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no table; warnings and errors stay.")]
 
+INTERRUPTED = 130  # the exit status after Ctrl-C
 ALWAYS = ("AP", "AP50", "AP75", "AR", "oLRP")
 
 
@@ -91,7 +92,7 @@ def plain_errors() -> Iterator[None]:
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print("Stopped. The same command with --resume goes on from the last checkpoint.", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _strict(content: Any) -> Any:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from labelkit.cli.evaluate import RunFolder
-from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, plain_errors, print_json, say, speaks
+from labelkit.counts import counted
 
 Option = typer.Option
 
@@ -69,18 +70,22 @@ def predict(
             )
         except KeyboardInterrupt:
             say(f"Stopped: {folder / RESULTS} is not written; pictures drawn so far stay.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         for reason in found.failed.values():
             say(f"Not done: {reason}")
         if found.full:
-            say(f"{found.full} pictures have as many detections as a picture may have: --detections allows more")
+            full = counted(found.full, "picture has", "pictures have")
+            say(f"{full} as many detections as a picture may have: --detections allows more")
         if found.cut:
-            say(f"{found.cut} detections end at a tile's border and are whole in no tile: --overlap wants to be larger")
+            where = "at a tile's border and"
+            cut = counted(found.cut, f"detection ends {where} is", f"detections end {where} are")
+            say(f"{cut} whole in no tile: --overlap wants to be larger")
         summary = {"images": len(found.images), "detections": len(found.results), "failed": found.failed}
         if as_json:
             print_json({"run": str(run), "out": str(folder)} | summary)
         elif not quiet and speaks():
-            print(f"{len(found.results)} detections in {len(found.images)} pictures: {folder / RESULTS}")
+            results, pictures = counted(len(found.results), "detection"), counted(len(found.images), "picture")
+            print(f"{results} in {pictures}: {folder / RESULTS}")
             print(f"The pictures' ids: {folder / IMAGES}" + (f"; drawn: {folder / DRAWN}" if draw else ""))
     if found.failed:
         raise typer.Exit(1)

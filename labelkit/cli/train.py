@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from labelkit.cli.arguments import parse_arguments, run_folder
 from labelkit.cli.output import AsJson, Quiet, plain_errors, print_json, print_positives, print_scores, say, speaks
+from labelkit.training.naming import run_folder
 from labelkit.training.recipe import ARGUMENTS_OF, Recipe
+from labelkit.training.spoken import parse_arguments
 
 Option = typer.Option
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.assigners.ground_truths import FLAGS
+from labelkit.boxes import TOO_LONG
 from labelkit.datasets.coco import Check, id_of
 from labelkit.datasets.folder import CocoFolder
 from labelkit.datasets.image_files import ImageFiles
@@ -21,7 +22,6 @@ from labelkit.datasets.report import Problem, Report
 
 JSON_LAYOUTS = ("labelkit", "roboflow", "coco")
 _LISTS = ("images", "categories", "annotations")
-_TOO_LONG = 1e18  # px: sides from here on overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,7 @@ def _sound(corners: np.ndarray, image: np.ndarray, index: np.ndarray) -> tuple[n
     """Which boxes are finite and have a size, and a problem for each that is not or has none."""
     with np.errstate(invalid="ignore", over="ignore"):
         side = corners[:, 2:] - corners[:, :2]
-        finite = np.isfinite(corners).all(axis=1) & (np.abs(side) < _TOO_LONG).all(axis=1)
+        finite = np.isfinite(corners).all(axis=1) & (np.abs(side) < TOO_LONG).all(axis=1)
         sound = finite & (side > 0).all(axis=1)
     problems = []
     for place in np.flatnonzero(~sound).tolist():

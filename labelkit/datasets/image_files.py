@@ -34,7 +34,7 @@ class ImageFiles:
             size = stated or header.shown
             if size not in (header.stored, header.shown):
                 raise Fault("wrong size", f"{path}: {wrong_size(header, size)}")
-            self._look(path, header, size, name)
+            self._look(path, header, size)
         except OSError as error:
             raise Fault("unreadable file", str(error)) from error
         if stated is None:
@@ -59,7 +59,7 @@ class ImageFiles:
         )
         self._problem("images of more than 8 bits", message, "dark", "kept")
 
-    def _look(self, path: Path, header: Header, size: Size, name: str) -> None:
+    def _look(self, path: Path, header: Header, size: Size) -> None:
         sample = header.full is not None and self.white is None and self.wide < LOOKED_AT
         if not sample and not self.decode:
             return

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labelkit.counts import counted
 from labelkit.datasets.base import Transform
 from labelkit.datasets.coco import load_coco
 from labelkit.datasets.folder import CocoFolder
@@ -108,11 +109,14 @@ def open_split(
     if layout.kind == "yolo":
         images, coco = read_yolo(chosen.annotations, layout.choose(split))
         if without := coco["info"]["without_labels"]:
-            said.append(f"{without} of {len(coco['images'])} pictures have no label file: they show no object")
+            of_all = f"of {counted(len(coco['images']), 'picture')}"
+            one, many = f"{of_all} has no label file: it shows", f"{of_all} have no label file: they show"
+            said.append(f"{counted(without, one, many)} no object")
     elif layout.kind == "visdrone":
         images, coco = chosen.images[0], read_visdrone(chosen.images[0], chosen.annotations)
         if others := coco["info"]["left_out"]["others"]:
-            said.append(f'{others} boxes of the category "others" are left out, as in the benchmark')
+            what = 'of the category "others"'
+            said.append(f"{counted(others, f'box {what} is', f'boxes {what} are')} left out, as in the benchmark")
     elif layout.kind == "wider":
         images = next((folder for folder in chosen.images if folder.is_dir()), chosen.images[0])
         coco = read_wider_face(images, chosen.annotations)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from labelkit.counts import counted
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -45,11 +47,15 @@ class Report:
     def summary(self, first: int = 20) -> str:
         """The counts and the first faults, for printing."""
         lines = [
-            f"kept {self.images[0]} of {self.images[1]} images, "
-            f"{self.annotations[0]} of {self.annotations[1]} annotations, {len(self.problems)} problems"
+            f"kept {self.images[0]} of {counted(self.images[1], 'image')}, {self.annotations[0]} of "
+            f"{counted(self.annotations[1], 'annotation')}, {counted(len(self.problems), 'problem')}"
         ]
         if self.became_background:
-            lines.append(f"  {self.became_background} objects became background: their images are kept, they are not")
+            one, many = "its image is kept, it is", "their images are kept, they are"
+            objects = counted(
+                self.became_background, f"object became background: {one}", f"objects became background: {many}"
+            )
+            lines.append(f"  {objects} not")
         lines += [f"  {count} x {kind}" for kind, count in self.counts().items()]
         lines += [f"  {problem}" for problem in self.problems[:first]]
         if len(self.problems) > first:

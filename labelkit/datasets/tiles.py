@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from labelkit.counts import counted
 from labelkit.datasets.base import Target, Transform, finish_item, make_target
 from labelkit.datasets.report import Problem, Report
 from labelkit.tiling import Tiling, Window
@@ -63,14 +64,15 @@ class Tiles(Dataset[tuple[Tensor, Target]]):
             empty += int((shares < KEPT).all(dim=1).sum())
             cut += int(((shares > 0) & (shares < KEPT)).sum())
         said = (
-            f"{len(targets)} pictures make {len(self._tiles)} tiles, {empty} of them without an object; of {objects} "
-            f"objects {objects - whole} are whole in no tile; {cut} times a tile shows less than half of one, which "
-            "is ignored there"
+            f"{counted(len(targets), 'picture makes', 'pictures make')} {counted(len(self._tiles), 'tile')}, "
+            f"{empty} of them without an object; of {counted(objects, 'object')} "
+            f"{counted(objects - whole, 'is', 'are')} whole in no tile; "
+            f"{counted(cut, 'time')} a tile shows less than half of one, which is ignored there"
         )
         if nowhere:
-            said += (
-                f"; {nowhere} are shown by half in no tile, so they teach nothing: take larger tiles or more overlap"
-            )
+            half = "shown by half in no tile, so"
+            lost = counted(nowhere, f"is {half} it teaches", f"are {half} they teach")
+            said += f"; {lost} nothing: take larger tiles or more overlap"
         report = getattr(dataset, "report", None) or Report()
         note = Problem("tiles", str(tiling), said, "tiles", "read")
         self.report: Report = replace(report, notes=[*report.notes, note])

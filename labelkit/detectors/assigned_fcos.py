@@ -1,12 +1,10 @@
 """torchvision's FCOS with any assigner."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from math import inf
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection import FCOS
 from torchvision.ops import generalized_box_iou_loss
@@ -18,7 +16,6 @@ from labelkit.detectors.assigning import Assigning
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.matched import Matched, class_losses, divisor
 from labelkit.losses import distribution_focal_loss
-from labelkit.priors import Priors
 
 
 class AssignedFCOS(Assigning, FCOS):
@@ -41,19 +38,6 @@ class AssignedFCOS(Assigning, FCOS):
     rule_arguments = ("center_sampling_radius",)
 
     center_sampling_radius: float
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        num_classes: int,
-        assigner: Callable | None = None,
-        assignment_priors: Callable[[Priors], Priors] | None = None,
-        assign_on: str | None = None,
-        **kwargs: Any,
-    ):
-        self.check_arguments(assigner, kwargs)
-        super().__init__(backbone, num_classes, **kwargs)
-        self.use_assigner(assigner, assignment_priors, assign_on)
 
     def own_rule(self) -> FCOSRule:
         """torchvision's rule: a level holds 4 to 8 of its strides, the finest from 0, the coarsest without end."""

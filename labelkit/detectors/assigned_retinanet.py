@@ -1,9 +1,8 @@
 """torchvision's RetinaNet with any assigner."""
 
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import l1_loss, smooth_l1_loss
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection._utils import Matcher
@@ -14,7 +13,6 @@ from labelkit.assignment import Assignment
 from labelkit.detectors.assigning import Assigning
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.matched import Matched, class_losses, divisor
-from labelkit.priors import Priors
 
 DELTA_LOSSES = {"l1": l1_loss, "smooth_l1": smooth_l1_loss}
 BOX_LOSSES = {
@@ -42,19 +40,6 @@ class AssignedRetinaNet(Assigning, RetinaNet):
     rule_arguments = ("fg_iou_thresh", "bg_iou_thresh", "proposal_matcher")
 
     proposal_matcher: Any
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        num_classes: int,
-        assigner: Callable | None = None,
-        assignment_priors: Callable[[Priors], Priors] | None = None,
-        assign_on: str | None = None,
-        **kwargs: Any,
-    ):
-        self.check_arguments(assigner, kwargs)
-        super().__init__(backbone, num_classes, **kwargs)
-        self.use_assigner(assigner, assignment_priors, assign_on)
 
     def own_rule(self) -> MaxIoU:
         """torchvision's matcher as an assigner; a matcher of another class has a rule that can't be read off."""

@@ -17,13 +17,15 @@ from labelkit.detectors.door import check_targets
 from labelkit.detectors.fields import check_fields
 from labelkit.detectors.loss_rule import LossRule
 from labelkit.detectors.matched import Matched, sent_whole
-from labelkit.detectors.modes import evaluating
-from labelkit.detectors.place import check_place
 from labelkit.detectors.second_head import SECOND, TwoHeads
 from labelkit.detectors.sharing import combined, share
+from labelkit.modes import evaluating
+from labelkit.place import check_place
 from labelkit.priors import Priors
 
 D = TypeVar("D", bound="Assigning")
+Targets = list[dict[str, Tensor]]
+Outputs = dict[str, Tensor]  # of a head, by name
 ASKED_OF_TARGETS = ("boxes", "labels", *FLAGS)
 OF_FIRST = {"assigner", "loss_rule", "assignment_priors", "assign_on", "last_assignment", "_converted"}
 OF_SECOND = {"second_assigner", "second_loss_rule", "last_second_assignment"}
@@ -63,6 +65,19 @@ class Assigning(nn.Module, ABC):
     detections_per_img: int
     topk_candidates: int
     anchor_generator: Any  # torchvision's until `use_assigner`, then CachedAnchors around it
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        assigner: Callable | None = None,
+        assignment_priors: Callable[[Priors], Priors] | None = None,
+        assign_on: str | None = None,
+        **kwargs: Any,
+    ):
+        self.check_arguments(assigner, kwargs)
+        super().__init__(backbone, num_classes, **kwargs)
+        self.use_assigner(assigner, assignment_priors, assign_on)
 
     @classmethod
     def from_torchvision(
@@ -184,7 +199,7 @@ class Assigning(nn.Module, ABC):
 
     @torch.compiler.disable
     def compute_loss(
-        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor], *_: Any
+        self, targets: Targets, head_outputs: Outputs, anchors: list[Tensor], *_: Any
     ) -> dict[str, Tensor]:
         """The losses of the head, and those of the second under their own names, in float32."""
         with torch.autocast(anchors[0].device.type, enabled=False):
@@ -202,12 +217,7 @@ class Assigning(nn.Module, ABC):
             return losses
 
     def _losses_of(
-        self,
-        targets: list[dict[str, Tensor]],
-        outputs: dict[str, Tensor],
-        anchors: Tensor,
-        assignment: Assignment,
-        rule: LossRule,
+        self, targets: Targets, outputs: Outputs, anchors: Tensor, assignment: Assignment, rule: LossRule
     ) -> dict[str, Tensor]:
         """The losses of one head. Who the positives are is found out where the assignment is: on the CPU no device is
         waited for to say how many."""
@@ -216,7 +226,7 @@ class Assigning(nn.Module, ABC):
 
     @abstractmethod
     def _head_losses(
-        self, outputs: dict[str, Tensor], anchors: Tensor, assignment: Assignment, matched: Matched, rule: LossRule
+        self, outputs: Outputs, anchors: Tensor, assignment: Assignment, matched: Matched, rule: LossRule
     ) -> dict[str, Tensor]:
         """The losses of one head on its assignment and its positives, all of it where the outputs are."""
 
@@ -235,7 +245,7 @@ class Assigning(nn.Module, ABC):
         return self._predictions(outputs, self.loss_rule)
 
     @torch.compiler.disable
-    def assign(self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor]) -> Assignment:
+    def assign(self, targets: Targets, head_outputs: Outputs) -> Assignment:
         """The batch's assignment in float32 and without gradient; also kept as `last_assignment`."""
         # With assign_on="cpu" this is the moment for it: the kernels of backbone and head were launched and run by
         # themselves, a launch waits for nothing, so no thread is needed. Before the backbone the GPU would have nothing
@@ -246,12 +256,7 @@ class Assigning(nn.Module, ABC):
 
     @torch.no_grad()
     def _ask(
-        self,
-        assigner: Callable,
-        priors: Priors,
-        targets: list[dict[str, Tensor]],
-        outputs: dict[str, Tensor],
-        rule: LossRule,
+        self, assigner: Callable, priors: Priors, targets: Targets, outputs: Outputs, rule: LossRule
     ) -> Assignment:
         predictions = None
         if getattr(assigner, "needs_predictions", True):
@@ -259,11 +264,11 @@ class Assigning(nn.Module, ABC):
         asked = [{key: target[key] for key in ASKED_OF_TARGETS if key in target} for target in targets]
         return assigner(priors, asked, predictions)
 
-    def _predictions(self, outputs: dict[str, Tensor], rule: LossRule) -> Predictions:
+    def _predictions(self, outputs: Outputs, rule: LossRule) -> Predictions:
         boxes = self.decode(outputs["bbox_regression"], self.anchor_generator.priors.boxes)
         return Predictions(boxes=boxes, scores=self._scores(outputs, rule))
 
-    def _scores(self, outputs: dict[str, Tensor], rule: LossRule) -> Tensor:
+    def _scores(self, outputs: Outputs, rule: LossRule) -> Tensor:
         """The class probabilities `[B, P, C]` that an assigner sees."""
         return outputs["cls_logits"].sigmoid()
 

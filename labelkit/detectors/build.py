@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 
+from labelkit.counts import at_least_one
 from labelkit.detectors.assigned_fcos import AssignedFCOS
 from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES, AssignedRetinaNet
 from labelkit.detectors.backbones import NativeSize, SmallPyramid, small_norm
@@ -82,10 +83,9 @@ def retinanet(
         for branch in (head.classification_head, head.regression_head):
             branch.conv = branch.conv[:SMALL_CONVS]
         model = RetinaNet(pyramid, num_classes, anchor_generator=generator, head=head, **(SMALL_TEST | options))
+        _keep_sizes(model, min_size, kwargs)
     else:
         model = _from_torchvision(retinanet_resnet50_fpn, weights, num_classes, options)
-    if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
-        _keep_sizes(model)
     model.head.regression_head._loss_type = box_loss
     view = assignment_priors or view_of(assigner, backbone)
     detector = AssignedRetinaNet.from_torchvision(model, assigner, view, assign_on)
@@ -125,10 +125,9 @@ def fcos(
         head.classification_head = FCOSClassificationHead(pyramid.out_channels, 1, num_classes, **shape)
         head.regression_head = FCOSRegressionHead(pyramid.out_channels, 1, **shape)
         model = FCOS(pyramid, num_classes, anchor_generator=generator, head=head, **(SMALL_TEST | options))
+        _keep_sizes(model, min_size, kwargs)
     else:
         model = _from_torchvision(fcos_resnet50_fpn, weights, num_classes, options)
-    if backbone == "small" and min_size is None and not kwargs.keys() & {"max_size", "fixed_size"}:
-        _keep_sizes(model)
     rule = loss_rule or LossRule.of(assigner)
     model.head = shaped(model.head, rule.quality, bins)
     view = assignment_priors or view_of(assigner, backbone)
@@ -157,8 +156,7 @@ def _check(backbone: str, weights: str | None, num_classes: int | None) -> None:
         raise ValueError(f"weights must be None for the small backbone, which has none, got {weights!r}")
     if num_classes is None and weights != "coco":
         raise ValueError("num_classes must be given unless weights='coco'")
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    at_least_one(num_classes=num_classes)
 
 
 def _from_torchvision(
@@ -188,6 +186,8 @@ def _set_num_classes(model: RetinaNet | FCOS, num_classes: int) -> None:
     head.cls_logits, head.num_classes = fresh.cls_logits, num_classes
 
 
-def _keep_sizes(model: RetinaNet | FCOS) -> None:
+def _keep_sizes(model: RetinaNet | FCOS, min_size: int | None, options: dict[str, Any]) -> None:
+    """No resize, where nobody has said to which size."""
     old: Any = model.transform
-    model.transform = NativeSize(old.min_size, old.max_size, old.image_mean, old.image_std, old.size_divisible)
+    if min_size is None and not options.keys() & {"max_size", "fixed_size"}:
+        model.transform = NativeSize(old.min_size, old.max_size, old.image_mean, old.image_std, old.size_divisible)

@@ -94,6 +94,7 @@ class LossRule:
         return replace(self, quality=other.quality, quality_weight=other.quality_weight)
 
     def weigh(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """Losses times weights, which broadcast; with `keeps_scale` of the same sum as before."""
         return keep_scale(losses, weights) if self.keeps_scale else losses * weights
 
 

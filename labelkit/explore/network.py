@@ -18,7 +18,7 @@ from labelkit.assignment import Predictions
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet, SmallPyramid, receptive_field_view
 from labelkit.explore.checks import LARGEST, MOST_PRIORS
 from labelkit.explore.presets import laid_out
-from labelkit.network_input import NetworkInput
+from labelkit.network_input import NetworkInput, size_of
 from labelkit.priors import Priors
 from labelkit.receptive_field import receptive_fields, resnet_stages
 from labelkit.similarity import iou
@@ -49,7 +49,7 @@ class Network:
         in pixels of the picture. A ValueError says why a picture cannot be shown, or which label is no class.
         """
         asked = _assigning(detector)
-        seen = NetworkInput.of(asked, (pixels.shape[-2], pixels.shape[-1]))
+        seen = NetworkInput.of(asked, size_of(pixels))
         shown = f"at the network's input the picture has {seen.size[1]} x {seen.size[0]} px"
         if max(seen.size) > LARGEST:
             raise ValueError(f"{shown}, and the explorer shows at most {LARGEST} px a side: take a part of it")

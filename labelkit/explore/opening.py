@@ -14,12 +14,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from labelkit.counts import counted
 from labelkit.datasets.coco import check_coco, corners, load_coco
 from labelkit.datasets.pixels import read_picture
 from labelkit.explore.checks import MOST_OBJECTS
 from labelkit.explore.network import Network
 from labelkit.explore.presets import DETECTOR
 from labelkit.explore.state import DEFAULTS, checked, fields_of
+from labelkit.network_input import size_of
 from labelkit.scenes import SCENES, Scene
 
 LONGEST = 800  # px, the longer side of a picture; larger ones are made smaller, boxes and all
@@ -28,8 +30,6 @@ FIRST = {  # FCOS and ATSS forget the first object here, and two pixels to the r
     "priors": "fcos",
     "objects": [[57, 45, 64, 52], [20, 64, 64, 108], [84, 66, 104, 86], [30, 20, 42, 32]],
 }
-
-
 BLIND = "a detector must be given a picture to look at, and there is none"
 ASKING = ("max_iou", "atss", "simota", "tal")  # the rules that a detector's scene begins with
 
@@ -70,7 +70,7 @@ def opened(
         return Opened(checked(begun | state))
     pixels = read_picture(image) if isinstance(image, str | os.PathLike) else _pixels(image)
     if detector is None:
-        return _scaled(begun | state, _size(pixels), pixels)
+        return _scaled(begun | state, size_of(pixels), pixels)
     known = [] if labels is None else torch.as_tensor(labels).tolist()
     if known and len(known) != len(begun["objects"]):
         raise ValueError(f"labels must be one for each of the {len(begun['objects'])} boxes, got {len(known)}")
@@ -90,7 +90,7 @@ def from_files(picture: Path | None, annotations: Path | None, trained: Any = No
     if annotations is None:
         if picture is not None:
             alone = read_picture(picture, white=white)
-            return _laid_over(alone, _size(alone), [], [], trained)
+            return _laid_over(alone, size_of(alone), [], [], trained)
         if trained is not None:
             raise ValueError(BLIND)
         return opened()
@@ -107,8 +107,9 @@ def from_files(picture: Path | None, annotations: Path | None, trained: Any = No
     pixels = None if picture is None else read_picture(picture, size, white=white)
     found = _laid_over(pixels, size[::-1], objects[:MOST_OBJECTS], labels[:MOST_OBJECTS], trained)
     left = len(objects) - MOST_OBJECTS
-    notes = (f"{left} objects beyond the first {MOST_OBJECTS} are left out",) if left > 0 else ()
-    return found._replace(notes=(f"{record['file_name']}: {len(objects)} objects", *notes, *found.notes))
+    beyond = f"beyond the first {MOST_OBJECTS}"
+    notes = (f"{counted(left, f'object {beyond} is', f'objects {beyond} are')} left out",) if left > 0 else ()
+    return found._replace(notes=(f"{record['file_name']}: {counted(len(objects), 'object')}", *notes, *found.notes))
 
 
 def _laid_over(
@@ -180,11 +181,6 @@ def _pixels(image: Any) -> Tensor:
     return pixels.expand(3, -1, -1)
 
 
-def _size(pixels: Tensor) -> tuple[int, int]:
-    """(height, width)."""
-    return pixels.shape[-2], pixels.shape[-1]
-
-
 def _scaled(scene: dict[str, Any], size: tuple[int, int], pixels: Tensor | None) -> Opened:
     """The scene at `size` (height, width), made smaller where that is too large; the boxes go along."""
     by = min(1.0, LONGEST / max(size))
@@ -208,7 +204,7 @@ def _seen(scene: dict[str, Any], pixels: Tensor, labels: Sequence[int | None], d
     network = Network.of(detector, pixels, objects[known], classes)
     width, height = network.size[::-1]
     at_input = {"size": [height, width], "objects": network.seen.at_input(objects).tolist()}
-    notes = (f"{len(network.priors)} priors of the detector; its network sees {width} x {height} px",)
+    notes = (f"{counted(len(network.priors), 'prior')} of the detector; its network sees {width} x {height} px",)
     begun = {"priors": DETECTOR, "rules": list(ASKING)} | scene | at_input
     return Opened(checked(begun, network.size), _png(pixels, [height, width]), notes, network)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from labelkit.explore.opening import data_url, opened
-from labelkit.explore.parts import code, script, style
+from labelkit.explore.parts import code, in_script, script, style
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
 
@@ -120,9 +119,8 @@ def static_page(scene: Any = None, image: Any = None) -> str:
     examples = [first, _example("a 7 px box that slides", SLIDING, HINT_SLIDING)]
     for one in SCENES.values():
         examples.append(_example(one.title, {"size": list(one.size), "objects": one.boxes.tolist()}, HINT))
-    begin = json.dumps(examples).replace("<", "\\u003c")
-    rules = [code(path.name) for path in RULES]
-    return PAGE.format(css=style(), script="\n".join((*rules, script())), begin=begin, hint=json.dumps(HINT))
+    parts = "\n".join((*(code(path.name) for path in RULES), script()))
+    return PAGE.format(css=style(), script=parts, begin=in_script(examples), hint=in_script(HINT))
 
 
 def _example(name: str, scene: dict[str, Any], hint: str, image: str | None = None) -> dict[str, Any]:

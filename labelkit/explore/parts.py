@@ -1,6 +1,8 @@
 """The front end's files: one style, and one script whose parts share a scope that nothing else on a page sees."""
 
+import json
 from importlib.resources import files
+from typing import Any
 
 VALUES = ("state.js", "questions.js", "pictures.js")  # know nothing of a page
 DRAWING = ("nodes.js", "painting.js", "chart.js")  # know what they draw
@@ -26,3 +28,8 @@ def script() -> str:
     """Defines `labelkitExplorer`: a plain script, since a page that is opened from a disk may not import modules."""
     named = "globalThis.labelkitExplorer = {mount, readState, writeState};"
     return "\n".join(('(() => {\n"use strict";', *map(code, PARTS), named, "})();\n"))
+
+
+def in_script(value: Any) -> str:
+    """Plain values as they may stand in a page's script: no text among them ends it."""
+    return json.dumps(value).replace("<", "\\u003c")

@@ -13,13 +13,13 @@ from typing import Any
 from labelkit.assigners import ASSIGNERS
 from labelkit.explore.network import Network
 from labelkit.explore.opening import Opened
-from labelkit.explore.parts import script, style
+from labelkit.explore.parts import in_script, script, style
 from labelkit.explore.presets import DETECTOR, PRESETS
 from labelkit.explore.question import answer
 from labelkit.scenes import SCENES
 from labelkit.training.rules import SIMILARITIES
 
-HOST, PORT = "127.0.0.1", 8770
+HOST = "127.0.0.1"
 TRIED = 20  # ports, from the one that is asked for on
 LONGEST = 256 * 1024  # bytes of a question
 POLICY = (
@@ -67,7 +67,7 @@ class ExplorerServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = os.name != "nt"  # there it would share a port that is taken
 
-    def __init__(self, begun: Opened, port: int = PORT):
+    def __init__(self, begun: Opened, port: int):
         self.begun = begun
         super().__init__((HOST, port), Handler)
 
@@ -87,7 +87,7 @@ class ExplorerServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def open_server(begun: Opened, port: int = PORT) -> ExplorerServer:
+def open_server(begun: Opened, port: int) -> ExplorerServer:
     """A server at `port`, or at the next one that is free."""
     for number in range(port, min(port + TRIED, 65536)):
         try:
@@ -175,5 +175,5 @@ def page(begun: Opened) -> str:
     """The whole page, with the scene in it."""
     image = None if begun.picture is None else "/picture"
     offered = options(begun.network)
-    begin = json.dumps({"scene": begun.scene, "image": image, "options": offered}).replace("<", "\\u003c")
-    return PAGE.format(css=style(), script=script(), begin=begin)
+    begin = {"scene": begun.scene, "image": image, "options": offered}
+    return PAGE.format(css=style(), script=script(), begin=in_script(begin))

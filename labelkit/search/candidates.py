@@ -88,9 +88,8 @@ def _within_blocks(
     """`within` for priors without a grid: every pair, a block at a time."""
     wide = reach + (0.01 + 1e-5 * (center.T[:, :, None].abs() + reach.abs()))
     wide = torch.where(reach >= 0, wide, -1)
-    if (
-        len(priors) * center.shape[0] <= windows.portions(center.device).chunk
-    ):  # so few that a pass for each level would cost more than it saves
+    # So few that a pass for each level would cost more than it saves.
+    if len(priors) * center.shape[0] <= windows.portions(center.device).chunk:
         levels = [wide[:, :, i : i + 1].expand(-1, -1, n) for i, n in enumerate(priors.level_sizes)]
         passes = [(0, len(priors), torch.cat(levels, dim=2))]
     else:

@@ -15,7 +15,7 @@ from labelkit.search import windows
 from labelkit.search.buckets import ENOUGH, Buckets, buckets_of
 from labelkit.search.elementwise import checked
 from labelkit.search.order import first_of
-from labelkit.search.pairs import Pairs, Similarity
+from labelkit.search.pairs import OfTable, Pairs, Similarity
 from labelkit.search.plausible import lowered, reachable, scorer
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
@@ -86,7 +86,7 @@ def owned(
 
 def _all_of(priors: Priors, gt: Tensor, similarity: Similarity, pairs: Pairs) -> Float[Tensor, "G n"] | None:
     """What the priors of these pairs have with every ground truth, where that is known or quickly computed."""
-    if pairs.whole is not None:
+    if isinstance(pairs, OfTable):
         return pairs.whole.index_select(1, pairs.prior)
     if gt.device.type == "cpu" or len(pairs) * gt.shape[0] > windows.portions(gt.device).small:
         return None

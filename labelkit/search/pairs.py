@@ -17,15 +17,11 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Vectors of equal length: the prior's index, the ground truth's index over the whole batch, their similarity.
-
-    whole: every value, where there were so few that they were computed at once, for whoever needs another of them.
-    """
+    """Vectors of equal length: the prior's index, the ground truth's index over the whole batch, their similarity."""
 
     prior: Int[Tensor, "n"]
     gt: Int[Tensor, "n"]
     value: Float[Tensor, "n"]
-    whole: Float[Tensor, "G P"] | None = None
 
     def __len__(self) -> int:
         return self.prior.shape[0]
@@ -39,6 +35,7 @@ class Pairs:
 
     @classmethod
     def cat(cls, parts: list[Pairs], like: Priors) -> Pairs:
+        """One after another; of none no pair, on the device and in the dtype of the priors."""
         if len(parts) == 1:
             return parts[0]
         if not parts:
@@ -69,6 +66,14 @@ class Pairs:
     def some(self, mask: Bool[Tensor, "n"]) -> Pairs:
         """Those of a mask: gathered on the CPU, `Marked` where their number would have to be waited for."""
         return self[mask] if mask.device.type == "cpu" else Marked(self, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class OfTable(Pairs):
+    """Pairs of so few priors and ground truths that every value was computed at once: whoever needs another finds it
+    in the `whole`."""
+
+    whole: Float[Tensor, "G P"]
 
 
 class Marked(Pairs):

@@ -21,7 +21,7 @@ from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.buckets import Buckets, buckets_of
 from labelkit.search.elementwise import checked, say_without_reach
-from labelkit.search.pairs import Pairs, Similarity
+from labelkit.search.pairs import OfTable, Pairs, Similarity
 from labelkit.search.reach import reach_of
 from labelkit.search.windows import Windows
 
@@ -187,9 +187,9 @@ def _at_once(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k
     bound = _kth_best(value, k).clamp(max=floor) if k > 0 else value.new_full((gt.shape[0],), floor)
     found = (value > _just_below(bound, floor)[:, None]).flatten().nonzero().squeeze(1)
     if gt.shape[0] == 1:
-        return Pairs(found, torch.zeros_like(found), value.flatten().index_select(0, found), value)
+        return OfTable(found, torch.zeros_like(found), value.flatten().index_select(0, found), value)
     owner = torch.div(found, len(priors), rounding_mode="floor")
-    return Pairs(found - owner * len(priors), owner, value.flatten().index_select(0, found), value)
+    return OfTable(found - owner * len(priors), owner, value.flatten().index_select(0, found), value)
 
 
 def _from_blocks(priors: Priors, gt: Tensor, similarity: Similarity, floor: float, k: int) -> Iterator[Pairs]:

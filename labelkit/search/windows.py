@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from labelkit.cuts import cuts as cuts_of
 from labelkit.grid import Grid
 
 SMALL = 1 << 16  # so few pairs in all are evaluated without looking for windows first
@@ -120,21 +121,12 @@ def _place_in_group(size: Int[Tensor, "n"], group: Int[Tensor, "m"]) -> Int[Tens
     return torch.arange(group.shape[0], dtype=torch.int32, device=size.device) - before.index_select(0, group)
 
 
-def cuts(ends: Int[Tensor, "2 n"]) -> Iterator[tuple[int, int, int, int]]:
+def cuts(ends: Int[Tensor, "2 n"]) -> Iterator[tuple[int, ...]]:
     """Cut windows into runs of about CHUNK pairs: (first window, last + 1, pairs, lines).
 
-    ends: the pairs, and the lines, up to each window. The CPU waits for them once, and once more where cuts are made.
+    ends: the pairs, and the lines, up to each window.
     """
-    chunk, (total, lines) = portions(ends.device).chunk, ends[:, -1].tolist()
-    edges = [(ends.shape[1], total, lines)]
-    if total > chunk:
-        marks = torch.arange(chunk, total, chunk, device=ends.device)
-        last = torch.searchsorted(ends[0], marks)
-        edges = sorted({*edges, *zip(*torch.stack((last + 1, *ends[:, last])).tolist(), strict=True)})
-    before = (0, 0, 0)
-    for edge in edges:
-        yield before[0], edge[0], edge[1] - before[1], edge[2] - before[2]
-        before = edge
+    return cuts_of(ends, portions(ends.device).chunk)
 
 
 def blocks(priors: int, gts: int, device: torch.device) -> Iterator[tuple[slice, slice]]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from labelkit.counts import at_least_one, counted
 from labelkit.datasets import BoxDataset
-from labelkit.evaluation import PRESETS, Preset, evaluate
+from labelkit.evaluation import PRESETS, evaluate
 from labelkit.training import paired, runs
 from labelkit.training.ceiling import raise_limits
 from labelkit.training.folder import check_goes_on, load_detector
 from labelkit.training.loop import train
-from labelkit.training.measuring import course_rules, defined, detect, detect_without_nms
+from labelkit.training.measuring import check_preset, defined, detect, detect_without_nms, rules_of
 from labelkit.training.recipe import Recipe
 
 ENTRY = "compared.json"  # in the folder of each run
@@ -78,9 +79,8 @@ class Comparison:
         seeds = min(len(entries) for entries in self.entries.values())
         scale = "AP in percent, mean ± deviation over seeds; differences are paired by seed."
         if seeds < paired.LEAST_SEEDS:
-            return (
-                f"{scale} With {seeds} seed{'s' * (seeds > 1)} no difference can be told from chance: take 3 or more."
-            )
+            few = counted(seeds, "seed")
+            return f"{scale} With {few} no difference can be told from chance: take {paired.LEAST_SEEDS} or more."
         if len(self.entries) < 2:
             return f"{scale} There is one rule, and nothing to compare it with."
         return (
@@ -140,12 +140,10 @@ def compare(
         ValueError: no rules; two whose folders have one name; an unknown preset or baseline; or `folder` holds a run
             of a rule with another recipe, or measured by another preset.
     """
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    at_least_one(seeds=seeds)
     if first_seed < 0:
         raise ValueError(f"first_seed must not be negative, got {first_seed}")
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    check_preset(preset)
     first, places = _known(baseline, rules), folders(rules, Path(folder))
     for recipe in rules.values():
         recipe.rules()  # what is wrong with the last rule is said before the first is trained
@@ -183,7 +181,7 @@ def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any], o
     detector, _ = load_detector(folder)
     images = data[1]
     raise_limits(detector, recipe.detections, PRESETS[preset].ap_max_dets, images.targets)
-    rules: Preset = course_rules(detector.detections_per_img) if preset == "course" else PRESETS[preset]
+    rules = rules_of(preset, detector.detections_per_img)
     measured = {"scores": detect, "scores_no_nms": detect_without_nms}
     scores = {
         key: defined(evaluate(found(detector, images, tiling=recipe.tiling), images.targets, rules))

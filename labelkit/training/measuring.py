@@ -15,8 +15,8 @@ from labelkit.assignment import Assignment
 from labelkit.datasets import BoxDataset, collate
 from labelkit.detectors import AssignedFCOS, AssignedRetinaNet
 from labelkit.detectors.assigning import ASKED_OF_TARGETS
-from labelkit.detectors.modes import evaluating
 from labelkit.evaluation import PRESETS, Preset, evaluate, starvation_by_size
+from labelkit.modes import evaluating
 from labelkit.tiling import Tiling
 from labelkit.training.tiled import detect_in_tiles
 
@@ -122,6 +122,17 @@ def score(detections: Detections, targets: Sequence[Mapping[str, Any]], limit: i
     """What `measure` returns, for detections made elsewhere; `limit`: how many of them an image may have."""
     by_aitod, by_course = evaluate(detections, targets, "aitod"), evaluate(detections, targets, course_rules(limit))
     return defined(by_aitod | by_course)
+
+
+def check_preset(name: str) -> None:
+    """A ValueError for a name that is no preset's."""
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+
+
+def rules_of(preset: str, limit: int) -> Preset:
+    """The preset of this name for a detector that returns `limit` detections an image: the course's counts all."""
+    return course_rules(limit) if preset == "course" else PRESETS[preset]
 
 
 def course_rules(limit: int) -> Preset:

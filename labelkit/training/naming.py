@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labelkit.training.recipe import COURSE_DATA
+from labelkit.training.recipe import of_course
 
 LONGEST = 80  # characters of a folder's name
+
+
+def data_name(data: str) -> str:
+    """What a run's data are called in a folder's name: "trees-0" for trees:0, or the name of their folder."""
+    return data.replace(":", "-") if of_course(data) else Path(data).resolve().name
 
 
 def run_folder(data: str, assigner: str, arguments: Mapping[str, Any], seed: int) -> Path:
@@ -16,8 +21,7 @@ def run_folder(data: str, assigner: str, arguments: Mapping[str, Any], seed: int
 
     A name that would be too long keeps its beginning and ends in a digest of the whole.
     """
-    own = data.replace(":", "-") if data.partition(":")[0] in COURSE_DATA else Path(data).resolve().name
-    parts = [own, assigner, *(_words(name, arguments[name]) for name in sorted(arguments))]
+    parts = [data_name(data), assigner, *(_words(name, arguments[name]) for name in sorted(arguments))]
     name = re.sub(r"[^\w.=-]+", "_", "-".join(parts))
     if len(name) > LONGEST:
         name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

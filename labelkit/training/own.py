@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -52,9 +52,14 @@ def find(text: str, what: str, expected: str) -> Any:
     try:
         return reduce(getattr, name.split("."), found)
     except AttributeError as error:
-        close = difflib.get_close_matches(name, dir(found), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, dir(found))
         raise ValueError(f"{what} {text!r}: {module} has no {name!r}{hint}; expected {expected}") from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence on an unknown name: the known one that is like it, if there is one."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def installed() -> dict[str, EntryPoint]:

@@ -34,12 +34,15 @@ def column(entries: Entries, key: str, scores: str = "scores") -> list[float]:
     return [value for value in found if value is not None]
 
 
-def mean_sd(values: Sequence[float]) -> str:
-    """Mean and standard deviation in percent, the deviation from two values on; a dash where there are none."""
+def mean_sd(values: Sequence[float], sign: str = "") -> str:
+    """Mean and standard deviation in percent, the deviation from two values on; a dash where there are none.
+
+    sign: "+" for a mean with its sign in front.
+    """
     if not values:
         return "-"
     spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{spread}"
+    return f"{100 * statistics.mean(values):{sign}.1f}{spread}"
 
 
 def means(entries: Entries, keys: Iterable[str], scores: str = "scores") -> list[str]:
@@ -84,8 +87,7 @@ def difference(entries: Entries, baseline: Entries, limit: float, key: str = "AP
     found = differences(entries, baseline, key)
     if not found:
         return ""
-    spread = f" ± {100 * statistics.stdev(found):.1f}" if len(found) > 1 else ""
-    text = f"{100 * statistics.mean(found):+.1f}{spread}"
+    text = mean_sd(found, "+")
     return f"**{text}**" if claimable(found, limit) else text
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from labelkit.counts import at_least_one
 from labelkit.datasets import read_picture
 from labelkit.tiling import Tiling
 from labelkit.training import runs
@@ -131,10 +132,7 @@ def _check(score: float | None, detections: int | None, batch_size: int) -> None
     """What can be said before any work."""
     if score is not None and not 0 <= score <= 1:
         raise ValueError(f"score must lie in [0, 1], got {score}")
-    if detections is not None and detections < 1:
-        raise ValueError(f"detections must be at least 1, got {detections}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    at_least_one(detections=detections, batch_size=batch_size)
 
 
 def _tiling(recipe: Recipe, tile: int | None, overlap: int | None) -> Tiling | None:

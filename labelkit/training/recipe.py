@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from labelkit.counts import at_least_one
+from labelkit.place import PLACES, check_place
 from labelkit.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ BOX_LOSSES = ("l1", "smooth_l1", "giou", "diou", "ciou")
 LOSSES = (None, "focal", "qfl", "vfl", "mal", "ia_bce")
 QUALITIES = (None, "centerness", "iou", "objectness", "none")
 SECOND_WEIGHTS = ("equal", "progressive")
-ASSIGN_ON = (None, "cpu")
 ARGUMENTS_OF = {"assigner": "assigner_args", "second_assigner": "second_args", "warmup_assigner": "warmup_args"}
 FULL_STEPS, FAST_STEPS = 750, 200
 
@@ -33,11 +34,16 @@ _ONE_OF: dict[str, tuple[str | None, ...]] = {
     "loss": LOSSES,
     "quality": QUALITIES,
     "second_weights": SECOND_WEIGHTS,
-    "assign_on": ASSIGN_ON,
+    "assign_on": PLACES,
 }
 _AT_LEAST_ONE = ("steps", "batch_size", "checkpoint_every", "images", "detections", "topk_candidates", "min_size")
 _NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_every")
 _POSITIVE = ("lr", "anchor_scale")
+
+
+def of_course(data: str) -> bool:
+    """Whether data of this name are the course's own."""
+    return data.partition(":")[0] in COURSE_DATA
 
 
 @dataclass(frozen=True)
@@ -129,10 +135,7 @@ class Recipe:
             if getattr(self, name) not in known:
                 names = ", ".join(value for value in known if value is not None)
                 raise ValueError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
-        for name in _AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least_one(**{name: getattr(self, name) for name in _AT_LEAST_ONE})
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, and finite, got {getattr(self, name)}")
@@ -178,7 +181,7 @@ class Recipe:
     @property
     def of_course(self) -> bool:
         """Whether the data are the course's own."""
-        return self.data.partition(":")[0] in COURSE_DATA
+        return of_course(self.data)
 
     @property
     def tiling(self) -> Tiling | None:
@@ -187,7 +190,6 @@ class Recipe:
 
     def rules(self) -> dict[str, Callable[..., Any]]:
         """The assigners of the run by their field, those that it names; what is wrong with one is a `ValueError`."""
-        from labelkit.detectors.place import check_place
         from labelkit.training.rules import build_assigner, fill_in
 
         found = {}

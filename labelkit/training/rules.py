@@ -1,10 +1,9 @@
 """Assigners from plain values, as a configuration file or a command line holds them, and back."""
 
-import difflib
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
 from types import UnionType
@@ -62,7 +61,7 @@ def _from_elsewhere(name: str) -> Any:
     known = [*ASSIGNERS, *installed]
     raise ValueError(
         f"assigner must be one of {', '.join(known)}, or package.module:Name, got {name!r}"
-        f"{_did_you_mean(str(name), known)}"
+        f"{own.did_you_mean(str(name), known)}"
     )
 
 
@@ -79,7 +78,7 @@ def build_similarity(choice: str | dict[str, Any]) -> Callable:
     if name not in SIMILARITIES:
         raise ValueError(
             f"similarity must be one of {', '.join(SIMILARITIES)}, or package.module:name, got {name!r}"
-            f"{_did_you_mean(str(name), SIMILARITIES)}"
+            f"{own.did_you_mean(str(name), SIMILARITIES)}"
         )
     function = getattr(similarity, name)
     try:
@@ -168,8 +167,3 @@ def _plain(value: Any) -> Any:
         arguments = plain_arguments(value)
         return {"name": own.plain_name(type(value)), **arguments} if arguments else own.plain_name(type(value))
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -86,7 +86,7 @@ def test_faults_name_file_picture_annotation_and_value(tmp_path):
     assert (found["duplicates"], found["identical"], found["under_2_px"]) == (3, 1, 1)
     said = oddities({"data": found})
     assert said[0].startswith("3 pairs of one class") and found["duplicate_pairs"][0] in said[0]
-    assert said[1] == "1 boxes have a side under 2 px in their picture."
+    assert said[1] == "1 box has a side under 2 px in their picture."
     assert found["duplicate_pairs"][0] == f"{file}: image id 7 (p.png): annotations 11 and 12 have an IoU of 1.000"
     assert found["objects_per_image"] == {"median": 2.5, "most": 5, "images_without": 1}
     [problem] = found["problems"]

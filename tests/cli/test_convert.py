@@ -25,8 +25,8 @@ def test_every_split_is_written_and_said(tmp_path):
     assert result.exit_code == 0, result.output
     assert f"found roboflow layout in {tmp_path / 'mine'}: train (" in result.output
     for split in ("train", "val", "test"):
-        assert f"{split}: kept 1 of 1 images, 1 of 1 annotations, 0 problems" in result.output
-        assert f"wrote {tmp_path / 'new' / split}: 1 images linked, 0 copied; 1 boxes of ant" in result.output
+        assert f"{split}: kept 1 of 1 image, 1 of 1 annotation, 0 problems" in result.output
+        assert f"wrote {tmp_path / 'new' / split}: 1 image linked, 0 copied; 1 box of ant" in result.output
         assert len(open_folder(tmp_path / "new", split, strict=True)) == 1
 
 
@@ -55,7 +55,7 @@ def test_what_was_lost_is_said_or_refused(tmp_path):
     strict = call(tmp_path / "mine", tmp_path / "strict", "--strict")
     assert strict.exit_code == 1 and "annotation id 2" in strict.output and not (tmp_path / "strict").exists()
     result = call(tmp_path / "mine", tmp_path / "new")
-    assert result.exit_code == 0 and "1 objects became background" in result.output
+    assert result.exit_code == 0 and "1 object became background: its image is kept, it is not" in result.output
     assert len(open_folder(tmp_path / "new", strict=True).coco()["annotations"]) == 1
 
 

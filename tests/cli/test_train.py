@@ -7,10 +7,11 @@ from dataclasses import fields
 
 import pytest
 
-from labelkit.cli.arguments import LONGEST, parse_arguments, run_folder
 from labelkit.cli.train import option_name
 from labelkit.training import load_detector, read_recipe, runs
+from labelkit.training.naming import LONGEST, run_folder
 from labelkit.training.recipe import Recipe
+from labelkit.training.spoken import parse_arguments
 from tests.cli.calling import call
 from tests.squares import in_folders, squares
 

@@ -43,7 +43,7 @@ def test_floats_are_compared_to_a_tolerance_and_integers_exactly():
         (T([1]), T([1.0]), "it should hold floats"),
         (T([1.0]), T([True]), "it should hold booleans"),
         (T([0.0, float("nan")]), T([0.0, 1.0]), "index [1] is nan, not a number"),
-        (T([1, -1, 5]), T([1, -1, 2]), "index [2] is 5 (1 of 3 values are wrong)"),
+        (T([1, -1, 5]), T([1, -1, 2]), "index [2] is 5 (1 of 3 values is wrong)"),
         (T([1.0]), 1.0, "should be a number"),
         (0.25, 0.75, "is 0.25, too small"),
         ((1, 2), (1, 3), "[1] is 2"),

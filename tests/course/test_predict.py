@@ -120,7 +120,7 @@ def test_the_first_guess_is_kept_and_counts(declared, work, capsys):
     course.status()
     said = capsys.readouterr().out
     assert "committed" in said and "predict" in said and "first guess 0.5" in said
-    assert "0 of 1 exercises passed, 1 predictions committed." in said
+    assert "0 of 1 exercise passed, 1 prediction committed." in said
     course.reset("99.1")
     predicted(0.25, capsys)
     assert kept(work)["state"] == "passed"

@@ -57,5 +57,5 @@ def test_the_error_ends_with_what_the_check_found(tmp_path):
         "categories": [{"id": 1, "name": "x"}],
         "annotations": [{"id": 1, "image_id": "1", "category_id": 1, "bbox": [1, 1, 5, 5]}],
     }
-    with pytest.raises(ValueError, match=r"(?s)no object.*kept 1 of 1 images, 0 of 1 annotations.*got '1', 1"):
+    with pytest.raises(ValueError, match=r"(?s)no object.*kept 1 of 1 image, 0 of 1 annotation,.*got '1', 1"):
         check_trainable(CocoFolder(tmp_path, coco))

@@ -202,11 +202,11 @@ def test_what_was_left_out_is_noted(tmp_path):
     visdrone(tmp_path / "drone")
     path = tmp_path / "drone/VisDrone2019-DET-train/annotations/0001.txt"
     path.write_text(path.read_text() + "1,1,5,5,1,11,0,0\n")
-    assert '1 boxes of the category "others"' in str(open_folder(tmp_path / "drone", "train").report)
+    assert '1 box of the category "others" is left out' in str(open_folder(tmp_path / "drone", "train").report)
     yolo(tmp_path / "yolo")
     picture(tmp_path / "yolo/images/train/b.png")
     dataset = open_folder(tmp_path / "yolo", "train", strict=True)
-    assert "1 of 2 pictures have no label file" in str(dataset.report)
+    assert "1 of 2 pictures has no label file: it shows" in str(dataset.report)
     with pytest.raises(ValueError, match="are those that its YAML names"):
         open_folder(tmp_path / "yolo", "train", tmp_path)
 

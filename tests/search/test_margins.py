@@ -101,7 +101,7 @@ def test_windows_hold_all_cells_within_the_reach(offset):
     center = priors.centers[:1] + torch.rand(200, 2, generator=generator) * 40
     for cell in (0, 5, 77, 143):
         reach_x, reach_y = ((priors.centers[cell] - center).abs()[:, i, None] for i in (0, 1))
-        window = windows.around(priors.grid, center, reach_x, reach_y)
+        window = windows.around(priors.grid, center, torch.stack((reach_x, reach_y)))
         held = [set() for _ in center]
         for prior, owner in windows.cells(priors.grid, window):
             for p, g in zip(prior.tolist(), owner.tolist(), strict=True):
@@ -143,7 +143,7 @@ def test_within_itself_is_wider_than_its_reach():
         with path(way, priors) as given:
             pairs = [
                 pair
-                for p, g in within(given, center, reach, reach)
+                for p, g in within(given, center, lambda: torch.stack((reach, reach)))
                 for pair in zip(p.tolist(), g.tolist(), strict=True)
             ]
         assert {(7, g) for g in range(50)} | {(200, g) for g in range(50)} <= set(pairs)

@@ -7,8 +7,9 @@ import torch
 
 from labelkit.assigners import ATSS, TopK
 from labelkit.detectors import LOSSES, LossRule, progressive_weights
+from labelkit.detectors.assigned_retinanet import BOX_LOSSES, DELTA_LOSSES
 from labelkit.detectors.heads import PointHead
-from labelkit.detectors.loss_rule import METHODS
+from labelkit.detectors.loss_rule import CHOICES, METHODS
 from labelkit.detectors.second_head import TwoHeads
 from labelkit.training import Training, load_detector, recipe, resume, runs
 from labelkit.training.measuring import positives_by_size
@@ -26,7 +27,8 @@ def rows(folder):
 
 
 def test_the_names_that_a_recipe_knows_without_torch_are_those_there_are():
-    assert set(recipe.LOSSES) == {None, *LOSSES}
+    assert set(recipe.LOSSES) == {None, *LOSSES} and set(recipe.BOX_LOSSES) == {*DELTA_LOSSES, *BOX_LOSSES}
+    assert {*recipe.QUALITIES} - {"none"} == {*CHOICES["quality"]}
     assert set(recipe.ARGUMENTS_OF) | set(recipe.ARGUMENTS_OF.values()) <= {*vars(Recipe())}
 
 

@@ -1,4 +1,4 @@
-"""Where a detector's assigner works: on the device of the network, or beside it on the CPU."""
+"""Where a detector's assigner works: on the device of the network, or beside it on the CPU. Said without torch."""
 
 from collections.abc import Callable
 
