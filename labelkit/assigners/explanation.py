@@ -15,6 +15,7 @@ from torch import Tensor
 
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import IGNORED, NEGATIVE, Assignment
+from labelkit.counts import counted
 from labelkit.search.candidates import Pairs
 
 Found = Pairs | tuple[Pairs, ...] | Callable[[], Pairs]
@@ -69,8 +70,8 @@ class Explanation:
         if not len(considered):
             return f"Ground truth {gt}: no prior was a candidate."
         lines = [
-            f"Ground truth {gt}: {len(considered)} candidates, the best value {float(considered.max()):.3g}, "
-            f"bar {float(self.bar[gt]):.3g}.",
+            f"Ground truth {gt}: {counted(len(considered), 'candidate')}, the best value "
+            f"{float(considered.max()):.3g}, bar {float(self.bar[gt]):.3g}.",
             f"{chosen} chosen, {won} of them won.",
         ]
         for index in lost.tolist():

@@ -124,7 +124,7 @@ def test_fcos_shows_the_points_inside_that_stand_on_another_level():
 def test_a_story_names_the_rival():
     priors = Priors.from_boxes(torch.tensor([[0.0, 0, 10, 10]]))
     found = TopK(1).explain(priors, target((0, 0, 10, 10), (0, 0, 10, 9), (40, 40, 50, 50)))
-    assert found.story(0) == "Ground truth 0: 1 candidates, the best value 1, bar 1.\n1 chosen, 1 of them won."
+    assert found.story(0) == "Ground truth 0: 1 candidate, the best value 1, bar 1.\n1 chosen, 1 of them won."
     assert found.story(1).endswith("1 chosen, 0 of them won.\nPrior 0 (0.9) went to ground truth 0.")
     assert found.story(2) == "Ground truth 2: no prior was a candidate."
     with pytest.raises(ValueError, match="gt must be an index below 3, got 3"):

@@ -82,8 +82,9 @@ globalThis.labelkitRules = (() => {
   function storyOf(gt, { candidates, chosen, winners, losers }, bar, lost) {
     if (!candidates.length) return `Ground truth ${gt}: no prior was a candidate.`;
     const best = candidates.reduce((most, [, value]) => Math.max(most, value), -Infinity);
+    const considered = `${candidates.length} candidate${candidates.length === 1 ? "" : "s"}`;
     return [
-      `Ground truth ${gt}: ${candidates.length} candidates, the best value ${short(best)}, bar ${short(bar)}.`,
+      `Ground truth ${gt}: ${considered}, the best value ${short(best)}, bar ${short(bar)}.`,
       `${chosen.length} chosen, ${winners.length} of them won.`,
       ...losers.map(([i, rival], at) => `Prior ${i} (${short(lost[at][1])}) went to ground truth ${rival}.`),
     ].join("\n");
