@@ -54,7 +54,8 @@ class Assignment:
     def class_targets(self, labels: Int[Tensor, "G"] | list[Int[Tensor, "_"]]) -> Int[Tensor, "*batch P"]:
         """0 for background, -1 for ignored, label + 1 for positives.
 
-        labels: the class of every ground truth, counted from 0; for a batch a list of one tensor an image.
+        labels: the class of every ground truth, counted from 0; for a batch a list of one tensor an image. What is no
+        such class is a ValueError with its place.
         """
         if self.gt.ndim == 1:
             if not isinstance(labels, Tensor):
@@ -63,17 +64,21 @@ class Assignment:
             return _class_targets(self.gt, labels, "labels")
         if isinstance(labels, Tensor) or len(labels) != len(self.gt):
             raise ValueError(f"labels must be a list of {len(self.gt)} tensors, one an image of the batch")
-        return torch.stack([_class_targets(gt, labels[i], f"labels[{i}]") for i, gt in enumerate(self.gt)])
+        rows = [_class_targets(gt, labels[i], f"labels[{i}]") for i, gt in enumerate(self.gt)]
+        return torch.stack(rows) if rows else torch.zeros_like(self.gt)
 
     def positives_per_gt(self, num_gts: int | list[int]) -> Int[Tensor, "_"] | list[Int[Tensor, "_"]]:
-        """How many priors each ground truth got: a tensor [num_gts], or for a batch a list of one tensor an image."""
+        """How many priors each ground truth got: a tensor [num_gts], or for a batch a list of one tensor an image.
+
+        A ValueError where a prior is of a ground truth that `num_gts` does not count.
+        """
         if self.gt.ndim == 1:
             if not isinstance(num_gts, int):
                 raise ValueError(f"num_gts must be one count for the assignment of one image, got {num_gts!r}")
-            return torch.bincount(self.gt[self.gt >= 0], minlength=num_gts)
+            return _positives_per_gt(self.gt, num_gts, "num_gts")
         if isinstance(num_gts, int) or len(num_gts) != len(self.gt):
             raise ValueError(f"num_gts must be a list of {len(self.gt)} counts, one an image of the batch")
-        return [torch.bincount(gt[gt >= 0], minlength=n) for gt, n in zip(self.gt, num_gts, strict=True)]
+        return [_positives_per_gt(gt, num_gts[i], f"num_gts[{i}]") for i, gt in enumerate(self.gt)]
 
     def pairs(self) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]] | list[tuple[Int[Tensor, "_"], Int[Tensor, "_"]]]:
         """(prior, gt) of the positives, by prior; for a batch a list of one such couple an image."""
@@ -93,7 +98,15 @@ class Assignment:
         return f"Assignment({list(self.gt.shape)} priors: {counts})"
 
 
+def _positives_per_gt(gt: Tensor, num_gts: int, name: str) -> Tensor:
+    counts = torch.bincount(gt[gt >= 0])
+    if not isinstance(num_gts, int) or num_gts < len(counts):
+        raise ValueError(f"{name} must be a count of at least {len(counts)} ground truths, got {num_gts!r}")
+    return torch.nn.functional.pad(counts, (0, num_gts - len(counts)))
+
+
 def _class_targets(gt: Tensor, labels: Tensor, name: str) -> Tensor:
+    _check_labels(labels, name)
     highest = int(gt.max()) if gt.numel() else -1
     if highest >= len(labels):
         raise ValueError(f"{name} must hold a class for ground truth {highest}, got {len(labels)} labels")
@@ -102,3 +115,16 @@ def _class_targets(gt: Tensor, labels: Tensor, name: str) -> Tensor:
         return background
     labels = labels.to(device=gt.device, dtype=torch.int64)
     return torch.where(gt >= 0, labels[gt.clamp(min=0)] + 1, background)
+
+
+def _check_labels(labels: Tensor, name: str) -> None:
+    """Classes counted from 0; no labels need no dtype and no shape."""
+    if isinstance(labels, Tensor) and labels.numel() == 0:
+        return
+    if not isinstance(labels, Tensor) or labels.ndim != 1:
+        found = list(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"{name} must be a tensor of shape [G], one class for each ground truth, got {found}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"{name} must be a tensor of whole numbers, got {labels.dtype}")
+    for index in (labels < 0).nonzero()[:1, 0].tolist():
+        raise ValueError(f"{name}[{index}] must be a class counted from 0, got {int(labels[index])}")

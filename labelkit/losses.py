@@ -22,14 +22,19 @@ def focal_loss(
 
     -t * alpha * (1 - p)^gamma * log p  -  (1 - t) * (1 - alpha) * p^gamma * log(1 - p)
 
+    alpha lies in [0, 1], or is -1: then neither term is weighted by it, as in torchvision's function.
+
     Lin et al., Focal Loss for Dense Object Detection, 2017; the soft target as in the code of Li et al., Learning
     from Noisy Anchors, 2020: the two terms are blended. torchvision's function blends inside the modulating
     factor instead, so the two agree at t = 0 and t = 1 and nowhere between.
     """
     logits, targets = _same_shape(logits, targets)
     probabilities = logits.sigmoid()
-    as_positive = alpha * (1 - probabilities) ** gamma * softplus(-logits)
-    as_negative = (1 - alpha) * probabilities**gamma * softplus(logits)
+    if not (0 <= alpha <= 1 or alpha == -1):
+        raise ValueError(f"alpha must lie in [0, 1], or be -1 for no weights, got {alpha!r}")
+    of_positive, of_negative = (1, 1) if alpha == -1 else (alpha, 1 - alpha)
+    as_positive = of_positive * (1 - probabilities) ** gamma * softplus(-logits)
+    as_negative = of_negative * probabilities**gamma * softplus(logits)
     return targets * as_positive + (1 - targets) * as_negative
 
 

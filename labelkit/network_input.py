@@ -54,9 +54,9 @@ class NetworkInput:
                 raise TypeError(
                     f"model must be a detector of torchvision's, got a {type(model).__name__} without {name}"
                 )
-        height, width = image_size
-        if not (height >= 1 and width >= 1):
+        if len(image_size) != 2 or not all(side >= 1 for side in image_size):
             raise ValueError(f"image_size must be (height, width), both at least 1, got {image_size}")
+        height, width = image_size
         transform = copy.copy(parts.transform)
         transform.training = False
         picture, _ = transform.resize(torch.empty(3, height, width, device="meta"), None)

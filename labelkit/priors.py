@@ -8,6 +8,7 @@ Knowing the grid is what lets an assigner look only where a ground truth is; `fr
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelkit.boxes import centers, check_boxes
+from labelkit.checks import check_one_per_level, check_pair, check_positive, strides_of
 from labelkit.grid import Grid
 from labelkit.network_input import NetworkInput, Size
 
@@ -130,10 +132,10 @@ class Priors:
         ratios: height / width. The centre of cell i is (i + offset) * stride: 0.5 is the middle of the cell,
         0 what mmdet's anchors and torchvision use. A level has ceil(size / stride) rows and columns.
         """
-        _check_one_per_level(sizes, len(strides), "sizes")
+        check_one_per_level(sizes, len(strides), "sizes")
         for level, level_sizes in enumerate(sizes):
-            _check_positive(level_sizes, f"sizes[{level}]")
-        _check_positive(ratios, "ratios")
+            check_positive(level_sizes, f"sizes[{level}]")
+        check_positive(ratios, "ratios")
         root = torch.tensor(ratios, dtype=torch.float64).sqrt()
         shapes = []
         for level_sizes in sizes:
@@ -151,9 +153,11 @@ class Priors:
     def _on_grid(
         cls, image_size: Size, strides: Sequence[float], shapes: Sequence[Tensor], offset: float, device: Device
     ) -> Priors:
+        check_pair(image_size, "image_size")
+        check_positive(strides, "strides")
+        if not math.isfinite(offset):
+            raise ValueError(f"offset must be finite, got {offset}")
         height, width = image_size
-        _check_positive(image_size, "image_size")
-        _check_positive(strides, "strides")
         levels = []
         for stride, shape in zip(strides, shapes, strict=True):
             start = torch.full_like(shape, offset * stride)
@@ -173,6 +177,8 @@ class Priors:
 
         boxes: those that stand on this grid up to one rounding to float32, to be kept bit for bit; made here if None.
         """
+        if len(levels) == 0:
+            raise ValueError("a pyramid must have one level at least, got no strides")
         table, made = [], []
         counts: list[int] = []
         for level, (rows, columns, stride_y, stride_x, base) in enumerate(levels):
@@ -204,12 +210,11 @@ class Priors:
         """
         boxes = check_boxes(boxes, "boxes", zero_size=True)
         level_sizes = (len(boxes),) if level_sizes is None else tuple(int(size) for size in level_sizes)
-        if sum(level_sizes) != len(boxes) or min(level_sizes, default=0) < 0:
-            raise ValueError(f"level_sizes must be counts that add up to the {len(boxes)} boxes, got {level_sizes}")
+        if sum(level_sizes) != len(boxes) or min(level_sizes, default=-1) < 0:
+            found = f"the {len(boxes)} boxes, one at least, got {level_sizes}"
+            raise ValueError(f"level_sizes must be counts that add up to {found}")
         if strides is not None:
-            _check_one_per_level(strides, len(level_sizes), "strides")
-            _check_positive(strides, "strides")
-            strides = tuple(float(stride) for stride in strides)
+            strides = strides_of(strides, len(level_sizes))
         return cls(boxes, level_sizes, strides)
 
     @classmethod
@@ -227,15 +232,18 @@ class Priors:
         image_size // feature_size as the spacing, which on the coarse levels need not be the nominal stride:
         `strides` says the nominal ones, where a method asks for strides; the default is the wider spacing.
         """
+        check_pair(image_size, "image_size")
         device = torch.device("cpu" if device is None else device)
         anchor_generator.set_cell_anchors(torch.float32, device)
         cells = anchor_generator.cell_anchors
-        _check_one_per_level(feature_sizes, len(cells), "feature_sizes")
+        check_one_per_level(feature_sizes, len(cells), "feature_sizes")
+        for level, size in enumerate(feature_sizes):
+            check_pair(size, f"feature_sizes[{level}]")
         spacing = [(image_size[0] // rows, image_size[1] // columns) for rows, columns in feature_sizes]
         as_tensors = [[torch.tensor(step, device=device) for step in pair] for pair in spacing]
         boxes = torch.cat(anchor_generator.grid_anchors([list(size) for size in feature_sizes], as_tensors))
         levels = [(*size, *pair, base) for size, pair, base in zip(feature_sizes, spacing, cells, strict=True)]
-        nominal = tuple(float(s) for s in (strides if strides is not None else map(max, spacing)))
+        nominal = tuple(float(max(pair)) for pair in spacing) if strides is None else strides_of(strides, len(cells))
         return cls.from_levels(levels, nominal, boxes, device)
 
     @classmethod
@@ -278,14 +286,3 @@ def in_cells(
     down = torch.arange(rows, dtype=base.dtype, device=base.device) * stride_y
     y, x = torch.meshgrid(down, across, indexing="ij")
     return (torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4) + base).reshape(-1, 4)
-
-
-def _check_one_per_level(values: Sequence[Any], levels: int, name: str) -> None:
-    if len(values) != levels:
-        raise ValueError(f"{name} must have one entry for each of the {levels} levels, got {len(values)}")
-
-
-def _check_positive(values: Sequence[float], name: str) -> None:
-    for index, value in enumerate(values):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name}[{index}] must be positive and finite, got {value}")

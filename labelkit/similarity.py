@@ -23,6 +23,7 @@ from torch import Tensor
 from labelkit.boxes import as_float, centers, check_boxes
 
 _TINY = 1e-12  # keeps a division by a zero size finite; far below any square pixel
+_FAR = 1e18  # pixels; the square of what lies farther is infinite in float32
 
 
 def _corners(a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -62,6 +63,11 @@ def iof(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]
     return _share(intersection, area_a)
 
 
+def _held(boxes: Tensor) -> Tensor:
+    """What lies beyond 1e18 px counts as there: networks decode such boxes, and infinity minus infinity is NaN."""
+    return as_float(boxes).clamp(-_FAR, _FAR)
+
+
 def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
     return torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1), torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
@@ -69,6 +75,7 @@ def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def giou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Generalised IoU, in (-1, 1]: IoU minus the empty share of the enclosing box (Rezatofighi 2019, algorithm 1)."""
+    a, b = _held(a), _held(b)
     overlap, union = _iou_and_union(a, b)
     width, height = _enclosing_sides(a, b)
     hull = width * height
@@ -84,6 +91,7 @@ def _center_and_size_differences(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, 
 
 def diou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Distance IoU, in (-1, 1]: IoU minus squared centre distance over squared hull diagonal (Zheng 2020, eq. 7)."""
+    a, b = _held(a), _held(b)
     dx, dy, _, _ = _center_and_size_differences(a, b)
     width, height = _enclosing_sides(a, b)
     diagonal = width * width + height * height
@@ -95,6 +103,7 @@ def ciou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"
 
     alpha = v / (1 - IoU + v) counts as a constant in the gradient, as in the paper.
     """
+    a, b = _held(a), _held(b)
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
     # torch.atan2 rounds differently by the position in memory; torch.atan does not.
     angle_a = torch.atan((ax2 - ax1) / (ay2 - ay1).clamp(min=_TINY))

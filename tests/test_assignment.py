@@ -31,6 +31,39 @@ def test_a_batch():
     assert answer[1].gt.tolist() == [NEGATIVE, 1, 0]
 
 
+def test_a_batch_of_none():
+    answer = Assignment(torch.zeros(0, 3, dtype=torch.int64), *[torch.zeros(0, 3)] * 3)
+    assert answer.class_targets([]).shape == (0, 3)
+    assert answer.positives_per_gt([]) == [] and answer.pairs() == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.tensor([0, -1]), r"labels\[1\] must be a class counted from 0, got -1"),
+        (torch.tensor([0.0, 0.5]), "labels must be a tensor of whole numbers, got torch.float32"),
+        (torch.tensor([True, False]), "labels must be a tensor of whole numbers, got torch.bool"),
+        (torch.tensor([[0], [1]]), r"labels must be a tensor of shape \[G\].*got \[2, 1\]"),
+    ],
+)
+def test_a_label_that_is_no_class_is_named(labels, words, unchecked):
+    """-1 + 1 would be background, and -2 + 1 ignored."""
+    with pytest.raises(ValueError, match=words):
+        assignment([0, NEGATIVE, 1]).class_targets(labels)
+    with pytest.raises(ValueError, match=words.replace("labels", r"labels\[1\]", 1)):
+        assignment([[NEGATIVE] * 3, [0, NEGATIVE, 1]]).class_targets([torch.zeros(0), labels])
+
+
+@pytest.mark.parametrize("count", [1, -1, 2.0])
+def test_a_count_that_leaves_out_a_ground_truth_is_named(count, unchecked):
+    rule = rf"must be a count of at least 2 ground truths, got {count}"
+    with pytest.raises(ValueError, match=rf"num_gts\[1\] {rule}"):
+        assignment([[NEGATIVE], [1]]).positives_per_gt([0, count])
+    if isinstance(count, int):
+        with pytest.raises(ValueError, match=f"num_gts {rule}"):
+            assignment([1]).positives_per_gt(count)
+
+
 def test_the_pairs_of_the_positives():
     prior, gt = assignment([1, NEGATIVE, 0, IGNORED, 1]).pairs()
     assert prior.tolist() == [0, 2, 4] and gt.tolist() == [1, 0, 1]

@@ -1,5 +1,7 @@
 """Golden values of the published losses, their limits, and their gradients."""
 
+import math
+
 import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
@@ -81,7 +83,7 @@ def test_factors_that_papers_detach_are_constants_to_the_gradient():
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0])
-@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 2.0), (0.25, 0.0)])
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 2.0), (0.25, 0.0), (-1, 0.0), (-1, 2.0)])
 def test_hard_focal_loss_is_torchvisions_in_value_and_gradient(target, alpha, gamma):
     logits = torch.linspace(-20, 20, 81, dtype=torch.float64, requires_grad=True)
     targets = torch.full_like(logits, target)
@@ -177,6 +179,12 @@ def test_keep_scale_moves_the_loss_but_not_its_sum():
     torch.testing.assert_close(scaled, torch.tensor([3.6, 2.4, 0.0]))
     torch.testing.assert_close(torch.autograd.grad(scaled.sum(), losses)[0], torch.tensor([3.6, 1.2, 0.0]))
     assert keep_scale(torch.zeros(2), torch.ones(2)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("alpha", [-0.5, 1.5, math.nan])
+def test_a_weight_that_is_none_is_named(alpha):
+    with pytest.raises(ValueError, match=rf"alpha must lie in \[0, 1\], or be -1 for no weights, got {alpha}"):
+        focal_loss(torch.zeros(2), torch.zeros(2), alpha)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -79,8 +79,10 @@ def test_the_count_of_the_sky_at_800_px():
     ) == 139284
 
 
-def test_what_is_no_detector_is_refused():
+def test_what_is_no_detector_is_refused(unchecked):
     with pytest.raises(TypeError, match="a Linear without transform"):
         NetworkInput.of(nn.Linear(1, 1), (10, 10))
     with pytest.raises(ValueError, match=r"image_size must be .* got \(0, 10\)"):
         NetworkInput.of(detectors.retinanet(1), (0, 10))
+    with pytest.raises(ValueError, match=r"image_size must be .* got \(3, 10, 10\)"):
+        NetworkInput.of(detectors.retinanet(1), (3, 10, 10))

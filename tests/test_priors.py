@@ -1,5 +1,7 @@
 """Priors: positions, order, the grid's arithmetic, and torchvision's generator bit for bit."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -117,6 +119,10 @@ def test_moving_to_a_device(device):
     assert all(part.device.type == device.type for part in parts)
 
 
+def of_torchvision(image_size=(32, 32), feature_sizes=((4, 4),), strides=None):
+    return Priors.from_torchvision(AnchorGenerator(((16,),), ((1.0,),)), image_size, feature_sizes, strides)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -128,8 +134,18 @@ def test_moving_to_a_device(device):
         (lambda: Priors.from_boxes(torch.tensor([[0.0, 0, 1, float("nan")]])), r"boxes\[0\] must be finite"),
         (lambda: Priors.from_boxes(torch.ones(3, 4), level_sizes=(1, 1)), "level_sizes must be counts that add up"),
         (lambda: Priors.from_boxes(torch.ones(3, 4), strides=(4, 8)), "strides must have one entry for each of the 1"),
+        (lambda: Priors.anchors((32, 32), (8,), ((16,),), offset=math.nan), "offset must be finite, got nan"),
+        (lambda: Priors.points((32, 32), (8,), offset=math.inf), "offset must be finite, got inf"),
+        (lambda: Priors.points((3, 32, 32), (8,)), r"image_size must be \(height, width\), got \(3, 32, 32\)"),
+        (lambda: Priors.points((32, 32), ()), "one level at least, got no strides"),
+        (lambda: Priors.from_boxes(torch.ones(0, 4), ()), r"level_sizes must be .* one at least, got \(\)"),
+        (lambda: of_torchvision((3, 32, 32)), r"image_size must be \(height, width\), got \(3, 32, 32\)"),
+        (lambda: of_torchvision(feature_sizes=[(0, 4)]), r"feature_sizes\[0\]\[0\] must be positive and finite, got 0"),
+        (lambda: of_torchvision(feature_sizes=[(4,)]), r"feature_sizes\[0\] must be \(height, width\), got \(4,\)"),
+        (lambda: of_torchvision(strides=(8, 16)), "strides must have one entry for each of the 1 levels, got 2"),
+        (lambda: of_torchvision(strides=(math.nan,)), r"strides\[0\] must be positive and finite, got nan"),
     ],
 )
-def test_bad_arguments_are_named(make, words):
+def test_bad_arguments_are_named(make, words, unchecked):
     with pytest.raises(ValueError, match=words):
         make()

@@ -110,6 +110,19 @@ def test_degenerate_boxes_give_no_nan(name):
         assert sim.iou(torch.tensor([9.0, 9, 1, 1]), torch.tensor([9.0, 9, 1, 1])).item() == 0
 
 
+@pytest.mark.parametrize("far", [1e17, 1e19, 1e20, 3e38])
+@pytest.mark.parametrize(
+    ("name", "around", "beside"), [("iou", 0, 0), ("giou", 0, -1), ("diou", 0, -1), ("ciou", 0, -1.1)]
+)
+def test_boxes_whose_area_is_infinite_give_no_nan(name, around, beside, far):
+    """A network that has learned nothing decodes them. Of two such boxes the one is the other."""
+    similarity, small = getattr(sim, name), torch.tensor([0.0, 0, 10, 10])
+    whole = torch.tensor([-far, -far, far, far])
+    assert float(similarity(whole, small)) == pytest.approx(around, abs=1e-6)
+    assert beside - 1e-6 <= float(similarity(torch.tensor([far / 2, far / 2, far, far]), small)) <= 0
+    assert name == "iou" or float(similarity(whole, whole)) == pytest.approx(1)
+
+
 @functions
 def test_gradients_are_finite_even_at_identical_boxes(name):
     b = torch.tensor([[0.0, 0, 8, 8], [1, 1, 9, 12], [40, 40, 60, 60]])

@@ -53,9 +53,11 @@ class FCOS(Assigner):
         check_min_side(self.min_side)
         if self.center_radius is not None and not self.center_radius > 0:
             raise ValueError(f"center_radius must be None or positive, got {self.center_radius}")
-        for level, (low, high) in enumerate(self.regress_ranges or ()):
-            if not low <= high:
-                raise ValueError(f"regress_ranges[{level}] must be (low, high) with low <= high, got {(low, high)}")
+        if self.regress_ranges is not None:
+            object.__setattr__(self, "regress_ranges", tuple(tuple(ends) for ends in self.regress_ranges))
+        for level, ends in enumerate(self.regress_ranges or ()):
+            if len(ends) != 2 or not ends[0] <= ends[1]:
+                raise ValueError(f"regress_ranges[{level}] must be (low, high) with low <= high, got {ends}")
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
         limits, side = self._level_limits(priors), (gts.boxes[:, 2:] - gts.boxes[:, :2]).T

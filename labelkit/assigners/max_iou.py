@@ -50,6 +50,8 @@ class MaxIoU(Assigner):
     def __post_init__(self) -> None:
         if not self.bg_thresh <= self.fg_thresh:
             raise ValueError(f"bg_thresh must not exceed fg_thresh, got {self.bg_thresh} and {self.fg_thresh}")
+        if not self.min_fg >= 0:
+            raise ValueError(f"min_fg must be a similarity of at least 0, got {self.min_fg!r}")
         if self.low_quality_owner not in ("argmax", "gt"):
             raise ValueError(f"low_quality_owner must be 'argmax' or 'gt', got {self.low_quality_owner!r}")
         if self.low_quality_ties not in ("all", "first", "nearest"):

@@ -20,11 +20,11 @@ def covered_slots(priors: Priors, gts: GroundTruths, thresh: float) -> Int[Tenso
 
     A point, which has no area, is covered where it lies in the region or on its border: the limit of a small box.
     """
+    if not 0 < thresh <= 1:
+        raise ValueError(f"region_thresh must lie in (0, 1], got {thresh!r}")
     regions = gts.only_regions()
     if regions is None:
         return None
-    if not 0 < thresh <= 1:
-        raise ValueError(f"region_thresh must lie in (0, 1], got {thresh!r}")
     covered = [regions.slot(plausible(priors, regions.boxes, iof, floor=thresh))]
     if priors.has_points:
         covered += [regions.slot(pairs) for pairs in _points_inside(priors, regions.boxes)]

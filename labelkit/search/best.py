@@ -30,6 +30,8 @@ def best_prior(
     best possible recall. Without priors the values are 0 and the indices -1.
     On a grid the work follows the pairs that may be the best; memory is bounded.
     """
+    if isinstance(boxes, torch.Tensor) and boxes.device != priors.device:
+        raise ValueError(f"boxes are on {boxes.device}, the priors are on {priors.device}")
     boxes = check_boxes(boxes, "boxes").to(priors.boxes)
     value, prior = boxes.new_zeros(len(boxes)), torch.full((len(boxes),), -1, device=priors.device)
     if len(priors) == 0 or len(boxes) == 0:

@@ -170,7 +170,9 @@ def nearest_per_level(priors: Priors, gt: Float[Tensor, "G 4"], k: int) -> Pairs
 
     The value of a pair is the squared distance. Memory beside the answer is bounded for every k.
     """
-    if 0 < len(priors) * len(gt) <= windows.portions(gt.device).small:
+    if len(priors) == 0 or len(gt) == 0:
+        return Pairs.cat([], priors)
+    if len(priors) * len(gt) <= windows.portions(gt.device).small:
         return _nearest_at_once(priors, gt, k)
     levels = len(priors.level_sizes)
     some = max(1, windows.portions(gt.device).block // (levels * min(k, max(priors.level_sizes, default=0)) + 1))

@@ -109,9 +109,15 @@ def test_every_field_is_a_tensor_of_its_own(name):
         assert torch.equal(value[~answer.positive], before), field
 
 
+NO_PRIORS = [
+    Priors.from_boxes(torch.zeros(0, 4), strides=(8,)),
+    Priors.anchors((64, 64), (8, 16), ((), ())),  # a grid without a row
+]
+
+
 @every
-def test_no_priors(name):
-    priors = Priors.from_boxes(torch.zeros(0, 4), strides=(8,))
+@pytest.mark.parametrize("priors", NO_PRIORS, ids=["no grid", "grid"])
+def test_no_priors(name, priors):
     assert build(name)(priors, target(GOOD), predictions(priors)).gt.shape == (0,)
     assert build(name)(priors, [target(GOOD), target()], predictions(priors, 2)).gt.shape == (2, 0)
 

@@ -83,10 +83,9 @@ def test_the_published_scene(variant):
     assert couples(answer) == GOLDEN[variant]
     assert answer.similarity[[18, 20]].tolist() == pytest.approx([0.923699, 0.522694], abs=1e-6)
     assert torch.equal(answer.score_target, answer.similarity) and (answer.weight == 1).all()
-    cost = {
-        (prior, gt): -value
-        for prior, gt, value in zip(*(part.tolist() for part in vars(found.candidates).values()), strict=True)
-    }
+    pairs = found.candidates
+    known = zip(pairs.prior.tolist(), pairs.gt.tolist(), pairs.value.tolist(), strict=True)
+    cost = {(prior, gt): -value for prior, gt, value in known}
     assert (cost[18, 0], cost[20, 1]) == pytest.approx(COSTS[variant], abs=1e-5)
 
 

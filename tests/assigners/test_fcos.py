@@ -81,6 +81,10 @@ def test_own_ranges_and_their_errors():
         FCOS(regress_ranges=((0, 10),))(priors, target)
     with pytest.raises(ValueError, match=r"regress_ranges\[1\] must be"):
         FCOS(regress_ranges=((0, 10), (10, 5)))
+    with pytest.raises(ValueError, match=r"regress_ranges\[0\] must be .*, got \(0, 10, 20\)"):
+        FCOS(regress_ranges=((0, 10, 20),))
+    lists = FCOS(regress_ranges=[[0, 10], [10, 100]])
+    assert lists == FCOS(regress_ranges=((0, 10), (10, 100))) and hash(lists) == hash(lists)
     with pytest.raises(ValueError, match="center_radius must be"):
         FCOS(center_radius=0)
     with pytest.raises(ValueError, match="min_side must be"):

@@ -124,7 +124,7 @@ def test_l1_is_over_centres_and_sizes():
     found = rule.explain(QUERIES, OBJECTS, Predictions(DECODED, SOFTMAX)).candidates
     row = {
         gt: -value
-        for prior, gt, value in zip(*map(torch.Tensor.tolist, vars(found).values()), strict=True)
+        for prior, gt, value in zip(*map(torch.Tensor.tolist, (found.prior, found.gt, found.value)), strict=True)
         if prior == 0
     }
     assert row == pytest.approx({0: 0.02, 1: 0.08}, abs=1e-7)

@@ -1,5 +1,6 @@
 """MaxIoU against its slow loop, on every path, for one image and for batches; and the choices sources disagree on."""
 
+import math
 from functools import partial
 
 import pytest
@@ -139,3 +140,6 @@ def test_bad_arguments_are_named(unchecked):
         MaxIoU(low_quality_owner="anchor")
     with pytest.raises(ValueError, match="low_quality_ties must be"):
         MaxIoU(low_quality_ties="any")
+    for wrong in (-0.1, math.nan):
+        with pytest.raises(ValueError, match=f"min_fg must be a similarity of at least 0, got {wrong}"):
+            MaxIoU(min_fg=wrong)

@@ -132,6 +132,20 @@ def test_who_gets_a_low_quality_match_depends_on_the_reading():
     assert sorted(zip(owned["mmdet"].prior.tolist(), owned["mmdet"].gt.tolist(), strict=True))[0] == (0, 1)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_decoded_box_of_infinite_area_is_a_bad_one_and_no_nan(variant):
+    """A score of NaN would decide for all candidates of the ground truth."""
+    priors, target, predictions = example()
+    found = []
+    for far in (1e6, 1e20, 3e38):
+        boxes = predictions.boxes.clone()
+        boxes[3] = torch.tensor([-far, -far, far, far])
+        answer = PAA(variant=variant).explain(priors, target, Predictions(boxes, predictions.scores))
+        assert bool(answer.candidates.value.isfinite().all())
+        found.append(answer.assignment.gt.tolist())
+    assert found[0] == found[1] == found[2] and 0 < found[0].count(0) < 4
+
+
 def test_only_the_k_cheapest_of_a_level_are_asked():
     priors, target, predictions = example()
     two = Priors.from_boxes(priors.boxes, level_sizes=(2, 3))

@@ -140,5 +140,6 @@ def test_bad_flags_are_named(flags, words, unchecked):
 
 @pytest.mark.parametrize("thresh", [0.0, -1.0, 1.5])
 def test_a_share_of_nothing_or_of_more_than_all_is_refused(thresh):
-    with pytest.raises(ValueError, match=r"region_thresh must lie in \(0, 1\]"):
-        MaxIoU()(anchors(), with_regions(target(GOOD), REGION), region_thresh=thresh)
+    for wish in (with_regions(target(GOOD), REGION), target(GOOD)):
+        with pytest.raises(ValueError, match=r"region_thresh must lie in \(0, 1\]"):
+            MaxIoU()(anchors(), wish, region_thresh=thresh)

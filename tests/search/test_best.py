@@ -61,3 +61,5 @@ def test_it_is_public_and_says_what_it_does_not_take():
     assert best_prior(points, torch.tensor([[0.0, 0, 8, 8]]), partial(dotd, constant=8.0))[0].tolist() == [1]
     with pytest.raises(ValueError, match=r"boxes\[0\]"):
         best_prior(points, torch.tensor([[8.0, 0, 0, 8]]))
+    with pytest.raises(ValueError, match="boxes are on meta, the priors are on cpu"):
+        best_prior(points, torch.ones(1, 4, device="meta"))
