@@ -1,5 +1,7 @@
 """Golden values of the published losses, their limits, and their gradients."""
 
+import math
+
 import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
@@ -149,6 +151,12 @@ def test_the_distribution_loss_of_extreme_and_half_precision_logits_stays_finite
             result = distribution_focal_loss(half, torch.tensor(distance))
             assert result.dtype == torch.float32 and result.isfinite()
             assert torch.autograd.grad(result, half)[0].isfinite().all()
+
+
+def test_a_distance_that_is_no_number_has_a_loss_that_is_none():
+    """As in the other losses; a GPU would end the process at an index that is none."""
+    result = distribution_focal_loss(torch.zeros(2, 4), torch.tensor([math.nan, 1.0]))
+    assert result[0].isnan() and result[1] == pytest.approx(math.log(4))
 
 
 def test_distribution_focal_loss_teaches_the_expected_distance():
