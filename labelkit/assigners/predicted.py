@@ -6,7 +6,6 @@ read few of them.
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
@@ -20,9 +19,14 @@ from labelkit.devices import read
 from labelkit.search.candidates import Pairs, Similarity
 from labelkit.similarity import iou
 
+FARTHEST = 1e18  # pixels; of longer sides the area would be infinite, and GIoU, infinity over infinity, no number
+
 
 def check_predictions(predictions: Predictions | None, gts: GroundTruths, single: bool) -> Predictions:
-    """Predictions as [B, P, ...], detached, boxes finite in float32 or wider; or an error that says what is wrong."""
+    """Predictions as [B, P, ...], detached, boxes finite in float32 or wider; or an error that says what is wrong.
+
+    A box that reaches farther than `FARTHEST`, as a network's that runs away does, ends there.
+    """
     if not isinstance(predictions, Predictions):
         raise ValueError("predictions must be given: Predictions(boxes=decoded boxes, scores=class probabilities)")
     if gts.labels is None:
@@ -41,8 +45,9 @@ def check_predictions(predictions: Predictions | None, gts: GroundTruths, single
     if single:
         boxes, scores = boxes[None], scores[None]
     least, most = read(*_ends(boxes))
-    if not -math.inf < least <= most < math.inf:  # a NaN fails
+    if not -FARTHEST <= least <= most <= FARTHEST:  # a NaN fails
         _check_finite("boxes", boxes)
+        boxes = boxes.clamp(-FARTHEST, FARTHEST)
     _check_classes(gts, gts.labels, scores.shape[-1])
     return Predictions(boxes, scores)
 
@@ -98,7 +103,7 @@ def class_scores(pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> F
 
 def focal_of_background(slot: Int[Tensor, "n"], predictions: Predictions) -> Float[Tensor, "n"]:
     """The focal loss of each slot's class probabilities, summed over the classes, if the prior is background."""
-    scores = predictions.scores.flatten(0, 1).index_select(0, slot)
+    scores = predictions.scores.flatten(0, -2).index_select(0, slot)
     check_read(scores, predictions)
     return _focal_of_absent(as_float(scores)).sum(dim=-1)
 

@@ -284,6 +284,21 @@ def test_predictions_of_a_batch_are_named_with_its_dimension():
 
 
 @pytest.mark.parametrize("name", PREDICTED)
+@pytest.mark.parametrize("far", [torch.finfo(torch.float32).max, 1e300])
+def test_a_box_that_runs_away_is_a_bad_box_and_no_more(name, far):
+    """Its area overflows, and by GIoU it was no number: one of them spoilt the labels of all others."""
+    priors = anchors()
+    seen = predictions(priors)
+    boxes = seen.boxes.to(torch.float64 if far > 1e38 * 4 else torch.float32)
+    boxes[::3] = torch.tensor([-far, -far, far, far], dtype=boxes.dtype)
+    there = boxes.clamp(-1e18, 1e18)
+    wish = target(GOOD, (12, 8, 40, 36), labels=[0, 1])
+    answer, wanted = (build(name)(priors, wish, Predictions(given, seen.scores)) for given in (boxes, there))
+    assert torch.equal(answer.gt, wanted.gt) and torch.equal(answer.similarity, wanted.similarity)
+    assert answer.score_target.isfinite().all() and wanted.positive.any()
+
+
+@pytest.mark.parametrize("name", PREDICTED)
 def test_without_objects_there_may_be_no_class_at_all(name):
     priors = anchors()
     nothing = Predictions(priors.boxes, torch.zeros(len(priors), 0))
