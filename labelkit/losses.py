@@ -112,7 +112,7 @@ def distribution_focal_loss(
     distances = distances.detach().to(logits.dtype).clamp(0, logits.shape[-1] - 1 - 0.1)
     left = distances.floor()
     cross_entropy = -log_softmax(logits, dim=-1)
-    index = left.long()[..., None]
+    index = left.nan_to_num().long()[..., None]  # the loss of a distance that is NaN is NaN, as elsewhere
     at_left = cross_entropy.gather(-1, index)[..., 0]
     at_right = cross_entropy.gather(-1, index + 1)[..., 0]
     return (left + 1 - distances) * at_left + (distances - left) * at_right

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture
+
+
+def check_pixels(name: str, value: object) -> None:
+    """Tiles begin and end at pixels."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name} must be a whole number of pixels, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,8 @@ class Tiling:
     overlap: int
 
     def __post_init__(self) -> None:
+        check_pixels("tile", self.tile)
+        check_pixels("overlap", self.overlap)
         if self.tile < 1:
             raise ValueError(f"tile must be at least 1, got {self.tile}")
         if not 0 <= self.overlap < self.tile:

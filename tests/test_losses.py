@@ -153,6 +153,12 @@ def test_the_distribution_loss_of_extreme_and_half_precision_logits_stays_finite
             assert torch.autograd.grad(result, half)[0].isfinite().all()
 
 
+def test_a_distance_that_is_no_number_has_a_loss_that_is_none():
+    """As in the other losses; a GPU would end the process at an index that is none."""
+    result = distribution_focal_loss(torch.zeros(2, 4), torch.tensor([math.nan, 1.0]))
+    assert result[0].isnan() and result[1] == pytest.approx(math.log(4))
+
+
 def test_distribution_focal_loss_teaches_the_expected_distance():
     logits = torch.zeros(3, 9, requires_grad=True)
     targets = torch.tensor([0.4, 3.0, 7.25])

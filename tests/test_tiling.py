@@ -56,9 +56,12 @@ def test_by_hand():
         (0, None, "tile must be at least 1, got 0"),
         (8, 8, r"overlap must lie in 0 \.\.\. tile - 1 = 7, got 8"),
         (8, -1, "got -1"),
+        (8.5, 2, "tile must be a whole number of pixels, got 8.5"),
+        (8, "2", "overlap must be a whole number of pixels, got '2'"),
+        (True, 0, "tile must be a whole number of pixels, got True"),
         (None, 4, "overlap is that of tiles, and there is no tile: got 4"),
     ],
 )
-def test_what_is_no_tiling_is_named(tile, overlap, message):
+def test_what_is_no_tiling_is_named(tile, overlap, message, unchecked):
     with pytest.raises(ValueError, match=message):
         Tiling.of(tile, overlap)

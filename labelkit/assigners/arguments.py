@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import cast
 
 
 def check_count(name: str, value: int) -> None:
@@ -11,13 +13,35 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a number, infinity among them; NaN, True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number, and not infinite."""
+    return is_number(value) and math.isfinite(cast(Real, value))
+
+
+def check_number(name: str, value: float) -> None:
+    """A number, which may be infinite."""
+    if not is_number(value):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+
+
 def check_threshold(name: str, value: float) -> None:
     """A finite number above 0: at 0 every prior of the image would pass."""
-    if not 0 < value < math.inf:
+    if not (is_finite(value) and value > 0):
         raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """A number in [0, 1]."""
+    if not (is_finite(value) and 0 <= value <= 1):
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
 
 
 def check_min_side(value: float | None) -> None:
     """None, or a finite length in pixels."""
-    if value is not None and not 0 < value < math.inf:
+    if value is not None and not (is_finite(value) and value > 0):
         raise ValueError(f"min_side must be None or a positive length in pixels, got {value!r}")

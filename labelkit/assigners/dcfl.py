@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count, check_threshold
+from labelkit.assigners.arguments import check_count, check_share, check_threshold
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -64,8 +64,7 @@ class DCFL(Assigner):
             check_count(name, getattr(self, name))
         for name in ("gate", "bg_thresh"):
             check_threshold(name, getattr(self, name))
-        if not 0 <= self.mix <= 1:
-            raise ValueError(f"mix must lie in [0, 1], got {self.mix}")
+        check_share("mix", self.mix)
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         needs_size(priors, self.similarity)

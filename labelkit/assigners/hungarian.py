@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Literal, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count
+from labelkit.assigners.arguments import check_count, is_finite
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -70,13 +69,14 @@ class Hungarian(Assigner):
         for name, known in (("class_cost", _CLASS_COSTS), ("candidates", _CANDIDATES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
-        object.__setattr__(self, "weights", tuple(self.weights))
-        if len(self.weights) != 3 or not all(0 <= weight < math.inf for weight in self.weights):
+        for name in ("weights", "image_size"):
+            if isinstance(getattr(self, name), Sequence):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        weights, size = self.weights, self.image_size
+        if not isinstance(weights, tuple) or len(weights) != 3 or not all(is_finite(x) and x >= 0 for x in weights):
             raise ValueError(f"weights must be three numbers of at least 0 (class, L1, GIoU), got {self.weights!r}")
-        if self.image_size is not None:
-            object.__setattr__(self, "image_size", tuple(self.image_size))
-        size = self.image_size or (math.nan,)
-        if self.weights[1] != 0 and not (len(size) == 2 and all(0 < side < math.inf for side in size)):
+        known_size = isinstance(size, tuple) and len(size) == 2 and all(is_finite(side) and side > 0 for side in size)
+        if weights[1] != 0 and not known_size:
             raise ValueError(
                 f"image_size must be (height, width) in pixels of the network's input, which L1 divides by unless "
                 f"weights[1] is 0, got {self.image_size!r}"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count
+from labelkit.assigners.arguments import check_count, check_share, is_finite
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -55,12 +55,13 @@ class NoisyAnchors(Assigner):
 
     def __post_init__(self) -> None:
         check_count("n", self.n)
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
+        check_share("alpha", self.alpha)
         if self.variant not in ("official", "paper"):
             raise ValueError(f"variant must be 'official' or 'paper', got {self.variant!r}")
         if self.variant == "official" and self.gamma != 1:
-            raise ValueError(f"gamma must be 1 in the official variant, which knows none, got {self.gamma}")
+            raise ValueError(f"gamma must be 1 in the official variant, which knows none, got {self.gamma!r}")
+        if not (is_finite(self.gamma) and self.gamma >= 0):
+            raise ValueError(f"gamma must be at least 0 and finite, got {self.gamma!r}")
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         needs_size(priors, iou)

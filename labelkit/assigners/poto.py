@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from labelkit.assigners.arguments import check_min_side
+from labelkit.assigners.arguments import check_min_side, check_share, is_finite
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -43,9 +42,8 @@ class POTO(Assigner):
 
     def __post_init__(self) -> None:
         check_min_side(self.min_side)
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha!r}")
-        if not 0 < self.radius < math.inf:
+        check_share("alpha", self.alpha)
+        if not (is_finite(self.radius) and self.radius > 0):
             raise ValueError(f"radius must be a positive number of strides, got {self.radius!r}")
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:

@@ -6,7 +6,6 @@ read few of them.
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
@@ -20,25 +19,35 @@ from labelkit.devices import read
 from labelkit.search.candidates import Pairs, Similarity
 from labelkit.similarity import iou
 
+FARTHEST = 1e18  # pixels; of longer sides the area would be infinite, and GIoU, infinity over infinity, no number
+
 
 def check_predictions(predictions: Predictions | None, gts: GroundTruths, single: bool) -> Predictions:
-    """Predictions as [B, P, ...], detached, boxes finite in float32 or wider; or an error that says what is wrong."""
+    """Predictions as [B, P, ...], detached, boxes finite in float32 or wider; or an error that says what is wrong.
+
+    A box that reaches farther than `FARTHEST`, as a network's that runs away does, ends there.
+    """
     if not isinstance(predictions, Predictions):
         raise ValueError("predictions must be given: Predictions(boxes=decoded boxes, scores=class probabilities)")
     if gts.labels is None:
         raise ValueError("target['labels'] must be given: this method asks for the score of each ground truth's class")
+    lead = (gts.num_priors,) if single else (gts.images, gts.num_priors)
+    for name, last in (("boxes", 4), ("scores", None)):
+        value = getattr(predictions, name)
+        if not isinstance(value, Tensor):
+            raise ValueError(f"predictions.{name} must be a tensor, got {type(value).__name__}")
+        if value.device != gts.boxes.device:
+            raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
+        if value.shape[:-1] != lead or last not in (None, value.shape[-1]):
+            wanted = ", ".join(map(str, (*lead, last or "classes")))
+            raise ValueError(f"predictions.{name} must have shape [{wanted}], got {list(value.shape)}")
     boxes, scores = as_float(predictions.boxes.detach()), predictions.scores.detach()
     if single:
         boxes, scores = boxes[None], scores[None]
-    lead = (gts.images, gts.num_priors)
-    for name, value, shape in (("boxes", boxes, (*lead, 4)), ("scores", scores, (*lead, scores.shape[-1]))):
-        if value.device != gts.boxes.device:
-            raise ValueError(f"predictions.{name} is on {value.device}, the priors are on {gts.boxes.device}")
-        if value.shape != shape:
-            raise ValueError(f"predictions.{name} must have shape {list(shape)}, got {list(value.shape)}")
     least, most = read(*_ends(boxes))
-    if not -math.inf < least <= most < math.inf:  # a NaN fails
+    if not -FARTHEST <= least <= most <= FARTHEST:  # a NaN fails
         _check_finite("boxes", boxes)
+        boxes = boxes.clamp(-FARTHEST, FARTHEST)
     _check_classes(gts, gts.labels, scores.shape[-1])
     return Predictions(boxes, scores)
 
@@ -94,7 +103,7 @@ def class_scores(pairs: Pairs, gts: GroundTruths, predictions: Predictions) -> F
 
 def focal_of_background(slot: Int[Tensor, "n"], predictions: Predictions) -> Float[Tensor, "n"]:
     """The focal loss of each slot's class probabilities, summed over the classes, if the prior is background."""
-    scores = predictions.scores.reshape(-1, predictions.scores.shape[-1]).index_select(0, slot)
+    scores = predictions.scores.flatten(0, -2).index_select(0, slot)
     check_read(scores, predictions)
     return _focal_of_absent(as_float(scores)).sum(dim=-1)
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count
+from labelkit.assigners.arguments import check_count, check_number
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -41,6 +41,8 @@ class S3FD(Assigner):
     n: int | Literal["mean"] = 6
 
     def __post_init__(self) -> None:
+        for name in ("fg_thresh", "min_iou"):
+            check_number(name, getattr(self, name))
         if not 0 <= self.min_iou <= self.fg_thresh:
             raise ValueError(f"min_iou must lie in [0, fg_thresh], got {self.min_iou} and {self.fg_thresh}")
         if self.n != "mean":

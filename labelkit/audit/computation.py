@@ -53,6 +53,8 @@ def audit(
         what it says then says so.
     """
     at_least_one(workers=workers)
+    if rules is not None and not isinstance(rules, Mapping):
+        raise TypeError(f"rules must be a dict of assigners by name, got {rules!r}")
     model = build_detector(detector) if isinstance(detector, str) else detector
     front = model if isinstance(model, Front) else Front(model)
     named: dict[str, Any] = dict(rules) if rules else {_name(rule): rule for rule in [front.own_rule()]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,8 +36,9 @@ class Anchors:
 
     def __post_init__(self) -> None:
         numbers = [*(self.strides or ()), *self.ratios, *(side for level in self.sizes or () for side in level)]
-        if not numbers or min(numbers) <= 0 or self.sizes is not None and not all(self.sizes):
-            raise ValueError(f"strides, sizes and ratios must be positive, got {self}")
+        positive = all(0 < number < math.inf for number in numbers)
+        if not numbers or not positive or self.sizes is not None and not all(self.sizes):
+            raise ValueError(f"strides, sizes and ratios must be positive and finite, got {self}")
 
 
 @dataclass(frozen=True)

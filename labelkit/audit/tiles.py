@@ -14,7 +14,7 @@ import numpy as np
 
 from labelkit.datasets.box_table import BoxTable
 from labelkit.datasets.tiles import KEPT
-from labelkit.tiling import Tiling
+from labelkit.tiling import Tiling, check_pixels
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Tiles:
     overlap: int = 0
 
     def __post_init__(self) -> None:
+        check_pixels("side", self.side)
+        check_pixels("overlap", self.overlap)
         if not 0 <= self.overlap < self.side:
             raise ValueError(f"overlap must be at least 0 and below the tile of {self.side} px, got {self.overlap}")
 

@@ -16,7 +16,7 @@ from labelkit.cli.output import INTERRUPTED, AsJson, Quiet, plain_errors, print_
 from labelkit.counts import at_least_one
 from labelkit.training.spoken import parse_arguments
 
-CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9.]+)\s*(%?)")
+CONDITION = re.compile(r"(starved|reachable|ceiling)\s*([<>])\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(%?)")
 FAILED = 3  # the exit status where --fail-if holds
 MANY = 2000  # pictures, from which on several processes count
 Option = typer.Option
@@ -154,6 +154,8 @@ def _open(data: str, images: Path | None, split: str | None) -> Any:
     if of_course(data):
         if images is not None:
             raise ValueError(f"--images is for files, {data} is made in memory")
+        if split not in (None, "train", "val", "test"):
+            raise ValueError(f"--split must be train, val or test, got {split!r}")
         recipe = Recipe(data=data)
         return recipe.val_set() if split in ("val", "test") else recipe.train_set()
     return BoxTable.read(data, images, split)

@@ -1,5 +1,6 @@
 """Receptive fields in the place of a detector's priors: what RFLA assigns, and a refusal where it would see others."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,10 +25,15 @@ def receptive_field_view(fields: Sequence[float], fraction: float = 0.5) -> Call
 
     What `RFLA` assigns (RFLA, section 3.1); the detector has one prior a cell. See `labelkit.receptive_field`.
     """
-    return partial(_squares, sides=tuple(fraction * field for field in fields))
+    sides = tuple(fraction * field for field in fields)
+    if not sides or not all(0 < side < math.inf for side in sides):
+        raise ValueError(f"fields and fraction must be positive and finite, got {tuple(fields)} and {fraction}")
+    return partial(_squares, sides=sides)
 
 
 def _squares(priors: Priors, sides: tuple[float, ...]) -> Priors:
+    if len(sides) != len(priors.level_sizes):
+        raise ValueError(f"fields must be one for each of the {len(priors.level_sizes)} levels, got {len(sides)}")
     side = priors.boxes.new_tensor(sides)
     half = side[priors.levels][:, None] / 2
     boxes = torch.cat((priors.centers - half, priors.centers + half), dim=1)

@@ -27,8 +27,9 @@ def targets_from_padded(annotations: Num[Tensor, "B N 5"]) -> list[dict[str, Ten
     boxes keep their dtype, float32 at least. A class that is no whole number from 0 on is a ValueError that names its
     place.
     """
-    if annotations.ndim != 3 or annotations.shape[-1] != 5:
-        raise ValueError(f"annotations must have shape [B, N, 5], got {list(annotations.shape)}")
+    if not isinstance(annotations, Tensor) or annotations.ndim != 3 or annotations.shape[-1] != 5:
+        found = list(annotations.shape) if isinstance(annotations, Tensor) else type(annotations).__name__
+        raise ValueError(f"annotations must be a tensor of shape [B, N, 5], got {found}")
     classes = annotations[..., 4]
     wrong = (classes != PADDING) & ~((classes >= 0) & (classes == classes.floor()) & classes.isfinite())
     if bool(wrong.any()):

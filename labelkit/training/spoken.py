@@ -37,10 +37,14 @@ def _written(value: Any) -> str:
 def parse_arguments(pairs: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """["k=3", "similarity=nwd", "similarity.constant=12.8"] as {"k": 3, "similarity": {"name": "nwd", ...}}."""
     arguments: dict[str, Any] = {}
+    seen: set[str] = set()
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise ValueError(f"{option} must be NAME=VALUE, got {pair!r}")
+        if key in seen:
+            raise ValueError(f"{option} must name {key} once, got {pair!r} besides")
+        seen.add(key)
         try:
             value = json.loads(text)
         except json.JSONDecodeError:

@@ -1,6 +1,7 @@
 """What holds for every assigner: errors that name what is wrong, empty inputs, unchanged inputs, devices, dtypes."""
 
 import math
+from dataclasses import fields
 from functools import partial
 
 import pytest
@@ -258,3 +259,71 @@ def test_short_predictions_are_read_in_float32(name):
     wide = Predictions(short.boxes.float(), short.scores.float())
     answer, wanted = (build(name)(priors, BATCH[0], given) for given in (short, wide))
     assert torch.equal(answer.gt, wanted.gt) and torch.equal(answer.score_target, wanted.score_target)
+
+
+@pytest.mark.parametrize("name", PREDICTED)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"boxes": [[0.0, 0, 8, 8]]}, "predictions.boxes must be a tensor, got list"),
+        ({"scores": None}, "predictions.scores must be a tensor, got NoneType"),
+        ({"boxes": torch.zeros(79, 4)}, r"predictions.boxes must have shape \[80, 4\], got \[79, 4\]"),
+        ({"boxes": torch.zeros(80, 5)}, r"predictions.boxes must have shape \[80, 4\], got \[80, 5\]"),
+        ({"boxes": torch.zeros(1, 80, 4)}, r"predictions.boxes must have shape \[80, 4\], got \[1, 80, 4\]"),
+        ({"scores": torch.zeros(80)}, r"predictions.scores must have shape \[80, classes\], got \[80\]"),
+        ({"scores": torch.zeros(79, 4)}, r"predictions.scores must have shape \[80, classes\], got \[79, 4\]"),
+        ({"scores": torch.tensor(0.5)}, r"predictions.scores must have shape \[80, classes\], got \[\]"),
+    ],
+)
+def test_predictions_of_another_shape_are_named_as_they_came(name, change, words, unchecked):
+    priors = anchors()
+    assert len(priors) == 80
+    seen = predictions(priors)
+    with pytest.raises(ValueError, match=words):
+        build(name)(priors, target(GOOD), Predictions(**(vars(seen) | change)))
+
+
+def test_predictions_of_a_batch_are_named_with_its_dimension():
+    priors = anchors()
+    with pytest.raises(ValueError, match=r"predictions.boxes must have shape \[2, 80, 4\], got \[80, 4\]"):
+        build("poto")(priors, [target(GOOD)] * 2, predictions(priors))
+
+
+@pytest.mark.parametrize("name", PREDICTED)
+@pytest.mark.parametrize("far", [torch.finfo(torch.float32).max, 1e300])
+def test_a_box_that_runs_away_is_a_bad_box_and_no_more(name, far):
+    """Its area overflows, and by GIoU it was no number: one of them spoilt the labels of all others."""
+    priors = anchors()
+    seen = predictions(priors)
+    boxes = seen.boxes.to(torch.float64 if far > 1e38 * 4 else torch.float32)
+    boxes[::3] = torch.tensor([-far, -far, far, far], dtype=boxes.dtype)
+    there = boxes.clamp(-1e18, 1e18)
+    wish = target(GOOD, (12, 8, 40, 36), labels=[0, 1])
+    answer, wanted = (build(name)(priors, wish, Predictions(given, seen.scores)) for given in (boxes, there))
+    assert torch.equal(answer.gt, wanted.gt) and torch.equal(answer.similarity, wanted.similarity)
+    assert answer.score_target.isfinite().all() and wanted.positive.any()
+
+
+@pytest.mark.parametrize("name", PREDICTED)
+def test_without_objects_there_may_be_no_class_at_all(name):
+    priors = anchors()
+    nothing = Predictions(priors.boxes, torch.zeros(len(priors), 0))
+    assert build(name)(priors, target(), nothing).negative.all()
+    with pytest.raises(ValueError, match=r"target\[0\]\['labels'\]\[0\] must be below the 0 classes"):
+        build(name)(priors, target(GOOD), nothing)
+
+
+NUMBERS = [
+    (name, field.name)
+    for name, rule in ASSIGNERS.items()
+    if name not in ("max_iou", "fcos")
+    for field in fields(rule)
+    if field.type in ("float", "float | None")
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), [*NUMBERS, ("hungarian", "weights"), ("hungarian", "image_size")])
+@pytest.mark.parametrize("value", ["0.5", math.nan, True, (1,), torch.tensor(0.5)], ids=str)
+def test_an_argument_that_is_no_number_is_named(name, argument, value, unchecked):
+    with pytest.raises(ValueError, match=f"^{argument} must"):
+        ASSIGNERS[name](**ARGUMENTS.get(name, {}) | {argument: value})

@@ -178,7 +178,7 @@ def test_other_rules_and_other_detectors():
     )
 
 
-def test_what_cannot_be_audited_is_refused():
+def test_what_cannot_be_audited_is_refused(unchecked):
     targets, model = pictures(), detectors.retinanet(1)
     with pytest.raises(ValueError, match="SimOTA asks a network for its predictions"):
         audit(targets, model, {"simota": SimOTA()})
@@ -186,6 +186,9 @@ def test_what_cannot_be_audited_is_refused():
         audit(targets, model, {"rfla": RFLA()})
     with pytest.raises(TypeError, match="must be an assigner"):
         audit(targets, model, {"mine": lambda *_: None})
+    for no_names in ([TopK()], TopK()):
+        with pytest.raises(TypeError, match=r"rules must be a dict of assigners by name, got .*TopK\(k=9"):
+            audit(targets, model, no_names)
     with pytest.raises(ValueError, match=r"targets\[0\]\['boxes'\] must be tv_tensors"):
         audit([{"boxes": torch.ones(1, 4)}], model)
 

@@ -153,12 +153,14 @@ def test_the_options_of_a_change_make_it():
     [
         (lambda: Tiles(40, 40), "overlap must be at least 0 and below the tile of 40 px, got 40"),
         (lambda: Tiles(0), "below the tile of 0 px"),
+        (lambda: Tiles(40.5), "side must be a whole number of pixels, got 40.5"),
+        (lambda: Tiles(40, 1.5), "overlap must be a whole number of pixels, got 1.5"),
         (lambda: Anchors(strides=(4, 0)), "must be positive"),
         (lambda: Anchors(sizes=((4,), ())), "must be positive"),
         (lambda: Front(network(), anchors=Anchors(sizes=((8,),))), "one entry for each level, got 1 for 5 strides"),
         (lambda: Front(detectors.fcos(1), anchors=Anchors(sizes=((8,),) * 3)), "begins from points"),
     ],
 )
-def test_what_cannot_be_is_refused(make, said):
+def test_what_cannot_be_is_refused(make, said, unchecked):
     with pytest.raises(ValueError, match=said):
         make()

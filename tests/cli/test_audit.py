@@ -137,7 +137,15 @@ def test_a_run_brings_its_tiles(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("condition", "status"),
-    [("ceiling<1%", 0), ("ceiling > 0.5", 3), ("starved>100%", 0), ("reachable<101%", 3), ("starved<0.01", 3)],
+    [
+        ("ceiling<1%", 0),
+        ("ceiling>.5", 3),
+        ("ceiling<2.", 3),
+        ("ceiling > 0.5", 3),
+        ("starved>100%", 0),
+        ("reachable<101%", 3),
+        ("starved<0.01", 3),
+    ],
 )
 def test_fail_if_is_the_exit_status(data, condition, status):
     result = call(data, "--detector", "small", "--no-what-if", "--quiet", "--fail-if", condition)
@@ -150,12 +158,15 @@ def test_fail_if_is_the_exit_status(data, condition, status):
     [
         (["--detector", "yolo"], "detector must be one of retinanet, "),
         (["--fail-if", "hungry>5%"], "--fail-if must be like"),
+        (["--fail-if", "starved>1.2.3"], "--fail-if must be like"),
+        (["--fail-if", "starved>."], "--fail-if must be like"),
         (["--set", "k=3"], "none is named"),
         (["--assigner", "simota"], "asks a network for its predictions"),
         (["--min-size", "0"], "min_size must be at least 1, got 0"),
         (["--detections", "0"], "detections must be at least 1, got 0"),
         (["--sizes", "8,x"], "--sizes and --ratios must be numbers, got None, '8,x', None"),
         (["--sizes", "8,-1"], "sizes and ratios must be positive"),
+        (["--sizes", "8,nan"], "sizes and ratios must be positive and finite"),
         (["--detector", "small", "--sizes", "8"], "sizes must have one entry for each level, got 1 for 3 strides"),
         (["--detector", "small", "--ratios", "2"], "--ratios is for the anchors that --sizes names"),
         (["--detector", "fcos", "--sizes", "8,16,32,64,128"], "begins from points"),
@@ -175,6 +186,11 @@ def test_what_cannot_be_is_one_line_and_status_1(data, arguments, said):
 def test_the_courses_data_has_no_folder_of_images(tmp_path):
     result = call("sky", "--images", tmp_path)
     assert result.exit_code == 1 and "sky is made in memory" in result.output
+
+
+def test_the_courses_data_has_the_splits_that_files_have():
+    result = call("digits", "--split", "typo")
+    assert result.exit_code == 1 and "--split must be train, val or test, got 'typo'" in result.output
 
 
 def test_a_rule_and_a_similarity_of_ones_own(data, tmp_path, monkeypatch):

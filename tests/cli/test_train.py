@@ -159,6 +159,11 @@ def test_arguments_are_plain_values():
     }
     other_order = parse_arguments(["similarity.constant=5", "similarity=dotd"])
     assert other_order["similarity"] == {"name": "dotd", "constant": 5}
+    for twice in (["k=3", "k=4"], ["similarity.constant=5", "similarity=dotd", "similarity.constant=6"]):
+        with pytest.raises(
+            ValueError, match=f"--set must name {twice[0].split('=')[0]} once, got '{twice[-1]}' besides"
+        ):
+            parse_arguments(twice)
 
 
 NEAREST = """

@@ -1,6 +1,7 @@
 """The priors of a detector follow the images' size, are drawn once a size, and can be exchanged for the assigner."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -101,6 +102,16 @@ def test_receptive_fields_can_stand_in_for_the_anchors():
     wrong = retinanet(3, assigner=rule, assignment_priors=lambda priors: Priors.from_boxes(priors.boxes[:5])).train()
     with pytest.raises(ValueError, match="assignment_priors must return 504 priors, got 5"):
         wrong(*batch([(64, 96)], [2]))
+
+
+def test_fields_that_fit_no_pyramid_are_named():
+    priors = Priors.points((32, 32), (8, 16))
+    for fields in ((15,), (15, 39, 87)):
+        with pytest.raises(ValueError, match=rf"fields must be one for each of the 2 levels, got {len(fields)}"):
+            receptive_field_view(fields)(priors)
+    for fields, fraction in (((), 0.5), ((15, math.nan), 0.5), ((15, -1), 0.5), ((15, 39), 0.0)):
+        with pytest.raises(ValueError, match="fields and fraction must be positive and finite, got "):
+            receptive_field_view(fields, fraction)
 
 
 @pytest.mark.parametrize("build", [retinanet, fcos])

@@ -60,8 +60,10 @@ def test_a_class_that_is_none_is_named(label):
 
 
 def test_a_wrong_shape_is_named(unchecked):
-    with pytest.raises(ValueError, match=r"annotations must have shape \[B, N, 5\], got \[3, 5\]"):
+    with pytest.raises(ValueError, match=r"annotations must be a tensor of shape \[B, N, 5\], got \[3, 5\]"):
         targets_from_padded(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r"annotations must be a tensor of shape \[B, N, 5\], got list"):
+        targets_from_padded([[[0.0, 0, 1, 1, 0]]])
 
 
 def rows_by_loop(priors, assignment, target, empty):
