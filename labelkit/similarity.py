@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from labelkit.boxes import as_float, centers, check_boxes
+from labelkit.boxes import TOO_LONG, as_float, centers, check_boxes
 
 _TINY = 1e-12  # keeps a division by a zero size finite; far below any square pixel
-_FAR = 1e18  # pixels; the square of what lies farther is infinite in float32
 
 
 def _corners(a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -65,7 +64,7 @@ def iof(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]
 
 def _held(boxes: Tensor) -> Tensor:
     """What lies beyond 1e18 px counts as there: networks decode such boxes, and infinity minus infinity is NaN."""
-    return as_float(boxes).clamp(-_FAR, _FAR)
+    return as_float(boxes).clamp(-TOO_LONG, TOO_LONG)
 
 
 def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

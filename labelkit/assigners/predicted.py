@@ -14,18 +14,16 @@ from torch import Tensor
 
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assignment import Predictions
-from labelkit.boxes import as_float
+from labelkit.boxes import TOO_LONG, as_float
 from labelkit.devices import read
 from labelkit.search.candidates import Pairs, Similarity
 from labelkit.similarity import iou
-
-FARTHEST = 1e18  # pixels; of longer sides the area would be infinite, and GIoU, infinity over infinity, no number
 
 
 def check_predictions(predictions: Predictions | None, gts: GroundTruths, single: bool) -> Predictions:
     """Predictions as [B, P, ...], detached, boxes finite in float32 or wider; or an error that says what is wrong.
 
-    A box that reaches farther than `FARTHEST`, as a network's that runs away does, ends there.
+    A box that reaches farther than 1e18 px, as a network's that runs away does, ends there.
     """
     if not isinstance(predictions, Predictions):
         raise ValueError("predictions must be given: Predictions(boxes=decoded boxes, scores=class probabilities)")
@@ -45,9 +43,9 @@ def check_predictions(predictions: Predictions | None, gts: GroundTruths, single
     if single:
         boxes, scores = boxes[None], scores[None]
     least, most = read(*_ends(boxes))
-    if not -FARTHEST <= least <= most <= FARTHEST:  # a NaN fails
+    if not -TOO_LONG <= least <= most <= TOO_LONG:  # a NaN fails
         _check_finite("boxes", boxes)
-        boxes = boxes.clamp(-FARTHEST, FARTHEST)
+        boxes = boxes.clamp(-TOO_LONG, TOO_LONG)
     _check_classes(gts, gts.labels, scores.shape[-1])
     return Predictions(boxes, scores)
 
