@@ -176,7 +176,7 @@ def _of_targets(targets: Sequence[Mapping[str, Any]], report: Report) -> BoxTabl
     nothing = np.zeros(0, dtype=np.int64)
     boxes, labels, ignored, ids, sizes = [np.zeros((0, 4), np.float32)], [nothing], [nothing != 0], [], []
     for number, target in enumerate(targets):
-        size = getattr(target["boxes"], "canvas_size", None)
+        size = getattr(target.get("boxes"), "canvas_size", None)
         if size is None:
             raise ValueError(
                 f"targets[{number}]['boxes'] must be tv_tensors.BoundingBoxes, which know their picture's size"
@@ -184,6 +184,7 @@ def _of_targets(targets: Sequence[Mapping[str, Any]], report: Report) -> BoxTabl
         sizes.append((int(size[0]), int(size[1])))
         ids.append(int(target.get("image_id", number)))
         boxes.append(np.asarray(target["boxes"], dtype=np.float32).reshape(-1, 4))
+        _check_lengths(target, number, len(boxes[-1]))
         flags = [np.asarray(target[flag]).reshape(-1) != 0 for flag in FLAGS if flag in target]
         ignored.append(np.logical_or.reduce([np.zeros(len(boxes[-1]), dtype=bool), *flags]))
         labels.append(np.asarray(target.get("labels", np.zeros(len(boxes[-1])))).astype(np.int64).reshape(-1))
@@ -203,6 +204,13 @@ def _of_targets(targets: Sequence[Mapping[str, Any]], report: Report) -> BoxTabl
         np.concatenate(ignored)[sound],
         report=replace(report, problems=[*report.problems, *problems]),
     )
+
+
+def _check_lengths(target: Mapping[str, Any], number: int, count: int) -> None:
+    for name in ("labels", *FLAGS):
+        length = np.asarray(target.get(name, np.zeros(count))).size
+        if length != count:
+            raise ValueError(f"targets[{number}][{name!r}] must have one value for each of {count} boxes, got {length}")
 
 
 def _sound(corners: np.ndarray, image: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, list[Problem]]:

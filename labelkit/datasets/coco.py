@@ -15,6 +15,7 @@ import numpy as np
 from labelkit.datasets.image_files import ImageFiles
 from labelkit.datasets.report import Fault, InvalidAnnotations, Problem, Report
 
+LONGEST = 10**6  # px that a picture's side may be said to have: far beyond what is taken in tiles
 TOLERANCE = 0.1  # px by which a box may pass the border: rounding in the file, cut without a word
 _SAME = {"category": ("name",), "image": ("file_name", "width", "height")}  # records that agree in these are one
 
@@ -23,12 +24,25 @@ def load_coco(path: str | os.PathLike) -> dict:
     """Read the JSON of an annotation file; one that is no JSON object is a `ValueError` with name and line."""
     path = Path(path)
     try:
-        coco = json.loads(path.read_text(encoding="utf-8-sig"))  # -sig: with or without a byte order mark
+        text = path.read_text(encoding="utf-8-sig")  # -sig: with or without a byte order mark
+        coco = json.loads(text, object_pairs_hook=of_pairs)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}; was the file cut short?") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text: {error}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists without end
+        raise ValueError(f"{path}: cannot be read: {error}") from error
     return _object(coco, str(path))
+
+
+def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a key that stands there twice is a `ValueError`, for `json` itself takes the last in silence."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} stands twice in the object that begins {str(record)[:80]}")
+    return record
 
 
 def check_coco(
@@ -174,8 +188,9 @@ class Check:
         if not isinstance(file_name, str) or not file_name:
             raise Fault("wrong type", f"file_name must be a text, got {file_name!r}")
         width, height = _whole(record.get("width")), _whole(record.get("height"))
-        size = (width, height) if width and height and width > 0 and height > 0 else None
-        said = f"width and height must be positive integers, got {record.get('width')!r}, {record.get('height')!r}"
+        size = (width, height) if width and height and 0 < width <= LONGEST and 0 < height <= LONGEST else None
+        found = f"{record.get('width')!r}, {record.get('height')!r}"
+        said = f"width and height must be positive integers, {LONGEST} at most, got {found}"
         if self.files is not None:
             file_name, size = self.files.check(name, file_name, size, said)
         if size is None:

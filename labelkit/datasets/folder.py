@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from labelkit.datasets.base import Target, Transform, finish_item, make_target
 from labelkit.datasets.coco import check_coco, corners, load_coco
-from labelkit.datasets.pixels import read_picture
+from labelkit.datasets.pixels import check_white, read_picture
 
 
 class CocoFolder(Dataset[tuple[Tensor, Target]]):
@@ -46,6 +46,7 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
             file = os.fspath(annotations)
         self.file = file
         coco = annotations if isinstance(annotations, dict) else load_coco(file)
+        check_white(white)
         self.white = _stated_white(coco, file) if white is None else white
         self._coco, self.report = check_coco(coco, self.root, file=file, strict=strict, decode=decode, white=self.white)
         categories = sorted(self._coco["categories"], key=lambda category: category["id"])
@@ -103,6 +104,5 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
 def _stated_white(coco: dict, file: str) -> float | None:
     info = coco.get("info")
     white = info.get("white") if isinstance(info, dict) else None
-    if white is not None and not (isinstance(white, int | float) and white > 0):
-        raise ValueError(f'{file}: "white" in "info" must be a positive number, got {white!r}')
+    check_white(white, f'{file}: "white" in "info"')
     return white

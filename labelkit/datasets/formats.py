@@ -10,7 +10,16 @@ import os
 from pathlib import Path
 
 from labelkit.datasets.pixels import SUFFIXES
-from labelkit.datasets.text_files import Lines, add_box, image_entry, pictures_in, read_lines, refuse_shared_labels
+from labelkit.datasets.text_files import (
+    Lines,
+    add_box,
+    files_in,
+    image_entry,
+    pictures_in,
+    read_lines,
+    refuse_shared_labels,
+    refuse_unreadable,
+)
 
 VISDRONE_CLASSES = (
     "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor",
@@ -31,7 +40,7 @@ def read_visdrone(images: str | os.PathLike, annotations: str | os.PathLike) -> 
     found = pictures_in(images)
     refuse_shared_labels((path, annotations / f"{path.stem}.txt") for path in found)
     pictures = {path.stem: path for path in found}
-    texts = {path.stem: path for path in sorted(annotations.glob("*.txt"))}
+    texts = {path.stem: path for path in files_in(annotations, "*.txt")}
     if alone := sorted(pictures.keys() ^ texts.keys()):
         missing = [f"{name}: {'no text file' if name in pictures else 'no image'}" for name in alone]
         raise ValueError(f"{images} and {annotations} do not pair up:\n" + "\n".join(missing))
@@ -58,6 +67,7 @@ def read_visdrone(images: str | os.PathLike, annotations: str | os.PathLike) -> 
             else:
                 lines.complain(texts[name], number, f"category must be 0..11 and score 0 or 1, got {category}, {score}")
     lines.raise_if_any()
+    refuse_unreadable(coco, images)
     return coco
 
 
@@ -98,4 +108,5 @@ def read_wider_face(images: str | os.PathLike, annotations: str | os.PathLike) -
         zeros = count == 0 and bool(rows) and not any(value != "0" for value in rows[0].split())
         at += 2 + (count or int(zeros))
     lines.raise_if_any()
+    refuse_unreadable(coco, images)
     return coco

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from pathlib import Path
 
 from labelkit.datasets.pixels import Header, Size, read_header, read_picture, wrong_size
@@ -24,10 +25,10 @@ class ImageFiles:
     def check(self, name: str, file_name: str, stated: Size | None, said: str) -> tuple[str, Size]:
         """The file's name and size. `said` is what the record says of its size, for the case that it is no size."""
         path = self.folder / file_name
-        if not path.is_file() and "\\" in file_name:
+        if not os.path.isfile(path) and "\\" in file_name:
             file_name = file_name.replace("\\", "/")
             path = self.folder / file_name
-        if not path.is_file():
+        if not os.path.isfile(path):  # as of a name that is too long for a file: Path.is_file raises then
             raise Fault("missing file", f"there is no file {path}")
         try:
             header = read_header(path)

@@ -14,6 +14,7 @@ from labelkit.datasets.coco import load_coco
 from labelkit.datasets.folder import CocoFolder
 from labelkit.datasets.formats import read_visdrone, read_wider_face
 from labelkit.datasets.report import Problem
+from labelkit.datasets.text_files import files_in
 from labelkit.datasets.yolo import read_description, read_yolo
 
 ALL = "all"  # the name of a split in a folder that is not split
@@ -112,6 +113,9 @@ def open_split(
             of_all = f"of {counted(len(coco['images']), 'picture')}"
             one, many = f"{of_all} has no label file: it shows", f"{of_all} have no label file: they show"
             said.append(f"{counted(without, one, many)} no object")
+        if alone := coco["info"].get("without_picture"):
+            whose = counted(len(alone), "label file is", "label files are")
+            said.append(f"{whose} of no picture that is read, such as {alone[0]}: left out")
     elif layout.kind == "visdrone":
         images, coco = chosen.images[0], read_visdrone(chosen.images[0], chosen.annotations)
         if others := coco["info"]["left_out"]["others"]:
@@ -160,7 +164,7 @@ def folder_of_images(split: Split, coco: dict) -> Path:
     entries = coco.get("images")
     records = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     names = [str(entry.get("file_name")).replace("\\", "/") for entry in records[:_TRIED]]
-    found = [sum((folder / name).is_file() for name in names) for folder in split.images]
+    found = [sum(os.path.isfile(folder / name) for name in names) for folder in split.images]
     if names and not max(found):
         places = ", ".join(dict.fromkeys(str(folder) for folder in split.images))
         raise ValueError(
@@ -172,13 +176,21 @@ def folder_of_images(split: Split, coco: dict) -> Path:
 
 def _json_splits(root: Path, name: str) -> dict[str, Split]:
     """`name` in the folders of the splits, or in `root` itself, which is the training data where there is no train."""
-    splits = {}
+    splits: dict[str, Split] = {}
     for folder, split in _FOLDERS.items():
-        if (root / folder / name).is_file() and split not in splits:
-            splits[split] = _beside(root / folder / name)
+        if (root / folder / name).is_file():
+            _add(splits, split, _beside(root / folder / name))
     if "train" not in splits and (root / name).is_file():
         splits[ALL] = _beside(root / name)
     return splits
+
+
+def _add(splits: dict[str, Split], name: str, split: Split) -> None:
+    """A `ValueError` for a second split of one name, such as `val` and `valid`: nobody knows which one is meant."""
+    if name in splits:
+        places = f"{splits[name].annotations} or {split.annotations}"
+        raise ValueError(f"{name} may be {places}: rename one of the folders, or name the one that is meant")
+    splits[name] = split
 
 
 def _beside(file: Path) -> Split:
@@ -189,7 +201,7 @@ def _beside(file: Path) -> Split:
 def _coco(root: Path) -> dict[str, Split]:
     if root.is_file():
         return {ALL: _beside(root)} if root.suffix.lower() == ".json" else {}
-    files = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])
+    files = sorted(files_in(root, "annotations/*.json", "*.json"))
     by_split: dict[str, list[Split]] = {}
     for file in files:
         if match := re.fullmatch(rf"(?:instances_)?((?:{_SPLIT}))(\d{{4}})?", file.stem.lower()):
@@ -213,7 +225,7 @@ def _only(root: Path, split: str, choices: list[Split]) -> Split:
 
 
 def _yolo(root: Path) -> dict[str, Split]:
-    files = [root] if root.is_file() else sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+    files = [root] if root.is_file() else sorted(files_in(root, "*.yaml", "*.yml"))
     named = [file for file in files if file.stem in ("data", "dataset")]
     files = [file for file in named or files if file.suffix.lower() in (".yaml", ".yml")]
     if len(files) != 1 or not re.search(rb"(?m)^names\s*:", files[0].read_bytes()):
@@ -224,23 +236,23 @@ def _yolo(root: Path) -> dict[str, Split]:
 def _visdrone(root: Path) -> dict[str, Split]:
     def split_in(folder: Path) -> Split | None:
         texts = folder / "annotations"
-        there = (folder / "images").is_dir() and texts.is_dir() and next(texts.glob("*.txt"), None)
+        there = (folder / "images").is_dir() and texts.is_dir() and files_in(texts, "*.txt")
         return Split(texts, (folder / "images",)) if there else None
 
     if not root.is_dir():
         return {}
     if whole := split_in(root):
         return {ALL: whole}
-    splits = {}
+    splits: dict[str, Split] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         match = re.fullmatch(rf"(?:.*[-_])?({_SPLIT})(?:[-_]dev)?", folder.name.lower())
         if match and (found := split_in(folder)):
-            splits[_FOLDERS[match[1]]] = found
+            _add(splits, _FOLDERS[match[1]], found)
     return splits
 
 
 def _wider(root: Path) -> dict[str, Split]:
-    files = [root] if root.is_file() else sorted([*root.glob("wider_face_split/*.txt"), *root.glob("*.txt")])
+    files = [root] if root.is_file() else sorted(files_in(root, "wider_face_split/*.txt", "*.txt"))
     splits = {}
     for file in files:
         if match := re.fullmatch(r"wider_face_(train|val)_bbx_gt", file.stem):

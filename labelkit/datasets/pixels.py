@@ -6,11 +6,12 @@ EXIF, a microscope writes 12 bits into 16. Pillow's `convert("RGB")` clips the s
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -93,9 +94,11 @@ def read_picture(path: str | os.PathLike, size: Size | None = None, *, white: fl
     frames the first is read.
 
     Raises:
+        ValueError: white is no positive number.
         OSError: naming the file: it is no picture, cut short, damaged, larger than `MAX_MEGAPIXELS`, of another size
             than stated, or holds floats above 1, or NaN, whose white nobody stated.
     """
+    check_white(white)
     with _opened(path) as image:
         header = _header(image)
         if size is not None and size not in (header.stored, header.shown):
@@ -110,6 +113,13 @@ def read_picture(path: str | os.PathLike, size: Size | None = None, *, white: fl
             raise ValueError(f"its floats reach {values.max():.6g}, and nobody says which value is white: pass white=")
         grey = torch.from_numpy((values / (white or header.full)).clip(0, 1).astype(np.float32))
         return tv_tensors.Image(grey.expand(3, -1, -1).contiguous())
+
+
+def check_white(white: Any, name: str = "white") -> None:
+    """A `ValueError` for what is no value of white: a positive number, or None where nobody says."""
+    number = isinstance(white, int | float) and not isinstance(white, bool)
+    if white is not None and not (number and 0 < white < math.inf):
+        raise ValueError(f"{name} must be a positive number, got {white!r}")
 
 
 def wrong_size(header: Header, size: Size) -> str:

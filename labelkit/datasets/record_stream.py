@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from labelkit.datasets.coco import load_coco
+from labelkit.datasets.coco import load_coco, of_pairs
 
 CHUNK = 1 << 20  # characters
 _LONGEST_NUMBER = 64  # characters; a number that may go on in the next chunk is not taken for whole
 _SPACE = re.compile(r"[ \t\n\r]*")
-_decode = json.JSONDecoder().raw_decode
+_decode = json.JSONDecoder(object_pairs_hook=of_pairs).raw_decode
 
 
 def stream(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
@@ -91,6 +91,8 @@ class _Text:
             except json.JSONDecodeError as error:
                 if self.ended:
                     self.fail(str(error))
+            except (ValueError, RecursionError) as error:
+                self.fail(str(error))
             else:
                 if end + _LONGEST_NUMBER < len(self.text) or self.ended:
                     self.at = end

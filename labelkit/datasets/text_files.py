@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -42,8 +43,26 @@ def read_lines(path: Path) -> list[str]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files directly in `folder`, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    """The picture files directly in `folder`, by name; also one that is a link to nothing, which is found out later."""
+    return [path for path in files_in(folder, "*") if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+
+
+def files_in(folder: Path, *patterns: str) -> list[Path]:
+    """What matches, by name, without what is hidden: a Mac leaves `._a.jpg` and `._a.txt` beside `a.jpg`."""
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """`folder` and those below it, by name, behind links too, each once; hidden ones, such as notebooks', are not."""
+    found: dict[str, Path] = {}
+    for here, below, _ in os.walk(folder, onerror=_fail, followlinks=True):
+        known = found.setdefault(os.path.realpath(here), Path(here))
+        below[:] = sorted(name for name in below if not name.startswith(".")) if known == Path(here) else []
+    return sorted(found.values())
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def refuse_shared_labels(pairs: Iterable[tuple[Path, Path]]) -> None:
@@ -61,12 +80,25 @@ def refuse_shared_labels(pairs: Iterable[tuple[Path, Path]]) -> None:
 
 
 def image_entry(image_id: int, path: Path, file_name: str) -> dict:
-    """A COCO image record with the size that the picture has as it is shown, turned by its EXIF orientation."""
+    """A COCO image record with the size that the picture has as it is shown, turned by its EXIF orientation.
+
+    Without a size where the picture can't be read: the check says why, and drops this one alone.
+    """
+    entry = {"id": image_id, "file_name": file_name}
     try:
         width, height = read_header(path).shown
-    except OSError as error:
-        raise ValueError(str(error)) from error
-    return {"id": image_id, "file_name": file_name, "width": width, "height": height}
+    except OSError:
+        return entry
+    return entry | {"width": width, "height": height}
+
+
+def refuse_unreadable(coco: dict, folder: Path) -> None:
+    """A `ValueError` where not one picture can be read: then it is the place that is wrong."""
+    if coco["images"] and not any("width" in entry for entry in coco["images"]):
+        try:
+            read_header(folder / coco["images"][0]["file_name"])
+        except OSError as error:
+            raise ValueError(f"not one of {len(coco['images'])} pictures can be read, such as {error}") from error
 
 
 def add_box(coco: dict, image_id: int, category_id: int, bbox: Sequence[float], iscrowd: int) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelkit.datasets.pixels import SUFFIXES
-from labelkit.datasets.text_files import Lines, add_box, image_entry, pictures_in, read_lines, refuse_shared_labels
+from labelkit.datasets.text_files import (
+    Lines,
+    add_box,
+    files_in,
+    folders_below,
+    image_entry,
+    pictures_in,
+    read_lines,
+    refuse_shared_labels,
+    refuse_unreadable,
+)
 
 SPLITS = ("train", "val", "test")
 BEYOND = 0.01  # by which a share may leave 0..1: rounding in the file; the box is clipped afterwards
@@ -38,13 +48,8 @@ def read_description(path: str | os.PathLike) -> Description:
     Raises:
         ValueError: no YAML, no usable names, or not one split whose folder is found; the places tried are named.
     """
-    import yaml
-
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
+    content = _read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold train, val and names, got {content!r}")
     stated = content.get("path")
@@ -65,6 +70,24 @@ def read_description(path: str | os.PathLike) -> Description:
     return Description(path, _names(path, content.get("names")), splits, missing, bool(content.get("kpt_shape")))
 
 
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    class Once(yaml.SafeLoader):
+        """A key that stands there twice is an error, as YAML has it; PyYAML takes the last in silence."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+            keys = [key.value for key, _ in node.value]
+            if twice := next((key for key in keys if keys.count(key) > 1), None):
+                raise ValueError(f"{twice!r} stands there twice")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Once)
+    except (yaml.YAMLError, ValueError) as error:  # also of a date that is none
+        raise ValueError(f"{path}: not YAML: {error}") from error
+
+
 def read_yolo(description: str | os.PathLike | Description, split: str = "train") -> tuple[Path, dict]:
     """One split as (the folder that file names are relative to, COCO dict).
 
@@ -72,7 +95,8 @@ def read_yolo(description: str | os.PathLike | Description, split: str = "train"
     folder is called so), named as the picture. Its lines are `class x y width height`, centre and size, or
     `class x1 y1 x2 y2 x3 y3 ...`, a polygon, whose bounding box is taken; where the YAML has `kpt_shape`, keypoints
     after the box are left out. A picture without label file shows no object, as YOLO has it; how many there are stands
-    in `info["without_labels"]`. Category ids are classes + 1.
+    in `info["without_labels"]`, and in `info["without_picture"]` the label files beside which no picture is. Category
+    ids are classes + 1. A picture that can't be read has no size: the check drops it.
 
     Raises:
         ValueError: malformed lines, each named by file and line; two pictures that share a label file; a split that
@@ -84,9 +108,10 @@ def read_yolo(description: str | os.PathLike | Description, split: str = "train"
         raise ValueError(description.missing[split])
     if split not in description.splits:
         raise ValueError(f"{description.path}: has no {split!r}, only {', '.join(description.splits) or 'no split'}")
-    pictures = [picture for entry in description.splits[split] for picture in _pictures(entry)]
+    places = description.splits[split]
+    pictures = list(dict.fromkeys(picture for entry in places for picture in _pictures(entry)))
     if not pictures:
-        raise ValueError(f"{description.path}: {split}: no picture in {', '.join(map(str, description.splits[split]))}")
+        raise ValueError(f"{description.path}: {split}: no picture in {', '.join(map(str, places))}")
     texts = [_label_file(picture) for picture in pictures]
     refuse_shared_labels(zip(pictures, texts, strict=True))
     without = sum(not text.is_file() for text in texts)
@@ -96,7 +121,9 @@ def read_yolo(description: str | os.PathLike | Description, split: str = "train"
         )
     root = Path(os.path.commonpath([picture.parent for picture in pictures]))
     categories = [{"id": label + 1, "name": name} for label, name in sorted(description.names.items())]
-    info = {"without_labels": without}
+    info: dict[str, Any] = {"without_labels": without}
+    if alone := _without_picture(places, texts):
+        info["without_picture"] = alone
     coco: dict = {"info": info, "images": [], "categories": categories, "annotations": []}
     lines = Lines()
     for image_id, (picture, text) in enumerate(zip(pictures, texts, strict=True), start=1):
@@ -106,10 +133,11 @@ def read_yolo(description: str | os.PathLike | Description, split: str = "train"
             box = _box(line, text, number, description, lines) if line.strip() else None
             if box is not None:
                 label, (x1, y1, x2, y2) = box
-                width, height = entry["width"], entry["height"]
+                width, height = entry.get("width", 1), entry.get("height", 1)
                 bbox = (x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height)
                 add_box(coco, image_id, label + 1, bbox, 0)
     lines.raise_if_any()
+    refuse_unreadable(coco, root)
     return root, coco
 
 
@@ -134,12 +162,20 @@ def _find(entry: str, roots: list[Path]) -> Path:
 def _pictures(entry: Path) -> list[Path]:
     """The pictures of a folder, those of the folders below it too, or those that a text file lists."""
     if entry.is_dir():
-        folders = [entry, *sorted(path for path in entry.rglob("*") if path.is_dir())]
-        return [picture for folder in folders for picture in pictures_in(folder)]
+        return [picture for folder in folders_below(entry) for picture in pictures_in(folder)]
     if entry.suffix.lower() in SUFFIXES:
         return [entry]
     listed = [line.strip() for line in read_lines(entry) if line.strip()]
     return [Path(os.path.normpath(entry.parent / name)) for name in listed]
+
+
+def _without_picture(places: list[Path], texts: list[Path]) -> list[str]:
+    """The label files in folders of labels beside which no picture is, or none that labelkit reads."""
+    folders = [folder for place in places if place.is_dir() for folder in folders_below(place)]
+    apart = dict.fromkeys(_label_file(folder / "x").parent for folder in folders)
+    there = [text for folder in apart if folder not in folders for text in files_in(folder, "*.txt")]
+    known = {*texts, *(text.with_name("classes.txt") for text in there)}  # that one lists the names
+    return [str(text) for text in there if text not in known]
 
 
 def _label_file(picture: Path) -> Path:

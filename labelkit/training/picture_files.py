@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from labelkit.datasets import load_coco
 from labelkit.datasets.pixels import SUFFIXES
+from labelkit.datasets.text_files import folders_below, pictures_in
 
 
 class Picture(NamedTuple):
@@ -37,7 +38,7 @@ def find_pictures(places: Sequence[str | os.PathLike], leave_out: Path | None = 
             paths.append(place)
             roots.append(place.absolute().parent)
             continue
-        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        inside = sorted(path for folder in folders_below(place) for path in pictures_in(folder))
         inside = [path for path in inside if within is None or within not in path.absolute().parents]
         if not inside:
             raise ValueError(f"{place} holds no picture ({', '.join(SUFFIXES)})")

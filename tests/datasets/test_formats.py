@@ -88,10 +88,25 @@ def test_an_image_that_exif_turns_has_the_size_that_is_shown(visdrone):
     assert CocoFolder(visdrone[0], coco)[0][0].shape == (3, 100, 80)
 
 
-def test_an_unreadable_image_is_named(visdrone):
+def test_an_unreadable_image_costs_only_itself(visdrone, wider):
     (visdrone[0] / "0002.jpg").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="0002.jpg: cannot be read"):
+    (wider[0] / "0--Parade/c.jpg").unlink()
+    for folder, coco, kind in (
+        (visdrone[0], read_visdrone(*visdrone), "unreadable file"),
+        (wider[0], read_wider_face(*wider), "missing file"),
+    ):
+        dataset = CocoFolder(folder, coco)
+        assert dataset.report.counts() == {f"image: {kind}": 1, "annotation: dropped image": 1}
+        assert len(dataset) == len(coco["images"]) - 1
+
+
+def test_where_no_image_can_be_read_the_place_is_wrong(visdrone, wider):
+    for path in visdrone[0].iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not one of 2 pictures can be read, such as .*0001.jpg: cannot be read"):
         read_visdrone(*visdrone)
+    with pytest.raises(ValueError, match="not one of 3 pictures can be read, such as .*elsewhere/0--Parade/a.jpg"):
+        read_wider_face(wider[0] / "elsewhere", wider[1])
 
 
 @pytest.fixture
