@@ -30,13 +30,14 @@ def page(found: Found, command: str = "") -> str:
         rule = next(iter(found.rules))
         body += [*_sizes(found, rule), *_tables(numbers), *_worst(found, rule)]
     body += [*_data(found, numbers), *_made_by(found, command)]
-    return (
+    text = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
         '<meta name="color-scheme" content="light dark"/>'
         f"<title>{escape(title)}</title><style>{PAGE}{SHEET}</style></head>\n"
         f'<body><main class="lk">{charts.HATCHES}\n' + "\n".join(body) + "\n</main></body></html>\n"
     )
+    return text.encode("utf-8", "replace").decode()  # a file's name may hold bytes that are no text
 
 
 def fragment(found: Found) -> str:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def portions(images: np.ndarray) -> list[np.ndarray]:
 
 
 def work(counters: Sequence[Counter], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Part]]:
-    """The jobs with what was counted, as they are done."""
+    """The jobs with what was counted, as they are done. A worker that is gone is a `ChildProcessError`."""
     if workers <= 1 or len(jobs) <= 1:
         for which, images in jobs:
             yield (which, images), counters[which].count(images)
@@ -48,6 +49,11 @@ def work(counters: Sequence[Counter], jobs: Sequence[Job], workers: int) -> Iter
                 yield from _done(running)
         while running:
             yield from _done(running)
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            f"one of the {workers} processes that count is gone: the memory may not suffice for so many, take fewer "
+            "workers"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -73,6 +73,7 @@ def audit(
         from labelkit.audit.provenance import made_by
         from labelkit.audit.result import shares
         from labelkit.datasets.box_table import BoxTable
+        from labelkit.training import runs
         from labelkit.training.rules import build_assigner
 
         arguments = parse_arguments(assigner_args or [])
@@ -91,6 +92,8 @@ def audit(
             own = Anchors(*_levels(strides, sizes, ratios))
         front = Front(model, anchors=own, tiles=_tiles(tile, overlap, trained))
         hidden = quiet or as_json or not speaks()
+        if out is not None:
+            runs.check_writable(out)
         console = Console(stderr=True)
         with console.status(f"reading {data}") if not hidden else nullcontext():
             dataset = _open(data, images, split)
@@ -115,7 +118,9 @@ def audit(
             print(found)
     if numbers["partial"]:
         raise typer.Exit(INTERRUPTED)
-    if condition is not None and _holds(condition, shares(numbers)):
+    with plain_errors():
+        holds = condition is not None and _holds(condition, shares(numbers))
+    if holds:
         say(f"{fail_if} holds")
         raise typer.Exit(FAILED)
 
@@ -143,7 +148,9 @@ def _parse(text: str | None) -> tuple[str, str, float] | None:
 def _holds(condition: tuple[str, str, float], values: dict[str, float | None]) -> bool:
     name, sign, limit = condition
     value = values[name]
-    return value is not None and (value > limit if sign == ">" else value < limit)
+    if value is None:
+        raise ValueError(f"--fail-if {name}{sign}{limit:g} can't be told: there is no object, or no anchor")
+    return value > limit if sign == ">" else value < limit
 
 
 def _open(data: str, images: Path | None, split: str | None) -> Any:

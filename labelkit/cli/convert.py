@@ -29,17 +29,19 @@ def convert(
 
     with plain_errors():
         from labelkit.datasets.layouts import ALL, find_layout, open_split
-        from labelkit.datasets.writing import write_folder
+        from labelkit.datasets.writing import write_folders
 
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
             raise ValueError(f"{destination} is there already, and not empty: name a new folder")
         layout = find_layout(source, images, kind=kind)
         print(f"found {layout}")
+        opened = {}
         for name in split or layout.splits:
             dataset = open_split(layout, name, strict=strict, decode=True, white=white)
-            folder = destination if name == ALL else destination / name
             print(f"{name}: {dataset.report}")
-            linked, copied = write_folder(dataset, folder, copy=copy)
+            opened[destination if name == ALL else destination / name] = dataset
+        written = write_folders(opened, copy=copy)
+        for (folder, dataset), (linked, copied) in zip(opened.items(), written, strict=True):
             boxes = counted(len(dataset.coco()["annotations"]), "box", "boxes")
             images_linked, classes = counted(linked, "image linked", "images linked"), ", ".join(dataset.classes)
             print(f"wrote {folder}: {images_linked}, {copied} copied; {boxes} of {classes}")

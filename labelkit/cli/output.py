@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from labelkit.extras import sentence
+from labelkit.extras import sentence as without
+from labelkit.memory import out_of_memory
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no table; warnings and errors stay.")]
@@ -83,12 +84,17 @@ def plain_errors() -> Iterator[None]:
         try:
             yield
         except ModuleNotFoundError as error:
-            print(f"Error: {sentence(error)}", file=sys.stderr)
+            print(f"Error: {without(error)}", file=sys.stderr)
             raise typer.Exit(1) from error
         except BrokenPipeError:  # whoever reads has read enough (head): Typer ends in silence
             raise
         except (ValueError, OSError, FloatingPointError) as error:
             print(f"Error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
+        except (MemoryError, RuntimeError) as error:
+            if (sentence := out_of_memory(error)) is None:
+                raise
+            print(f"Error: {sentence}", file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print("Stopped. The same command with --resume goes on from the last checkpoint.", file=sys.stderr)

@@ -99,7 +99,7 @@ def corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
     """An integer, also when it is written 64.0; None for anything else, truth values and texts too."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -119,7 +119,7 @@ def _flag(value: Any) -> int | None:
 
 
 def id_of(record: Any) -> int | None:
-    return _whole(record.get("id")) if isinstance(record, dict) else None
+    return whole(record.get("id")) if isinstance(record, dict) else None
 
 
 class Check:
@@ -145,7 +145,7 @@ class Check:
         for index, record in enumerate(records):
             if not isinstance(record, dict):
                 self._problem(f"{what} #{index}", "wrong type", f"must be an object, got {record!r}")
-            elif (number := _whole(record.get("id"))) is None:
+            elif (number := whole(record.get("id"))) is None:
                 self._problem(f"{what} #{index}", "wrong type", f"id must be an integer, got {record.get('id')!r}")
             else:
                 groups.setdefault(number, []).append((index, record))
@@ -187,7 +187,7 @@ class Check:
         file_name = record.get("file_name")
         if not isinstance(file_name, str) or not file_name:
             raise Fault("wrong type", f"file_name must be a text, got {file_name!r}")
-        width, height = _whole(record.get("width")), _whole(record.get("height"))
+        width, height = whole(record.get("width")), whole(record.get("height"))
         size = (width, height) if width and height and 0 < width <= LONGEST and 0 < height <= LONGEST else None
         found = f"{record.get('width')!r}, {record.get('height')!r}"
         said = f"width and height must be positive integers, {LONGEST} at most, got {found}"
@@ -222,7 +222,7 @@ class Check:
     def _annotation(self, record: Any, name: str) -> dict:
         if not isinstance(record, dict):
             raise Fault("wrong type", f"must be an object, got {record!r}")
-        image_id, category_id = _whole(record.get("image_id")), _whole(record.get("category_id"))
+        image_id, category_id = whole(record.get("image_id")), whole(record.get("category_id"))
         if image_id is None or category_id is None:
             found = f"{record.get('image_id')!r}, {record.get('category_id')!r}"
             raise Fault("wrong type", f"image_id and category_id must be integers, got {found}")
@@ -284,7 +284,7 @@ class Check:
         if not isinstance(record, dict) or fault.kind == "box outside":
             return False
         crowd = any(_flag(record.get(key, 0)) for key in ("iscrowd", "ignore"))
-        return _whole(record.get("image_id")) in self.images and not crowd
+        return whole(record.get("image_id")) in self.images and not crowd
 
     def _problem(self, name: str, kind: str, message: str, action: str = "dropped") -> None:
         what = name.split()[0]

@@ -61,10 +61,10 @@ class UltralyticsAssigner(nn.Module):
         """target_labels, target_bboxes, target_scores, fg_mask, target_gt_idx.
 
         pd_scores: class probabilities. Boxes and points in pixels. mask_gt: nonzero for rows that are ground truths,
-        wherever they stand; a box without a size is padding too. Background has the class C, a box of zeros, no score,
-        and the index 0.
+        wherever they stand; a box without a size is padding too, and one that is not finite or turned inside out is
+        refused. Background has the class C, a box of zeros, no score, and the index 0.
         """
-        real = mask_gt[..., 0].bool() & (gt_bboxes[..., 2:] > gt_bboxes[..., :2]).all(dim=-1)
+        real = mask_gt[..., 0].bool() & (gt_bboxes[..., 2:] != gt_bboxes[..., :2]).all(dim=-1)
         targets = [
             {"boxes": boxes[keep], "labels": labels[keep, 0].long()}
             for boxes, labels, keep in zip(gt_bboxes, gt_labels, real, strict=True)

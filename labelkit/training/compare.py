@@ -172,7 +172,7 @@ def _entry(recipe: Recipe, folder: Path, preset: str, options: dict[str, Any], o
     check_goes_on(folder, recipe, resume=True)
     path = folder / ENTRY
     if path.is_file():
-        entry = runs.read_json(path)
+        entry = runs.read_json(path, "recipe", "preset", "scores", "scores_no_nms", "positives", "seconds")
         if entry["preset"] != preset:
             raise ValueError(f"{folder} was measured by preset {entry['preset']}, not {preset}: choose another folder")
         return entry

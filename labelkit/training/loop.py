@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,21 @@ from labelkit.detectors.second_head import SECOND
 from labelkit.training import runs
 from labelkit.training.building import teach
 from labelkit.training.ceiling import settle, warn_of_ceiling
-from labelkit.training.folder import check_goes_on, claim, holds_run, kept_of_data, read_recipe
+from labelkit.training.folder import (
+    alone_in,
+    check_goes_on,
+    check_same_data,
+    claim,
+    fingerprint,
+    holds_run,
+    kept_of_data,
+    read_recipe,
+)
 from labelkit.training.measuring import Scores, measure, positives_by_size
 from labelkit.training.naming import run_folder
 from labelkit.training.recipe import Recipe
 from labelkit.training.rules import described
+from labelkit.training.sets import check_same_classes
 from labelkit.training.streaming import Batches, ResumableLoader, Staying, Stream, seed_for
 from labelkit.training.trainer import interruptible, loggers, make_trainer, quiet
 
@@ -38,6 +49,7 @@ class Training(L.LightningModule):
         self.recipe, self.train_set, self.val_set, self.folder = recipe, train_set, val_set, folder
         torch.manual_seed(recipe.seed)
         self.detector = recipe.build(len(train_set.classes))
+        self.data = fingerprint(train_set)
         self.history: list[dict[str, float]] = []
         self.evaluations: list[Scores] = []
         self.seconds = {"training": 0.0, "processor": 0.0}  # by the clock, and of this process on all its cores
@@ -105,10 +117,19 @@ class Training(L.LightningModule):
         last = step == recipe.steps
         if not math.isfinite(float(outputs["loss"])):
             raise FloatingPointError(f"the loss of step {step} is {float(outputs['loss'])}: lower lr ({recipe.lr})")
+        if step % recipe.checkpoint_every == 0 or last:
+            self._check_weights(step)
         if recipe.evaluate_every and (step % recipe.evaluate_every == 0 or last):
             self._evaluate(step)
         if step % recipe.checkpoint_every == 0 or last:
             self._save(runs.LAST)
+
+    def _check_weights(self, step: int) -> None:
+        """Before they are kept: a finite loss may have gradients that are not, and a run cannot go on from these."""
+        state = self.detector.state_dict()
+        finite = torch.stack([value.isfinite().all() for value in state.values()]).tolist()
+        if wrong := [name for name, sound in zip(state, finite, strict=True) if not sound]:
+            raise FloatingPointError(f"after step {step} {wrong[0]} is not finite: lower lr ({self.recipe.lr})")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._take_in_recent()
@@ -116,6 +137,7 @@ class Training(L.LightningModule):
             "version": labelkit.__version__,
             "recipe": self.recipe.as_dict(),
             **kept_of_data(self.train_set),
+            "data": self.data,
             "history": self.history,
             "evaluations": self.evaluations,
             "seconds": self.seconds,
@@ -123,6 +145,8 @@ class Training(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         ours = checkpoint["labelkit"]
+        if "data" in ours and checkpoint["global_step"] < self.recipe.steps:
+            check_same_data(self.folder, ours["data"], self.data)
         self.history, self.evaluations, self.seconds = ours["history"], ours["evaluations"], ours["seconds"]
 
     def _save(self, name: str, weights_only: bool = False) -> None:
@@ -177,7 +201,8 @@ def train(
             devices and nodes are torchrun's.
 
     Raises:
-        ValueError: the folder holds another run, or one and `resume` is False; the recipe or its data are at fault.
+        ValueError: the folder holds another run, or one and `resume` is False, or another process trains there; the
+            recipe or its data are at fault, or are not those with which the run began.
     """
     if assigner is not None:
         name, arguments = described(assigner)
@@ -191,17 +216,25 @@ def train(
     recipe.rules()  # before data are loaded
     train_set, val_set = data or recipe.load()
     check_trainable(train_set)
+    check_same_classes(train_set, val_set)
     recipe = settle(recipe, train_set.targets, val_set.targets)
     warn_of_ceiling(val_set.targets, recipe.detections or 0, "the detector returns (detections)")
     module = Training(recipe, train_set, val_set, folder)
     last, finished = folder / runs.LAST, (folder / runs.RESULT).is_file()
     with quiet(), interruptible():
         trainer = make_trainer(recipe, progress, {"logger": [] if finished else loggers(folder)} | trainer_options)
-        claim(folder, recipe)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(recipe.as_dict())
-        trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
-    return runs.read_json(folder / runs.RESULT) if finished else _finish(module, trainer, folder)
+        with alone_in(folder) if trainer.is_global_zero else nullcontext():
+            check_goes_on(folder, recipe, resume)  # again: another run may have ended there meanwhile
+            claim(folder, recipe)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(recipe.as_dict())
+            trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
+            return read_result(folder) if finished else _finish(module, trainer, folder)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a finished run wrote at its end."""
+    return runs.read_json(folder / runs.RESULT, "scores", "positives", "seconds")
 
 
 def resume(folder: str | os.PathLike, **options: Any) -> dict[str, Any]:

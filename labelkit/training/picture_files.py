@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelkit.datasets import load_coco
+from labelkit.datasets.coco import id_of, whole
 from labelkit.datasets.pixels import SUFFIXES
 from labelkit.datasets.text_files import folders_below, pictures_in
 
@@ -65,17 +66,13 @@ class Listing:
         """A `ValueError` names a file that is no such JSON, or a record of another form."""
         coco = load_coco(path)
         images: dict[str, list[dict[str, Any]]] = {}
-        for key, words in (("images", {"id": int, "file_name": str}), ("categories", {"id": int, "name": str})):
-            records = coco.get(key)
-            if not isinstance(records, list):
-                raise ValueError(f'{path}: "{key}" must be a list, got {type(records).__name__}')
-            for index, record in enumerate(records):
-                if not isinstance(record, dict) or any(type(record.get(w)) is not kind for w, kind in words.items()):
-                    raise ValueError(f"{path}: {key}[{index}] must have {' and '.join(words)}, got {record!r}")
-        for record in coco["images"]:
-            name = record["file_name"].replace("\\", "/")
-            images.setdefault(name.rpartition("/")[2], []).append(record | {"file_name": name})
-        return cls(os.fspath(path), images, tuple((one["id"], one["name"]) for one in coco["categories"]))
+        for number, called, record in _by_id(path, coco, "images", "file_name"):
+            name = called.replace("\\", "/")
+            sides = {side: whole(record.get(side)) for side in ("width", "height")}
+            entry = {"id": number, "file_name": name} | (sides if all(sides.values()) else {})
+            images.setdefault(name.rpartition("/")[2], []).append(entry)
+        categories = tuple((number, name) for number, name, _ in _by_id(path, coco, "categories", "name"))
+        return cls(os.fspath(path), images, categories)
 
     def entry(self, picture: Picture) -> dict[str, Any]:
         """Id, name and stated size of the image: the record whose name the picture's path ends in, or the only one of
@@ -89,8 +86,7 @@ class Listing:
         if len(meant) != 1:
             several = ", ".join(f"{record['file_name']} (id {record['id']})" for record in meant)
             raise ValueError(f"{picture.path}: {self.file} lists {several or 'no image of this name'}")
-        sized = all(type(meant[0].get(side)) is int for side in ("width", "height"))
-        return {key: meant[0][key] for key in ("id", "file_name", *(("width", "height") if sized else ()))}
+        return dict(meant[0])
 
     def category_ids(self, classes: Sequence[str], own: Sequence[int]) -> list[int]:
         """The file's id of every class, or the class's `own` where the file does not name it."""
@@ -108,3 +104,20 @@ class Listing:
                     f"{self.file}: category id {number} is {taken[:1] or classes}, and {name!r} in the run"
                 )
         return ids
+
+
+def _by_id(path: str | os.PathLike, coco: dict, key: str, name: str) -> Iterator[tuple[int, str, dict]]:
+    """(id, name, record) of a list of the file, each once; an id that two share is a `ValueError`."""
+    records = coco.get(key)
+    if not isinstance(records, list):
+        raise ValueError(f'{path}: "{key}" must be a list, got {type(records).__name__}')
+    known: dict[int, str] = {}
+    for index, record in enumerate(records):
+        number, called = id_of(record), record.get(name) if isinstance(record, dict) else None
+        if number is None or not isinstance(called, str):
+            raise ValueError(f"{path}: {key}[{index}] must have id and {name}, got {record!r}")
+        if known.get(number, called) != called:
+            raise ValueError(f"{path}: {number} is the id of {known[number]!r} and of {called!r}")
+        if number not in known:
+            known[number] = called
+            yield number, called, record

@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as F
 
 from labelkit.counts import at_least_one
 from labelkit.datasets import read_picture
+from labelkit.memory import out_of_memory
 from labelkit.tiling import Tiling
 from labelkit.training import runs
 from labelkit.training.ceiling import candidates_for
@@ -41,7 +42,7 @@ class Predicted:
 
     results: COCO's: image_id, category_id, bbox (x, y, width, height), score, by falling score in each picture.
     images: id, file_name, width and height of every picture that was done. categories: id and name.
-    failed: why, by picture, for each that was not done.
+    failed: why, by picture, for each that was not done, or not drawn.
     full: how many pictures have as many detections as the detector may return. cut: how many detections end at the
     border of a tile and are seen whole in no other.
     """
@@ -75,7 +76,7 @@ def predict(
 
     Pictures are read as the training set's were, and go through the network one by one: what is found in one does not
     depend on its neighbours. One that can't be read, or that `annotations` do not list, is in `failed`; the others are
-    done. What `out` holds under the same names is written over.
+    done; so is one for which the memory does not suffice. What `out` holds under the same names is written over.
 
     Args:
         pictures: a folder, with those below it, or files, or several of both.
@@ -93,6 +94,7 @@ def predict(
 
     Raises:
         ValueError: there is no run, no picture, or an argument is at fault. Nothing is written before.
+        OSError: nothing can be written into `out`; this, too, is said before any work.
     """
     _check(score, detections, batch_size)
     tiling = _tiling(read_recipe(run), tile, overlap)
@@ -104,6 +106,8 @@ def predict(
     ids = _category_ids(trained, listing, run)
     found = Predicted([{"id": number, "name": name} for number, name in zip(ids, trained.classes, strict=True)])
     detector: Any = _limited(trained.detector.to(place), score, detections)
+    if out is not None:
+        runs.check_writable(out)
     for file in progress(files):
         try:
             entry = _entry(file, listing, len(found.images) + 1)
@@ -113,7 +117,13 @@ def predict(
             found.failed[str(file.path)] = str(error)
             continue
         image = F.to_dtype(pixels, torch.float32, scale=True).as_subclass(Tensor)
-        here = _detect(detector, image, tiling, batch_size)
+        try:
+            here = _detect(detector, image, tiling, batch_size)
+        except (MemoryError, RuntimeError) as error:
+            if (sentence := out_of_memory(error)) is None:
+                raise
+            found.failed[str(file.path)] = f"{file.path}: {sentence}"
+            continue
         height, width = image.shape[-2:]
         found.images.append(entry | {"width": width, "height": height})
         found.results += _records(here, entry["id"], ids)
@@ -121,7 +131,11 @@ def predict(
         found.cut += int(here["cut"].sum()) if "cut" in here else 0
         if drawn is not None:
             seen = here["scores"] >= (DRAWN_FROM if score is None else score)
-            write_drawn(image, {name: value[seen] for name, value in here.items()}, trained.classes, drawn / file.name)
+            shown = {name: value[seen] for name, value in here.items()}
+            try:
+                write_drawn(image, shown, trained.classes, drawn / file.name)
+            except OSError as error:
+                found.failed[str(file.path)] = f"{file.path}: found, not drawn: {error}"
     if out is not None:
         runs.write_json(Path(out) / IMAGES, {"images": found.images, "categories": found.categories})
         runs.write_json(Path(out) / RESULTS, found.results)

@@ -39,6 +39,8 @@ _ONE_OF: dict[str, tuple[str | None, ...]] = {
 _AT_LEAST_ONE = ("steps", "batch_size", "checkpoint_every", "images", "detections", "topk_candidates", "min_size")
 _NOT_NEGATIVE = ("weight_decay", "clip", "box_weight", "workers", "evaluate_every")
 _POSITIVE = ("lr", "anchor_scale")
+_HIGHEST_SEED = 2**32 - 1  # what every generator of a run takes
+_TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict, "None": type(None)}
 
 
 def of_course(data: str) -> bool:
@@ -131,6 +133,8 @@ class Recipe:
     evaluate_every: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed <= _HIGHEST_SEED:
+            raise ValueError(f"seed must lie in 0 ... {_HIGHEST_SEED}, got {self.seed}")
         for name, known in _ONE_OF.items():
             if getattr(self, name) not in known:
                 names = ", ".join(value for value in known if value is not None)
@@ -172,10 +176,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Only known names: a configuration written by another version says what it does not share."""
+        """Only known names, and values of their types: a configuration may be of another version, or edited by hand."""
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"unknown settings in the recipe: {', '.join(unknown)}")
+        for one in fields(cls):
+            _check_type(one.name, str(one.type), values.get(one.name, getattr(cls, one.name, {})))
         return cls(**values)
 
     @property
@@ -238,3 +244,11 @@ class Recipe:
         from labelkit.training.sets import load
 
         return load(self)
+
+
+def _check_type(name: str, types: str, value: Any) -> None:
+    """types: as a field of the recipe has them, such as "int | None"."""
+    kinds = [kind.partition("[")[0].strip() for kind in types.split("|")]
+    fits = isinstance(value, tuple(_TYPES[kind] for kind in kinds)) and (not isinstance(value, bool) or "bool" in kinds)
+    if not fits:
+        raise ValueError(f"{name} must be of the type {types}, got {value!r}")

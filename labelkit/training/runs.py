@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 CONFIG, METRICS, LAST, BEST, RESULT = "config.json", "metrics.csv", "last.ckpt", "best.ckpt", "result.json"
+KEPT: dict[str, type] = {"recipe": dict, "classes": list}  # by a checkpoint, at least, under "labelkit"
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
@@ -45,12 +47,15 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """The content, or a `ValueError` that names the file and the place in it."""
+def read_json(path: str | os.PathLike, *keys: str) -> Any:
+    """The content, or a `ValueError` that names the file and the place in it. keys: of the object that it must hold."""
     try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(Path(path).read_text())
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of thousands of digits
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if keys and not (isinstance(content, dict) and all(key in content for key in keys)):
+        raise ValueError(f"{path} must hold an object with {', '.join(keys)}, got {str(content)[:80]}")
+    return content
 
 
 def write_csv(path: str | os.PathLike, rows: list[dict[str, float]]) -> None:
@@ -64,6 +69,29 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike) -> None
     write_whole(path, lambda file: torch.save(checkpoint, file))
 
 
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make the folder and try it, before hours of work; an `OSError` that names it says why nothing can be written."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=os.fspath(folder)):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"could not write into {folder} ({error})") from error
+
+
+def load_run(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
+    """`load_checkpoint`, and a `ValueError` for what labelkit's training did not write."""
+    content = load_checkpoint(path, map_location)
+    ours = content.get("labelkit")
+    whole = isinstance(ours, dict) and all(isinstance(ours.get(key), kind) for key, kind in KEPT.items())
+    if not whole or not isinstance(content.get("state_dict"), dict):
+        raise ValueError(
+            f"{path} is no checkpoint of a run of labelkit: it lacks the weights (state_dict) or what a run keeps "
+            f"beside them ({', '.join(KEPT)})"
+        )
+    return content
+
+
 def load_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     """Tensors and plain values only (`weights_only=True`): a checkpoint never runs code.
 
@@ -73,10 +101,13 @@ def load_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch's readers and the unpickler raise anything on damaged bytes
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"{path} is not a checkpoint of labelkit, or is damaged ({type(error).__name__}: {reason}). "
             "Delete it to start this run again, or put a copy in its place"
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a checkpoint of labelkit: it holds a {type(content).__name__}")
+    return content

@@ -65,9 +65,14 @@ def load(recipe: Recipe) -> tuple[BoxDataset, BoxDataset]:
     """The images to train on and those to measure on, of the same classes."""
     to_train, to_measure = recipe.train_set(), recipe.val_set()
     check_trainable(to_train)
+    check_same_classes(to_train, to_measure)
+    return to_train, to_measure
+
+
+def check_same_classes(to_train: BoxDataset, to_measure: BoxDataset) -> None:
+    """A `ValueError` where the same label would mean two things."""
     if tuple(to_train.classes) != tuple(to_measure.classes):
         raise ValueError(f"val must have the categories {to_train.classes}, got {to_measure.classes}")
-    return to_train, to_measure
 
 
 def _fold(data: str) -> int:

@@ -88,12 +88,32 @@ class ResumableLoader(DataLoader):
         return cast(Batches, self.batch_sampler)
 
     def __iter__(self) -> Any:  # batches one after another; DataLoader promises a private class of its own
-        for batch in super().__iter__():
-            self.batches.start += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self.batches.start += 1
+                yield batch
+        except (OSError, ValueError, RuntimeError) as error:
+            told = _of_worker(error, self.num_workers)
+            if told is None:
+                raise
+            raise told from error
 
     def state_dict(self) -> dict[str, int]:
         return {"step": self.batches.start}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.batches.start = state["step"]
+
+
+def _of_worker(error: Exception, workers: int) -> Exception | None:
+    """What a reading process raised, without its traceback in the words; a sentence for one that is gone."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker (pid"):
+        return ChildProcessError(
+            f"one of the {workers} processes that read pictures is gone ({text.partition(chr(10))[0]}): memory, or the "
+            "shared memory of a container, may not suffice for so many; take fewer workers"
+        )
+    name = type(error).__name__
+    if not text.startswith(f"Caught {name} in DataLoader worker"):
+        return None
+    return type(error)(text.rpartition(f"\n{name}: ")[2].strip())

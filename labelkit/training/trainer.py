@@ -29,7 +29,7 @@ class WholeFiles(TorchCheckpointIO):
         runs.save_checkpoint(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        return runs.load_checkpoint(path, map_location or "cpu")
+        return runs.load_run(path, map_location or "cpu")
 
 
 def make_trainer(recipe: Recipe, progress: bool, options: dict[str, Any]) -> L.Trainer:
