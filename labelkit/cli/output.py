@@ -77,8 +77,8 @@ def percent(value: float | None) -> str:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """What a user can put right is one message, not a traceback; warnings are one line each."""
+def plain_errors(stopped: str = "Stopped.") -> Iterator[None]:
+    """What a user can put right is one message, not a traceback; warnings are one line each. stopped: after Ctrl-C."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}")
         try:
@@ -97,7 +97,7 @@ def plain_errors() -> Iterator[None]:
             print(f"Error: {sentence}", file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
-            print("Stopped. The same command with --resume goes on from the last checkpoint.", file=sys.stderr)
+            print(stopped, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 

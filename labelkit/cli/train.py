@@ -112,7 +112,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a detector with a rule. For several GPUs or nodes: torchrun --nproc-per-node N -m labelkit train ..."""
-    with plain_errors():
+    with plain_errors("Stopped. The same command with --resume goes on from the last checkpoint."):
         # Every option of a recipe bears the name of its field.
         values = {field.name: context.params[field.name] for field in fields(Recipe)}
         for name in ARGUMENTS_OF.values():

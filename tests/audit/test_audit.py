@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 
 import pytest
@@ -14,6 +15,7 @@ from torchvision.ops import box_iou
 from labelkit import detectors
 from labelkit.assigners import RFLA, SimOTA, TopK
 from labelkit.audit import Front, audit, work
+from labelkit.audit.counting import Counter
 from labelkit.audit.words import causes, verdict
 from labelkit.datasets import deep_field
 
@@ -275,3 +277,11 @@ def test_the_sky_at_800_px():
     assert rule["starved"] == rule["starved_by_a_neighbour"] == pytest.approx(0.25, abs=0.02)
     assert rule["neighbour_times_larger"] == pytest.approx(2.3, abs=0.1)
     assert verdict(numbers).startswith("Look first at the output")
+
+
+def test_a_worker_that_is_gone_is_said(monkeypatch):
+    """As the system ends one that takes too much memory."""
+    monkeypatch.setattr(work, "FEW", 1)
+    monkeypatch.setattr(Counter, "count", lambda self, images: os._exit(1))
+    with pytest.raises(ChildProcessError, match="one of the 2 processes that count is gone: .*take fewer workers"):
+        audit(pictures(), network(), workers=2)

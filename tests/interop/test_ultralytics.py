@@ -122,3 +122,16 @@ def test_ignored_points_and_weights_are_said_to_be_left_out(monkeypatch):
     args[-2][:, 0] = torch.tensor([0.0, 0, 9, 9])
     with pytest.warns(UserWarning, match="no place for weights of this assignment"):
         assert UltralyticsAssigner(weighed, STRIDES)(*args)[3].sum() == 2
+
+
+def test_a_box_without_a_size_is_padding_and_a_broken_one_is_refused():
+    scores, decoded, points, labels, boxes, mask = batch()
+    mask[:] = 1
+    boxes[:] = torch.tensor([10.0, 10, 40, 40])
+    module = UltralyticsAssigner(SimOTA(), STRIDES)
+    boxes[0, 2] = torch.tensor([20.0, 20, 20, 40])
+    assert 2 not in module(scores, decoded, points, labels, boxes, mask)[4][0].tolist()
+    for broken in ([40.0, 10, 10, 40], [torch.nan, 10, 40, 40], [10.0, 10, torch.inf, 40]):
+        boxes[0, 2] = torch.tensor(broken)
+        with pytest.raises(ValueError, match=r"boxes.*\[2\] must"):
+            module(scores, decoded, points, labels, boxes, mask)
