@@ -34,3 +34,15 @@ def shipped(tensor: Tensor, device: torch.device) -> Tensor:
     """`sent`, for a tensor of any length: CUDA waits for a long one unless it stands in memory that is pinned."""
     pinned = tensor.device.type == "cpu" and device.type == "cuda"
     return sent(tensor.contiguous().pin_memory() if pinned else tensor, device)
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """A sentence that says what would need less, or None for any other error.
+
+    A GPU's is torch.OutOfMemoryError, the CPU's a RuntimeError, numpy's and Python's own a MemoryError.
+    """
+    short = str(error).strip().partition("\n")[0]
+    of_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in short
+    if not (of_cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):
+        return None
+    return f"out of memory: smaller batches, smaller inputs or tiles need less ({short or type(error).__name__})"

@@ -77,7 +77,7 @@ def board(
     table: Annotated[bool, typer.Option("--table", help="Train nothing: print the table, draw the picture.")] = False,
 ) -> None:
     """Train every row of the board over several seeds; what is there already is kept, so stop and go on at will."""
-    with plain_errors():
+    with plain_errors("Stopped. The same command goes on."):
         from labelkit_course import board as leaderboard
         from labelkit_course import entries, rows
 

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelkit.extras import sentence as without
-from labelkit.memory import out_of_memory
+from labelkit.extras import sentence
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no table; warnings and errors stay.")]
@@ -84,7 +83,7 @@ def plain_errors(stopped: str = "Stopped.") -> Iterator[None]:
         try:
             yield
         except ModuleNotFoundError as error:
-            print(f"Error: {without(error)}", file=sys.stderr)
+            print(f"Error: {sentence(error)}", file=sys.stderr)
             raise typer.Exit(1) from error
         except BrokenPipeError:  # whoever reads has read enough (head): Typer ends in silence
             raise
@@ -92,9 +91,11 @@ def plain_errors(stopped: str = "Stopped.") -> Iterator[None]:
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(1) from error
         except (MemoryError, RuntimeError) as error:
-            if (sentence := out_of_memory(error)) is None:
+            from labelkit.devices import out_of_memory  # with torch, which a command line has not imported yet
+
+            if (lacking := out_of_memory(error)) is None:
                 raise
-            print(f"Error: {sentence}", file=sys.stderr)
+            print(f"Error: {lacking}", file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print(stopped, file=sys.stderr)

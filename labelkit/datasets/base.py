@@ -30,6 +30,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from labelkit.assigners.ground_truths import flagged
 from labelkit.boxes import area as box_area
 
 Target = dict[str, Any]  # the fields above
@@ -198,7 +199,7 @@ def check_trainable(dataset: BoxDataset) -> None:
     """
     report = getattr(dataset, "report", None)
     found = "" if report is None else f"\n{report.summary()}"
-    boxes = [torch.as_tensor(target["boxes"])[target["iscrowd"] == 0] for target in dataset.targets]
+    boxes = [torch.as_tensor(target["boxes"])[~flagged(target)] for target in dataset.targets]
     objects = torch.cat([torch.empty(0, 4), *boxes])
     for number, what in ((len(boxes), "image"), (len(dataset.classes), "class"), (len(objects), "object")):
         if number == 0:

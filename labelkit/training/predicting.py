@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 
 from labelkit.counts import at_least_one
 from labelkit.datasets import read_picture
-from labelkit.memory import out_of_memory
+from labelkit.devices import out_of_memory
 from labelkit.tiling import Tiling
 from labelkit.training import runs
 from labelkit.training.ceiling import candidates_for

@@ -70,10 +70,12 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike) -> None
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Make the folder and try it, before hours of work; an `OSError` that names it says why nothing can be written."""
+    """Before hours of work: an `OSError` that names a folder which can't be made or written into. Nothing stays."""
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=os.fspath(folder)):
+        with tempfile.TemporaryFile(dir=os.fspath(place)):
             pass
     except OSError as error:
         raise OSError(error.errno, f"could not write into {folder} ({error})") from error

@@ -241,3 +241,27 @@ def test_listed_ids(finished, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(listed))
     with pytest.raises(ValueError, match="a.json: 5 is the id of '000000.png' and of '000001.png'"):
         predict(finished, pictures, annotations=tmp_path / "a.json")
+
+
+class Plain(torch.utils.data.Dataset):
+    """A data set whose targets hold what torchvision asks for, and no more."""
+
+    classes = ("square",)
+
+    def __init__(self):
+        self.squares = squares(2)
+
+    @property
+    def targets(self):
+        return [{name: target[name] for name in ("boxes", "labels")} for target in self.squares.targets]
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self.squares[index][0], self.targets[range(2)[index]]
+
+
+def test_targets_may_know_nothing_of_crowds(tmp_path):
+    result = train(SHORT, tmp_path, data=(Plain(), Plain()), progress=False, accelerator="cpu")
+    assert sum(size["gts"] for size in result["positives"].values()) == 4
