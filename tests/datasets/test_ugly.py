@@ -110,7 +110,7 @@ def test_label_files_without_a_picture_are_said(yolo):
     text(yolo / "labels/train/b.txt", "0 .5 .5 .2 .2")
     text(yolo / "labels/train/classes.txt", "ant")
     (note,) = open_folder(yolo, "train").report.notes
-    assert note.message.startswith("1 label files are of no picture that is read, such as ")
+    assert note.message.startswith("1 label file is of no picture that is read, such as ")
     assert note.message.endswith("b.txt: left out")
 
 
