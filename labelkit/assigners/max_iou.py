@@ -8,6 +8,7 @@ from typing import Literal
 from jaxtyping import Bool
 from torch import Tensor
 
+from labelkit.assigners.arguments import check_number
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -48,9 +49,11 @@ class MaxIoU(Assigner):
     similarity: Similarity = iou
 
     def __post_init__(self) -> None:
+        for name in ("fg_thresh", "bg_thresh", "min_fg"):
+            check_number(name, getattr(self, name))
         if not self.bg_thresh <= self.fg_thresh:
             raise ValueError(f"bg_thresh must not exceed fg_thresh, got {self.bg_thresh} and {self.fg_thresh}")
-        if not self.min_fg >= 0:
+        if self.min_fg < 0:
             raise ValueError(f"min_fg must be a similarity of at least 0, got {self.min_fg!r}")
         if self.low_quality_owner not in ("argmax", "gt"):
             raise ValueError(f"low_quality_owner must be 'argmax' or 'gt', got {self.low_quality_owner!r}")

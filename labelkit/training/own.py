@@ -81,10 +81,20 @@ def made(found: Any, text: str, what: str, expected: str, arguments: dict[str, A
         else:
             result = found
     except TypeError as error:
-        raise ValueError(f"{what} {text} takes {inspect.signature(found)}: {error}") from error
+        raise ValueError(f"{what} {text} takes {arguments_of(found)}: {error}") from error
     if not callable(result):
         raise ValueError(f"{what} {text!r} is a {type(result).__name__}, which cannot be asked; expected {expected}")
     return result
+
+
+def arguments_of(made: Callable) -> str:
+    """What a rule or similarity takes, as a person writes it: "k=9, similarity=iou", a bare name for what it needs."""
+    words = []
+    for name, parameter in inspect.signature(made).parameters.items():
+        default = parameter.default
+        given = default is not parameter.empty
+        words.append(f"{name}={getattr(default, '__name__', repr(default))}" if given else name)
+    return ", ".join(words) or "no arguments"
 
 
 def name_of(value: Any) -> str:

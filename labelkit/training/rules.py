@@ -41,15 +41,14 @@ def build_assigner(name: str, arguments: dict[str, Any] | None = None) -> Callab
     """
     values = dict(arguments or {})
     for key in values.keys() & {"similarity", "overlap"}:
-        values[key] = build_similarity(values[key])
+        values[key] = build_similarity(values[key], key)
     if name not in ASSIGNERS:
         return own.made(_from_elsewhere(name), name, "assigner", own.RULE, values, takes=3)
-    try:
-        rule = ASSIGNERS[name](**values)
-    except TypeError as error:
-        raise ValueError(f"{name} takes {inspect.signature(ASSIGNERS[name])}: {error}") from error
     _check_kinds(name, ASSIGNERS[name], values)
-    return rule
+    try:
+        return ASSIGNERS[name](**values)
+    except TypeError as error:
+        raise ValueError(f"{name} takes {own.arguments_of(ASSIGNERS[name])}: {error}") from error
 
 
 def _from_elsewhere(name: str) -> Any:
@@ -65,10 +64,11 @@ def _from_elsewhere(name: str) -> Any:
     )
 
 
-def build_similarity(choice: str | dict[str, Any]) -> Callable:
+def build_similarity(choice: str | dict[str, Any], argument: str = "similarity") -> Callable:
     """A name, or {"name": ..., constant: value}: `nwd` and `dotd` take `constant`, `simd` m and n, `rfd` kind.
 
     "package.module:name" is a similarity from elsewhere, with the constants that it takes itself.
+    argument: what an error calls the choice.
     """
     constants = dict(choice) if isinstance(choice, dict) else {"name": choice}
     name = constants.pop("name", None)
@@ -77,24 +77,26 @@ def build_similarity(choice: str | dict[str, Any]) -> Callable:
         return own.made(found, str(name), "similarity", own.SIMILARITY, constants, takes=2)
     if name not in SIMILARITIES:
         raise ValueError(
-            f"similarity must be one of {', '.join(SIMILARITIES)}, or package.module:name, got {name!r}"
+            f"{argument} must be one of {', '.join(SIMILARITIES)}, or package.module:name, got {name!r}"
             f"{own.did_you_mean(str(name), SIMILARITIES)}"
         )
     function = getattr(similarity, name)
     try:
         inspect.signature(function).bind(None, None, **constants)
     except TypeError as error:
-        raise ValueError(f"similarity {name}{inspect.signature(function)}: {error}") from error
+        raise ValueError(f"{argument} {name} takes {own.arguments_of(function)}: {error}") from error
     _check_kinds(f"similarity {name}", function, constants)
     return partial(function, **constants) if constants else function
 
 
 def _check_kinds(owner: str, made: Callable, values: dict[str, Any]) -> None:
-    """Plain values come from files, command lines and links: one of a wrong kind is named before it is used."""
+    """Plain values come from files, command lines and links: one of a wrong kind is named before it is used. A name
+    that is not known is left to whoever calls it."""
     hints = get_type_hints(made)
-    for key, value in values.items():
-        if not _fits(value, hints[key]):
-            kind = hints[key].__name__ if isinstance(hints[key], type) else hints[key]
+    for key in (key for key in values if key in hints):
+        value, hint = values[key], hints[key]
+        if not _fits(value, hint):
+            kind = hint.__name__ if isinstance(hint, type) else hint
             raise ValueError(f"{owner}: {key} must be {kind}, got {value!r}")
 
 

@@ -140,6 +140,9 @@ def test_bad_arguments_are_named(unchecked):
         MaxIoU(low_quality_owner="anchor")
     with pytest.raises(ValueError, match="low_quality_ties must be"):
         MaxIoU(low_quality_ties="any")
-    for wrong in (-0.1, math.nan):
-        with pytest.raises(ValueError, match=f"min_fg must be a similarity of at least 0, got {wrong}"):
-            MaxIoU(min_fg=wrong)
+    with pytest.raises(ValueError, match="min_fg must be a similarity of at least 0, got -0.1"):
+        MaxIoU(min_fg=-0.1)
+    for name in ("fg_thresh", "bg_thresh", "min_fg"):
+        for wrong in (math.nan, None, "0.5"):
+            with pytest.raises(ValueError, match=f"{name} must be a number, got {wrong!r}"):
+                MaxIoU(**{name: wrong})

@@ -126,11 +126,11 @@ def test_a_wrong_name_is_said_with_what_is_expected(name, message):
 
 
 def test_wrong_arguments_are_said_with_the_right_ones():
-    with pytest.raises(ValueError, match=r"assigner .*:NearestK takes \(k: int = 9\).*unexpected keyword argument 'n'"):
+    with pytest.raises(ValueError, match=r"assigner .*:NearestK takes k=9: .*unexpected keyword argument 'n'"):
         build_assigner(f"{HERE}:NearestK", {"n": 3})
-    with pytest.raises(ValueError, match=r"assigner .*:by_function takes \(priors, targets, predictions, k=2\)"):
+    with pytest.raises(ValueError, match=r"assigner .*:by_function takes priors, targets, predictions, k=2:"):
         build_assigner(f"{HERE}:by_function", {"n": 3})
-    with pytest.raises(ValueError, match=r"similarity .*:near takes \(prior, gt, scale=16.0\)"):
+    with pytest.raises(ValueError, match=r"similarity .*:near takes prior, gt, scale=16.0:"):
         build_similarity({"name": f"{HERE}:near", "sigma": 3})
     with pytest.raises(ValueError, match=r"similarity 'no_such:near': there is no module .* expected .*elementwise"):
         build_similarity("no_such:near")

@@ -79,6 +79,9 @@ def test_the_courses_values_hold_only_where_they_belong(unchecked):
         ("fcos", {"regress_ranges": 0}, r"fcos: regress_ranges must be .*None, got 0"),
         ("fcos", {"min_side": 10**20}, r"fcos: min_side must be float \| None, got 1000"),
         ("rka", {"similarity": {"name": "simd", "m": [], "n": 1}}, r"similarity simd: m must be float, got \[\]"),
+        ("tal", {"overlap": "union"}, "overlap must be one of iou, giou, .* got 'union'"),
+        ("topk", {"n": 3}, "topk takes k=9, similarity=iou: .*unexpected keyword argument 'n'"),
+        ("rka", {"similarity": "nwd"}, "similarity nwd takes a, b, constant: missing .*'constant'"),
     ],
 )
 def test_a_value_of_a_wrong_kind_is_named_before_anything_is_computed(name, values, message, unchecked):
