@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
 
 import labelkit
@@ -27,6 +28,14 @@ def test_there_is_one_version():
     assert project()["dynamic"] == ["version"]
     assert project("labelkit_course")["version"] == read("CITATION.cff")["version"] == labelkit.__version__
     assert f"## {labelkit.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["labelkit.training.compare", "labelkit_course.method_map"])
+def test_a_public_name_is_never_the_module_of_the_same_name(name):
+    """Whoever imports the module first: the package's attribute would become the module."""
+    package, _, short = name.rpartition(".")
+    code = f"import {name}, sys; assert getattr(sys.modules[{package!r}], {short!r}) is sys.modules[{name!r}].{short}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_pythons_that_are_claimed_are_those_of_the_matrix():

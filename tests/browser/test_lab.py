@@ -178,7 +178,7 @@ def test_the_widget_is_dragged_and_the_kernel_holds_what_the_page_shows(open_pag
 
     # A dark lab makes it dark, painting and all.
     menu, item = page.locator(".lm-MenuBar-item"), page.locator(".lm-Menu-item")
-    assert page.evaluate(GROUNDS) == [[253, 253, 251]] * 2
+    page.wait_for_function(f"String(({GROUNDS})()) === '253,253,251,253,253,251'")
     menu.filter(has_text="Settings").click()
     item.filter(has_text="Theme").first.click()
     item.filter(has_text="JupyterLab Dark").first.click()

@@ -1,6 +1,7 @@
 """`labelkit compare`: one command for several rules, resumable, with a table, a picture and JSON."""
 
 import json
+from importlib import import_module
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_the_first_seed_can_be_named(folder, tmp_path, monkeypatch):
         "positives": {"0-8": {"gts": 2, "positives": 1.0, "starved": 0.5}},
         "seconds": {"training": 1.0},
     }
-    monkeypatch.setattr("labelkit.training.compare._entry", lambda *_: entry)
+    monkeypatch.setattr(import_module("labelkit.training.compare"), "_entry", lambda *_: entry)
     result = call("compare", folder, "--assigner", "atss", *TINY, "--first-seed", "7", "--out", tmp_path / "out")
     assert result.exit_code == 0 and "[1/1] atss, seed 7: AP 30.0" in result.output
 
@@ -84,6 +85,6 @@ def test_ctrl_c_says_how_to_go_on(folder, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labelkit.training.compare.train", stopped)
+    monkeypatch.setattr(import_module("labelkit.training.compare"), "train", stopped)
     result = call("compare", folder, "--assigner", "atss", *TINY, "--out", tmp_path / "out")
     assert result.exit_code == 130 and "The same command goes on" in result.output

@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
@@ -81,9 +82,7 @@ def data(tmp_path_factory):
 
 
 def test_a_comparison_trains_each_once_and_goes_on(data, tmp_path, monkeypatch):
-    from labelkit.training import compare as module
-
-    trained = []
+    module, trained = import_module("labelkit.training.compare"), []
 
     def train(recipe, folder, **options):
         trained.append((recipe.assigner, recipe.seed))
@@ -123,7 +122,7 @@ def test_the_seeds_begin_where_one_says(tmp_path, monkeypatch):
         asked.append((recipe.seed, folder.name))
         return made_up(a=[0.3])["a"][0]
 
-    monkeypatch.setattr("labelkit.training.compare._entry", entry)
+    monkeypatch.setattr(import_module("labelkit.training.compare"), "_entry", entry)
     comparison = compare({"a": Recipe(), "b": Recipe()}, tmp_path, 2, first_seed=3)
     assert asked == [(3, "seed3"), (3, "seed3"), (4, "seed4"), (4, "seed4")]
     assert list(comparison.entries["b"]) == [3, 4]

@@ -55,7 +55,8 @@ function told(page) {
 /* Follows the window, its theme and its address; returns a function that ends it. */
 function listen(page, back) {
   const follow = () => theme(page), dark = matchMedia("(prefers-color-scheme: dark)");
-  const resized = new ResizeObserver(() => later(page)), themed = new MutationObserver(follow);
+  // A widget is mounted before it stands in the page, where it has no colours yet: its first size comes with them.
+  const resized = new ResizeObserver(follow), themed = new MutationObserver(follow);
   resized.observe(page.nodes.root);
   dark.addEventListener("change", follow);
   const named = {attributes: true, attributeFilter: ["data-theme", "data-mode", "data-jp-theme-light"]};
