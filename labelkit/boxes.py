@@ -79,6 +79,12 @@ def sizes(boxes: Num[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n"], Float[Tensor
     return x2 - x1, y2 - y1
 
 
+def extents(boxes: Num[Tensor, "n 4"]) -> Float[Tensor, "2 n"]:
+    """Widths and heights in pixels, one axis after the other, for what is done alike in x and y."""
+    boxes = as_float(boxes)
+    return (boxes[:, 2:] - boxes[:, :2]).T
+
+
 def area(boxes: Num[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Area in square pixels; an inverted box has area 0, never a positive product of two negatives."""
     width, height = sizes(boxes)

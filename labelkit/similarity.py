@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from labelkit.boxes import TOO_LONG, as_float, centers, check_boxes
+from labelkit.boxes import TOO_LONG, as_float, centers, check_boxes, sizes
 
 _TINY = 1e-12  # keeps a division by a zero size finite; far below any square pixel
 
@@ -91,10 +91,13 @@ def _center_and_size_differences(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, 
 def diou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
     """Distance IoU, in (-1, 1]: IoU minus squared centre distance over squared hull diagonal (Zheng 2020, eq. 7)."""
     a, b = _held(a), _held(b)
+    return iou(a, b) - _apart(a, b)
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
     dx, dy, _, _ = _center_and_size_differences(a, b)
     width, height = _enclosing_sides(a, b)
-    diagonal = width * width + height * height
-    return iou(a, b) - _share(dx * dx + dy * dy, diagonal)
+    return _share(dx * dx + dy * dy, width * width + height * height)
 
 
 def ciou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
@@ -103,15 +106,14 @@ def ciou(a: Num[Tensor, "*#n 4"], b: Num[Tensor, "*#n 4"]) -> Float[Tensor, "*n"
     alpha = v / (1 - IoU + v) counts as a constant in the gradient, as in the paper.
     """
     a, b = _held(a), _held(b)
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _corners(a, b)
     # torch.atan2 rounds differently by the position in memory; torch.atan does not.
-    angle_a = torch.atan((ax2 - ax1) / (ay2 - ay1).clamp(min=_TINY))
-    angle_b = torch.atan((bx2 - bx1) / (by2 - by1).clamp(min=_TINY))
+    angle_a, angle_b = (torch.atan(width / height.clamp(min=_TINY)) for width, height in (sizes(a), sizes(b)))
     angle = angle_b - angle_a
     v = (4 / math.pi**2) * angle * angle
+    overlap = iou(a, b)
     with torch.no_grad():
-        alpha = v / (1 - iou(a, b) + v).clamp(min=_TINY)
-    return diou(a, b) - alpha * v
+        alpha = v / (1 - overlap + v).clamp(min=_TINY)
+    return overlap - _apart(a, b) - alpha * v
 
 
 def _safe_sqrt(x: Tensor) -> Tensor:

@@ -35,6 +35,12 @@ def check_threshold(name: str, value: float) -> None:
         raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
 
 
+def check_exponent(name: str, value: float) -> None:
+    """A finite number of at least 0."""
+    if not (is_finite(value) and value >= 0):
+        raise ValueError(f"{name} must be at least 0 and finite, got {value!r}")
+
+
 def check_share(name: str, value: float) -> None:
     """A number in [0, 1]."""
     if not (is_finite(value) and 0 <= value <= 1):

@@ -66,6 +66,7 @@ def take_cheapest(
     """
     gts, most = len(room), int(room.max()) if len(room) else 0
     few = known[first_k(known.gt, gts, most, known.value, known.prior)]
+    # One ground truth has room for `most`, that is for all of them.
     chosen = few if gts == 1 else few[first_in_order(few.gt, room, few.value, few.prior)]
     short = counts(chosen.gt, gts) < room
     short = short.index_fill(0, chosen.gt[chosen.value > above], True)

@@ -15,7 +15,7 @@ from labelkit.assigners.arguments import check_min_side
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
-from labelkit.boxes import centerness, centers, encode_ltrb
+from labelkit.boxes import centerness, centers, encode_ltrb, extents
 from labelkit.devices import sent
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, floored, inside, within
@@ -60,7 +60,7 @@ class FCOS(Assigner):
                 raise ValueError(f"regress_ranges[{level}] must be (low, high) with low <= high, got {ends}")
 
     def assign(self, priors: Priors, gts: GroundTruths) -> Steps:
-        limits, side = self._level_limits(priors), (gts.boxes[:, 2:] - gts.boxes[:, :2]).T
+        limits, side = self._level_limits(priors), extents(gts.boxes)
         center, shown, parts = centers(gts.boxes), floored(gts.boxes, self.min_side), []
         # Who may match: the points near enough to a ground truth on a level that can hold it.
         for prior, owner in within(priors, center, partial(self._reach, side, shown, limits)):
@@ -125,6 +125,6 @@ class FCOS(Assigner):
         low, high, radius = limits
         half = wide = side[:, :, None] / 2
         if self.min_side is not None:
-            wide = (shown[:, 2:] - shown[:, :2]).T[:, :, None] / 2
+            wide = extents(shown)[:, :, None] / 2
         too_small = (wide + half).amax(dim=0) * (1 + 1e-5) < low
         return torch.minimum(torch.minimum(wide, high - half), radius).masked_fill(too_small, -1)

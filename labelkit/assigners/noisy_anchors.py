@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count, check_share, is_finite
+from labelkit.assigners.arguments import check_count, check_exponent, check_share
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -60,8 +60,7 @@ class NoisyAnchors(Assigner):
             raise ValueError(f"variant must be 'official' or 'paper', got {self.variant!r}")
         if self.variant == "official" and self.gamma != 1:
             raise ValueError(f"gamma must be 1 in the official variant, which knows none, got {self.gamma!r}")
-        if not (is_finite(self.gamma) and self.gamma >= 0):
-            raise ValueError(f"gamma must be at least 0 and finite, got {self.gamma!r}")
+        check_exponent("gamma", self.gamma)
 
     def assign(self, priors: Priors, gts: GroundTruths, predictions: Predictions) -> Steps:
         needs_size(priors, iou)

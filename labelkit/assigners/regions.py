@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from labelkit.assigners.ground_truths import GroundTruths
-from labelkit.boxes import centers, encode_ltrb
+from labelkit.boxes import centers, encode_ltrb, extents
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, plausible, within
 from labelkit.similarity import iof
@@ -32,9 +32,12 @@ def covered_slots(priors: Priors, gts: GroundTruths, thresh: float) -> Int[Tenso
 
 
 def _points_inside(priors: Priors, regions: Tensor) -> list[Pairs]:
-    half = ((regions[:, 2:] - regions[:, :2]) / 2).T[:, :, None].expand(-1, -1, len(priors.level_sizes))
+
+    def reach() -> Tensor:
+        return (extents(regions)[:, :, None] / 2).expand(-1, -1, len(priors.level_sizes))
+
     found = []
-    for prior, owner in within(priors, centers(regions), lambda: half):
+    for prior, owner in within(priors, centers(regions), reach):
         box = priors.boxes.index_select(0, prior)
         distance = encode_ltrb(regions.index_select(0, owner), centers(box)).amin(dim=-1)
         point = (box[:, :2] == box[:, 2:]).all(dim=1)

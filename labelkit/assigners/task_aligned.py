@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count, check_min_side, check_threshold, is_finite
+from labelkit.assigners.arguments import check_count, check_exponent, check_min_side, check_threshold
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
@@ -62,8 +62,7 @@ class TaskAligned(Assigner):
             check_count("k_final", self.k_final)
         check_min_side(self.min_side)
         check_threshold("beta", self.beta)
-        if not (is_finite(self.alpha) and self.alpha >= 0):
-            raise ValueError(f"alpha must be at least 0 and finite, got {self.alpha!r}")
+        check_exponent("alpha", self.alpha)
         if self.overlap not in (iou, ciou):
             raise ValueError(f"overlap must be iou or ciou of labelkit.similarity, got {self.overlap!r}")
 

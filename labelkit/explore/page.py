@@ -19,7 +19,7 @@ from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
 
 FRONT = Path(__file__).with_name("front")
-RULES = tuple(FRONT / name for name in ("boxes.js", "scene.js", "assigners.js", "rules.js"))
+RULES = ("boxes.js", "scene.js", "assigners.js", "rules.js")
 HEAVIEST = 250_000  # bytes of a picture as text; with the front end the page stays under 400 kB
 QUALITIES = (85, 70, 50, 30, 15)  # of JPEG, until a picture is light enough
 
@@ -119,7 +119,7 @@ def static_page(scene: Any = None, image: Any = None) -> str:
     examples = [first, _example("a 7 px box that slides", SLIDING, HINT_SLIDING)]
     for one in SCENES.values():
         examples.append(_example(one.title, {"size": list(one.size), "objects": one.boxes.tolist()}, HINT))
-    parts = "\n".join((*(code(path.name) for path in RULES), script()))
+    parts = "\n".join((*map(code, RULES), script()))
     return PAGE.format(css=style(), script=parts, begin=in_script(examples), hint=in_script(HINT))
 
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelkit.boxes import centers, sizes
+from labelkit.boxes import centers, extents
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
@@ -71,7 +71,7 @@ class Buckets:
 
     def reachable(self, gt: Float[Tensor, "G 4"], similarity: Similarity, floor: Float[Tensor, "#G #M"]) -> Windows:
         """Windows of the buckets that may hold a prior with a value of `floor`, already lowered by its rounding."""
-        side = torch.stack(sizes(gt))[:, :, None].to(self.low.dtype)
+        side = extents(gt)[:, :, None].to(self.low.dtype)
         reach = reach_over(similarity, self.low[:, None], self.high[:, None], side, floor, self.grid.hair)
         return self.around(centers(gt), torch.stack(reach))
 
@@ -155,6 +155,11 @@ def _side(k: int) -> int:
 _known: WeakKeyDictionary[Priors, Buckets | int | None] = WeakKeyDictionary()
 
 
+def many(priors: int, gts: int) -> bool:
+    """Whether there are so many pairs that buckets are worth a thought."""
+    return priors * gts >= ENOUGH
+
+
 def buckets_of(priors: Priors, gts: int, k: int = 1) -> Buckets | None:
     """The buckets of priors without a grid, kept as long as they are; None where blocks are as quick.
 
@@ -163,7 +168,7 @@ def buckets_of(priors: Priors, gts: int, k: int = 1) -> Buckets | None:
     k: how many of each ground truth are asked for; no use if those are as many as all. On a GPU always blocks: sorting
     waits for it, and nobody has measured what it would save.
     """
-    if priors.device.type != "cpu" or len(priors) * gts < ENOUGH or 8 * k > len(priors):
+    if priors.device.type != "cpu" or not many(len(priors), gts) or 8 * k > len(priors):
         return None
     known = _known.get(priors, 0)
     if isinstance(known, int):

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labelkit.boxes import centers, encode_ltrb, sizes
+from labelkit.boxes import centers, encode_ltrb, extents, sizes
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
@@ -115,7 +115,7 @@ def inside(
     """
     found = [
         pairs[pairs.value > 0 if near is None else (pairs.value > 0) & near]
-        for pairs, near in _measured(priors, gt, floored(gt, min_side), radius, torch.minimum)
+        for pairs, near in _measured(priors, gt, min_side, radius, torch.minimum)
     ]
     return Pairs.cat(found, priors)
 
@@ -126,7 +126,7 @@ def inside_or_near(
     """All pairs of which one of the two holds that `inside` asks for, and which of them are near. Those of a value
     above 0 are inside."""
     found, which = [], []
-    for pairs, near in _measured(priors, gt, floored(gt, min_side), radius, torch.maximum):
+    for pairs, near in _measured(priors, gt, min_side, radius, torch.maximum):
         assert near is not None
         index = ((pairs.value > 0) | near).nonzero().squeeze(1)
         found.append(pairs[index])
@@ -135,14 +135,19 @@ def inside_or_near(
 
 
 def _measured(
-    priors: Priors, gt: Tensor, shown: Tensor, radius: float | None, both: Callable[[Tensor, Tensor], Tensor]
+    priors: Priors,
+    gt: Tensor,
+    min_side: float | None,
+    radius: float | None,
+    both: Callable[[Tensor, Tensor], Tensor],
 ) -> Iterator[tuple[Pairs, Bool[Tensor, "n"] | None]]:
-    """Pairs in chunks with their least distance to a side of the box that is `shown`, and whether they are within the
-    radius. both: of half the sides and the radius, in pixels, what a prior may be away at most."""
-    center, near = centers(gt), None if radius is None else radius * gt.new_tensor(priors.known_strides())
+    """Pairs in chunks with their least distance to a side of the floored box, and whether they are within the radius.
+    both: of half the sides and the radius, in pixels, what a prior may be away at most."""
+    center, shown = centers(gt), floored(gt, min_side)
+    near = None if radius is None else radius * gt.new_tensor(priors.known_strides())
 
     def reach() -> Tensor:
-        half = (shown[:, 2:] - shown[:, :2]).T[:, :, None] / 2
+        half = extents(shown)[:, :, None] / 2
         return half.expand(-1, -1, len(priors.level_sizes)) if near is None else both(half, near)
 
     for prior, owner in within(priors, center, reach):

@@ -12,7 +12,7 @@ from torch import Tensor
 from labelkit.grid import Grid
 from labelkit.priors import Priors
 from labelkit.search import windows
-from labelkit.search.buckets import ENOUGH, Buckets, buckets_of
+from labelkit.search.buckets import Buckets, buckets_of, many
 from labelkit.search.elementwise import checked
 from labelkit.search.order import first_of
 from labelkit.search.pairs import OfTable, Pairs, Similarity
@@ -50,7 +50,7 @@ def challengers(
         if int((window.extent[0] * window.extent[1]).sum()) < len(holders) * gt.shape[0]:
             return Pairs.cat(list(_beaten_in_windows(priors, grid, gt, similarity, window, bar, slot_of)), priors)
     held = torch.unique(holders.prior)
-    if priors.grid is None and reach is not None and len(held) * gt.shape[0] >= ENOUGH:
+    if priors.grid is None and reach is not None and many(len(held), gt.shape[0]):
         some = Priors(priors.boxes[held], (len(held),))
         buckets = buckets_of(some, gt.shape[0])
         if buckets is not None:

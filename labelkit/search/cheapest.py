@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelkit.priors import Priors
 from labelkit.search import windows
+from labelkit.search.order import least_in_rows
 from labelkit.search.pairs import Pairs
 
 
@@ -27,22 +27,9 @@ def cheapest(priors: Priors, gts: range, k: int, cost: Callable[[slice, slice], 
         prior = torch.arange(place.start, place.stop, device=priors.device).expand_as(value)
         if place.start > 0:  # more priors of the same ground truths, behind the cheapest of those before
             value, prior = torch.cat((kept[0], value), dim=1), torch.cat((kept[1], prior), dim=1)
-        order = _least(value, min(k, value.shape[1]))
+        order = least_in_rows(value, k)
         kept = value.gather(1, order), prior.gather(1, order)
         if place.stop == len(priors):
             gt = torch.arange(gts[some].start, gts[some].stop, device=priors.device)
             parts.append(Pairs(kept[1].flatten(), gt.repeat_interleave(order.shape[1]), -kept[0].flatten()))
     return Pairs.cat(parts, priors)
-
-
-def _least(value: Float[Tensor, "G n"], k: int) -> Int[Tensor, "G k"]:
-    """The columns of the k least of every row, ties to the lower column.
-
-    The bits of a float32 have its order, those of a negative one turned round; the column stands behind them.
-    """
-    if value.dtype != torch.float32:
-        return value.argsort(dim=1, stable=True)[:, :k]
-    bits = (value + 0).view(torch.int32)  # -0 is 0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    key = (bits.long() << 32) | torch.arange(value.shape[1], device=value.device)
-    return key.topk(k, dim=1, largest=False).values & 0xFFFFFFFF

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labelkit.boxes import centers, sizes
+from labelkit.boxes import centers, extents
 from labelkit.priors import Priors
 from labelkit.search import windows
 from labelkit.search.choosing import top_k
@@ -42,7 +42,7 @@ def decoded_overlaps(
     reach = _reach(priors, decoded)
     modest = torch.stack([_median(part) for part in reach.split(priors.level_sizes, dim=1)], dim=1) * _MODEST
     near = (reach <= modest.index_select(1, priors.levels)).all(dim=0)
-    half, row = torch.stack(sizes(gt))[:, :, None] / 2, priors.grid.level
+    half, row = extents(gt)[:, :, None] / 2, priors.grid.level
     window = windows.around(priors.grid, centers(gt), half + modest[:, None, row])
     if int((window.extent[0] * window.extent[1]).sum()) * DEARER > len(priors) * len(gt):
         return _held_against_all(decoded, gt, among, k)

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelkit.boxes import centers, sizes
+from labelkit.boxes import centers, extents
 from labelkit.priors import Priors
 from labelkit.search.buckets import in_chunks
 from labelkit.search.pairs import Pairs
@@ -93,7 +93,7 @@ def overlapping(boxes: Float[Tensor, "P 4"], gt: Float[Tensor, "G 4"], floor: fl
 
 def _looked_up(priors: Priors, gt: Float[Tensor, "G 4"], floor: float) -> Pairs | None:
     """The same; None where a table would not narrow the search, or its bounds do not hold."""
-    size, low = torch.stack(sizes(gt)), floor * (1 - _SLACK)
+    size, low = extents(gt), floor * (1 - _SLACK)
     area = size[0] * size[1]
     least, most = (one.item() for one in torch.aminmax(area))
     if least < _TINY or most > _HUGE:

@@ -141,9 +141,21 @@ def first_in_rows(value: Float[Tensor, "G n"], sizes: Sequence[int], k: int) -> 
 
     A float32 that is not negative has the order of its bits, and the column stands behind them.
     """
+    if value.dtype == torch.float32:
+        return _first_by_bits(value.view(torch.int32), sizes, k)
+    order = [run.argsort(dim=1, stable=True)[:, :k] for run in value.split(sizes, dim=1)]
+    return torch.cat([one + start for one, start in zip(order, accumulate(sizes, initial=0), strict=False)], dim=1)
+
+
+def least_in_rows(value: Float[Tensor, "G n"], k: int) -> Int[Tensor, "G m"]:
+    """The same of whole rows, whose values may be negative."""
     if value.dtype != torch.float32:
-        order = [run.argsort(dim=1, stable=True)[:, :k] for run in value.split(sizes, dim=1)]
-        return torch.cat([one + start for one, start in zip(order, accumulate(sizes, initial=0), strict=False)], dim=1)
-    key = (value.view(torch.int32).long() << 32) | torch.arange(value.shape[1], device=value.device)
-    runs = key.split(sizes, dim=1)
+        return first_in_rows(value, value.shape[1:], k)
+    bits = (value + 0).view(torch.int32)  # -0 is 0; below it the bits are turned round
+    return _first_by_bits(bits ^ ((bits >> 31) & 0x7FFFFFFF), value.shape[1:], k)
+
+
+def _first_by_bits(bits: Int[Tensor, "G n"], sizes: Sequence[int], k: int) -> Int[Tensor, "G m"]:
+    key = (bits.long() << 32) | torch.arange(bits.shape[1], device=bits.device)
+    runs = key.split(list(sizes), dim=1)
     return torch.cat([run.topk(min(k, run.shape[1]), dim=1, largest=False).values for run in runs], 1) & 0xFFFFFFFF

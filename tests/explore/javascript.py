@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from labelkit.explore.page import RULES
+from labelkit.explore.parts import front
 
 MISSING = "neither node nor a Chromium is on PATH, so nothing can run the rules in JavaScript"
 ASK = "question => { try { return labelkitRules.answer(question); } catch (error) { return {error: error.message}; } }"
@@ -24,7 +25,7 @@ def evaluate(expression: str, folder: Path, questions: list[dict] | None = None)
     if node := shutil.which("node"):
         asked, told, program = folder / "questions.json", folder / "told.json", folder / "program.js"
         asked.write_text(json.dumps(questions))
-        lines = [path.read_text(encoding="utf-8") for path in RULES]
+        lines = [*map(front, RULES)]
         lines.append(f"const fs = require('fs'), questions = JSON.parse(fs.readFileSync({json.dumps(str(asked))}));")
         lines.append(f"fs.writeFileSync({json.dumps(str(told))}, JSON.stringify({expression}));")
         program.write_text("\n".join(lines), encoding="utf-8")
