@@ -9,7 +9,7 @@ import labelkit
 from labelkit.explore import server as serving
 from labelkit.explore.opening import FIRST, opened
 from labelkit.explore.page import RULES
-from labelkit.explore.parts import script, style
+from labelkit.explore.parts import code, script, style
 from labelkit.explore.question import answer
 from labelkit.explore.state import checked
 from labelkit.scenes import SCENES
@@ -32,7 +32,7 @@ QUESTIONS = "asked.map(({question}) => question)"
 @pytest.fixture
 def by_hand(open_page, tmp_path):
     """A page whose questions are written down in `asked`; while `hold` each of them waits for its reply()."""
-    parts = [*(path.read_text(encoding="utf-8") for path in RULES), script(), HAND]
+    parts = [*map(code, RULES), script(), HAND]
     scripts = "".join(f"<script>{part}</script>" for part in parts)
     text = f'<!doctype html><title>by hand</title><style>{style()}</style><body><div id="explorer"></div>{scripts}'
     (tmp_path / "page.html").write_text(text, encoding="utf-8")

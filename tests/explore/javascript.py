@@ -25,7 +25,7 @@ def evaluate(expression: str, folder: Path, questions: list[dict] | None = None)
     if node := shutil.which("node"):
         asked, told, program = folder / "questions.json", folder / "told.json", folder / "program.js"
         asked.write_text(json.dumps(questions))
-        lines = [*map(front, RULES)]
+        lines = list(map(front, RULES))
         lines.append(f"const fs = require('fs'), questions = JSON.parse(fs.readFileSync({json.dumps(str(asked))}));")
         lines.append(f"fs.writeFileSync({json.dumps(str(told))}, JSON.stringify({expression}));")
         program.write_text("\n".join(lines), encoding="utf-8")
@@ -38,6 +38,6 @@ def evaluate(expression: str, folder: Path, questions: list[dict] | None = None)
     api = pytest.importorskip("playwright.sync_api", reason=MISSING)
     with api.sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=executable).new_page()
-        for path in RULES:
-            page.add_script_tag(content=path.read_text(encoding="utf-8"))
+        for name in RULES:
+            page.add_script_tag(content=front(name))
         return page.evaluate(f"questions => {expression}", questions)
