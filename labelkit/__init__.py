@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from labelkit.lazy import attach
 
 if TYPE_CHECKING:
-    from labelkit import explore
     from labelkit.assignment import IGNORED, NEGATIVE, Assignment, Predictions
+    from labelkit.explore import explore
     from labelkit.priors import Priors
     from labelkit.search.best import best_prior
 

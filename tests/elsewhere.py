@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from pretended import DEVICE
 from torch.func import functional_call
 
-from benchmarks.pretended import DEVICE
 from labelkit.assigners import ASSIGNERS
 from labelkit.detectors import SmallPyramid, fcos, receptive_field_view
 from labelkit.receptive_field import receptive_fields

@@ -5,25 +5,22 @@ import re
 import sys
 from pathlib import Path
 
+import assignment
+import audit
+import batches
+import measuring
+import one_to_one
 import pytest
+import report
+import report_counted
+import report_tables
+import run
+import scaling
+import suppression
 import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "benchmarks"))
-
-import assignment  # noqa: E402
-import audit  # noqa: E402
-import batches  # noqa: E402
-import measuring  # noqa: E402
-import one_to_one  # noqa: E402
-import report  # noqa: E402
-import report_counted  # noqa: E402
-import report_tables  # noqa: E402
-import run  # noqa: E402
-import scaling  # noqa: E402
-import suppression  # noqa: E402
-
 CPU = torch.device("cpu")
 KEYS = {"section", "method", "priors", "gts", "peer", "ours_ms", "peer_ms", "ratio", "ours_mib", "peer_mib", "differ"}
 

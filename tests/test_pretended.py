@@ -7,8 +7,8 @@ from unittest import mock
 
 import pytest
 import torch
+from pretended import DEVICE, pretended_device
 
-from benchmarks.pretended import DEVICE, pretended_device
 from labelkit.assigners import ASSIGNERS
 from labelkit.assignment import Predictions
 from labelkit.detectors import assigning, fcos, matched, retinanet

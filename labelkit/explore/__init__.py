@@ -5,7 +5,7 @@ One front end (front/) behind three transports: a local server (`labelkit explor
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from labelkit.extras import explained
 
@@ -47,5 +47,5 @@ class _Explore(ModuleType):
         return Explorer(opened(scene, image, boxes, labels=labels, detector=detector, **state))
 
 
-explore = sys.modules[__name__]  # `labelkit.explore`, as labelkit's own face finds it
-explore.__class__ = _Explore
+sys.modules[__name__].__class__ = _Explore
+explore = cast(_Explore, sys.modules[__name__])  # `labelkit.explore`, as labelkit's own face finds it

@@ -5,17 +5,13 @@ Nothing is trained here. `make margins` measures (benchmarks/margins.py) and wri
 
 import ast
 import json
-import sys
 
+import assertions
 import pytest
+import recorder
 import torch
 
 from labelkit_course import chapter, paths
-
-sys.path.append(str(paths.ROOT / "benchmarks"))
-
-import assertions
-import recorder
 
 MEASURED = json.loads((paths.ROOT / "data" / "results" / "margins.json").read_text(encoding="utf-8"))
 TRAINED = {path.name[:2]: found for path in chapter.sources() if (found := assertions.trained(path))}

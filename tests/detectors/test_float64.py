@@ -4,8 +4,8 @@ import multiprocessing
 
 import pytest
 import torch
+from pretended import DEVICE, pretended_device
 
-from benchmarks.pretended import DEVICE, pretended_device
 from labelkit import assigners, devices
 from labelkit.assignment import Predictions
 from labelkit.detectors import fcos, receptive_field_view, retinanet
