@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,7 +118,7 @@ def read_picture(path: str | os.PathLike, size: Size | None = None, *, white: fl
 
 def check_white(white: Any, name: str = "white") -> None:
     """A `ValueError` for what is no value of white: a positive number, or None where nobody says."""
-    number = isinstance(white, int | float) and not isinstance(white, bool)
+    number = isinstance(white, Real) and not isinstance(white, bool)
     if white is not None and not (number and 0 < white < math.inf):
         raise ValueError(f"{name} must be a positive number, got {white!r}")
 

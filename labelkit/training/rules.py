@@ -9,6 +9,8 @@ from functools import partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from labelkit import similarity
 from labelkit.assigners import ASSIGNERS
 from labelkit.training import own
@@ -162,10 +164,12 @@ def _is_ours(function: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, partial):
-        return {"name": _plain(value.func), **value.keywords}
+        return {"name": _plain(value.func)} | {name: _plain(one) for name, one in value.keywords.items()}
     if inspect.isroutine(value):
         return value.__name__ if _is_ours(value) else own.plain_name(value)
     if callable(value):
         arguments = plain_arguments(value)
         return {"name": own.plain_name(type(value)), **arguments} if arguments else own.plain_name(type(value))
+    if isinstance(value, np.generic):
+        return value.item()
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -4,6 +4,7 @@ import math
 from dataclasses import fields
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou
@@ -327,3 +328,13 @@ NUMBERS = [
 def test_an_argument_that_is_no_number_is_named(name, argument, value, unchecked):
     with pytest.raises(ValueError, match=f"^{argument} must"):
         ASSIGNERS[name](**ARGUMENTS.get(name, {}) | {argument: value})
+
+
+@every
+def test_numpys_numbers_are_numbers(name, unchecked):
+    asked = {field.name: field.default for field in fields(ASSIGNERS[name])} | ARGUMENTS.get(name, {})
+    numbers = {key: value for key, value in asked.items() if type(value) in (int, float)}
+    of_numpy = {key: (np.int64 if type(value) is int else np.float64)(value) for key, value in numbers.items()}
+    one, other = (ASSIGNERS[name](**ARGUMENTS.get(name, {}) | given) for given in (numbers, of_numpy))
+    given = (anchors(), target(GOOD, (0, 0, 20, 40)), *[predictions(anchors())] * one.needs_predictions)
+    assert torch.equal(one(*given).gt, other(*given).gt)

@@ -147,13 +147,13 @@ def test_not_a_number_is_no_pixel(tmp_path):
         read_picture(tmp_path / "a.tif")
 
 
-def test_twelve_bits_in_sixteen_are_called_dark_until_white_is_stated(tmp_path):
+def test_twelve_bits_in_sixteen_are_called_dark_until_white_is_stated(tmp_path, unchecked):
     for index in range(3):
         Image.fromarray((RAMP * (1000 + 1500 * index)).astype(np.uint16)).save(tmp_path / f"{index}.png")
     dark = CocoFolder(tmp_path, coco(file_name="{}.png", number=3))
     assert dark.report.counts() == {"image: dark": 1} and dark.report.images == (3, 3)
     assert "4000 of 65535" in str(dark.report) and "2.png" in str(dark.report) and "white=4095" in str(dark.report)
-    stated = CocoFolder(tmp_path, coco(file_name="{}.png", number=3), white=4095)
+    stated = CocoFolder(tmp_path, coco(file_name="{}.png", number=3), white=np.uint16(4095))
     assert stated.report.problems == [] and float(stated[2][0].max()) == pytest.approx(4000 / 4095)
     assert float(dark[2][0].max()) == pytest.approx(4000 / 65535)
     assert CocoFolder(tmp_path, coco(file_name="{}.png", number=3), white=65535).report.problems == []

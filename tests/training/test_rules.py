@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 
 from labelkit.assigners import ASSIGNERS, FCOS, RKA, MaxIoU, NoisyAnchors
@@ -37,6 +38,11 @@ def test_arguments_of_every_kind_come_back(name, rule):
         assert [tuple(pair) for pair in again.regress_ranges] == [(0.0, 64.0), (64.0, float("inf"))]
     else:
         assert repr(again) == repr(rule)
+
+
+def test_numpys_numbers_are_kept_as_json_holds_them(unchecked):
+    rule = RKA(np.int64(2), partial(nwd, constant=np.float32(5)), np.float64(0.3))
+    assert json.loads(json.dumps(plain_arguments(rule))) == plain_arguments(RKA(2, partial(nwd, constant=5.0), 0.3))
 
 
 def test_a_rule_is_written_as_it_is_read():
