@@ -185,6 +185,7 @@ def test_keep_scale_moves_the_loss_but_not_its_sum():
     torch.testing.assert_close(scaled, torch.tensor([3.6, 2.4, 0.0]))
     torch.testing.assert_close(torch.autograd.grad(scaled.sum(), losses)[0], torch.tensor([3.6, 1.2, 0.0]))
     assert keep_scale(torch.zeros(2), torch.ones(2)).tolist() == [0.0, 0.0]
+    assert keep_scale(torch.ones(2), torch.zeros(2)).tolist() == [0.0, 0.0]  # where nothing weighs anything
 
 
 @pytest.mark.parametrize("alpha", [-0.5, 1.5, math.nan])
