@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 
 import numpy as np
@@ -21,7 +22,7 @@ def boxes_of_size(generator: torch.Generator, number: int, smallest: float, larg
 
 
 def scene(seed: int, images: int = 6, classes: int = 3) -> tuple[list[dict], list[dict]]:
-    """Random ground truths, crowds and exact borders among them, and detections: jittered, doubled, wrong, tied."""
+    """Random ground truths, crowds and exact borders among them; detections jittered, doubled, missed, wrong, tied."""
     generator = torch.Generator().manual_seed(seed)
     predictions, targets = [], []
     for image in range(images):
@@ -36,12 +37,15 @@ def scene(seed: int, images: int = 6, classes: int = 3) -> tuple[list[dict], lis
         if image % 2:
             target["area"] = (boxes[:, 2:] - boxes[:, :2]).prod(1) * 0.7
         targets.append(target)
+        seen = torch.rand(number, generator=generator) < 0.8
         near = (boxes + torch.randn(number, 4, generator=generator)).repeat(3, 1)
         near[number:] += torch.randn(2 * number, 4, generator=generator) * 2
         near[:, 2:] = torch.maximum(near[:, 2:], near[:, :2])
-        found = torch.cat((boxes, near, boxes_of_size(generator, 10, 2, 40)))
+        exact = seen & (torch.rand(number, generator=generator) < 0.5)
+        found = torch.cat((boxes[exact], near[seen.repeat(3)], boxes_of_size(generator, 10, 2, 40)))
         scores = (torch.rand(len(found), generator=generator) * 20).round() / 20  # with ties
-        guess = torch.cat((labels.repeat(4), torch.randint(0, classes, (10,), generator=generator)))
+        guess = torch.randint(0, classes, (10,), generator=generator)
+        guess = torch.cat((labels[exact], labels[seen].repeat(3), guess))
         predictions.append({"boxes": found, "scores": scores, "labels": guess})
     return predictions, targets
 
@@ -112,6 +116,26 @@ def test_average_precision_and_recall_equal_pycocotools(name, seed):
         close(f"AP_{size}", precision[:, :, :, index, most])
         close(f"AP50_{size}", precision[0, :, :, index, most])
         close(f"AR_{size}", recall[:, :, index, largest])
+
+
+# Sides in pixels at which a benchmark's sizes begin and end, detections per image that AR is given for, and AP's:
+# pycocotools' Params, AI-TOD's aitodpycocotools, SODA-D's evaluator (its largest object is 40 x 50), the course.
+PUBLISHED = {
+    "coco": ((0, 32, 96, 1e5), (1, 10, 100), 100),
+    "aitod": ((0, 8, 16, 32, 1e5), (1, 100, 1500), 1500),
+    "soda_d": ((0, 12, 20, 32, 2000**0.5), (100, 300, 1000), 100),
+    "course": ((0, 8, 16, 1e5), (300,), 300),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_and_limits_are_the_published_ones(name):
+    sides, recalled, precise = PUBLISHED[name]
+    preset = PRESETS[name]
+    assert [side for low, high in preset.areas.values() for side in (low**0.5, high**0.5)] == pytest.approx(
+        [side for pair in itertools.pairwise(sides) for side in pair]
+    )
+    assert (preset.max_dets, preset.ap_max_dets) == (recalled, precise)
 
 
 def test_max_dets_bind():
