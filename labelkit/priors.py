@@ -119,6 +119,8 @@ class Priors:
 
     def to(self, device: torch.device | str) -> Priors:
         """The same priors, and their grid, on a device."""
+        if isinstance(device, torch.dtype | Tensor):
+            raise ValueError(f"device must be a device, got {device!r:.80}: priors keep their dtype")
         grid = None if self.grid is None else self.grid.to(device)
         return replace(self, boxes=self.boxes.to(device), grid=grid)
 

@@ -129,6 +129,12 @@ def test_what_is_kept_in_inference_mode_serves_a_gradient_later():
     (distances * points.strides * points.centers[:, 0]).sum().backward()
 
 
+@pytest.mark.parametrize("other", [torch.float16, torch.zeros(2)])
+def test_priors_go_to_a_device_and_no_dtype(other, unchecked):
+    with pytest.raises(ValueError, match="device must be a device, got t.*: priors keep their dtype"):
+        Priors.points((16, 16), (4,)).to(other)
+
+
 def of_torchvision(image_size=(32, 32), feature_sizes=((4, 4),), strides=None):
     return Priors.from_torchvision(AnchorGenerator(((16,),), ((1.0,),)), image_size, feature_sizes, strides)
 
