@@ -21,6 +21,17 @@ def as_float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
+def plain(boxes: Tensor, name: str) -> Tensor:
+    """The boxes without the class that states their format, such as torchvision's `BoundingBoxes`: xyxy is taken."""
+    stated = getattr(boxes, "format", None)
+    if stated is not None and stated.name != "XYXY":
+        raise ValueError(
+            f"{name} must be xyxy, got {type(boxes).__name__} that are {stated.name}: "
+            "torchvision.transforms.v2.ConvertBoundingBoxFormat('XYXY') turns them"
+        )
+    return boxes.as_subclass(Tensor)
+
+
 def check_boxes(boxes: object, name: str, *, zero_size: bool = False) -> Float[Tensor, "N 4"]:
     """Return `boxes` in float32 or wider, or raise a `ValueError` that names argument, index and value.
 
@@ -38,6 +49,7 @@ def shaped(boxes: object, name: str) -> Float[Tensor, "N 4"]:
     """The part of `check_boxes` that looks at no value, and so waits for no device."""
     if not isinstance(boxes, Tensor):
         raise ValueError(f"{name} must be a tensor of shape [N, 4], got {type(boxes).__name__}")
+    boxes = plain(boxes, name)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name} must have shape [N, 4], got {list(boxes.shape)}")
     if boxes.dtype == torch.bool or boxes.is_complex():

@@ -33,6 +33,7 @@ class Priors:
 
     boxes: [P, 4] xyxy in pixels, of size zero for points. level_sizes: how many priors each level has, in order.
     level_strides: the spacing of each level in pixels, or None where nobody said. grid: None where unknown.
+    What is worked out once and kept is made outside of inference mode: a loss may need it later.
     """
 
     boxes: Float[Tensor, "P 4"]
@@ -53,11 +54,13 @@ class Priors:
         return self.boxes.device
 
     @cached_property
+    @torch.inference_mode(False)
     def centers(self) -> Float[Tensor, "P 2"]:
         """(x, y) of every prior in pixels; in memory all x stand before all y, which is quicker to work on."""
         return centers(self.boxes).T.contiguous().T
 
     @cached_property
+    @torch.inference_mode(False)
     def sides(self) -> Float[Tensor, "4 P"]:
         """The boxes with each coordinate in a row of its own: the same numbers, quicker to gather."""
         return torch.stack(self.boxes.unbind(1))
@@ -68,6 +71,7 @@ class Priors:
         return bool((self.boxes[:, :2] == self.boxes[:, 2:]).all(dim=1).any())
 
     @cached_property
+    @torch.inference_mode(False)
     def levels(self) -> Int[Tensor, "P"]:
         """Which pyramid level each prior belongs to, counted from 0."""
         return self._spread(torch.arange(len(self.level_sizes)))
@@ -78,6 +82,7 @@ class Priors:
         return tuple(Priors(boxes, (len(boxes),)) for boxes in self.boxes.split(self.level_sizes))
 
     @cached_property
+    @torch.inference_mode(False)
     def rows(self) -> Int[Tensor, "P"]:
         """Which row of the grid, that is which level and shape, each prior belongs to."""
         row, grid = torch.empty(len(self), dtype=torch.int64), self.known_grid()
@@ -87,6 +92,7 @@ class Priors:
         return row.to(self.device)
 
     @cached_property
+    @torch.inference_mode(False)
     def strides(self) -> Float[Tensor, "P"]:
         """The stride of every prior's level in pixels."""
         return self._spread(torch.tensor(self.known_strides(), dtype=self.boxes.dtype))
@@ -113,6 +119,8 @@ class Priors:
 
     def to(self, device: torch.device | str) -> Priors:
         """The same priors, and their grid, on a device."""
+        if isinstance(device, torch.dtype | Tensor):
+            raise ValueError(f"device must be a device, got {device!r:.80}: priors keep their dtype")
         grid = None if self.grid is None else self.grid.to(device)
         return replace(self, boxes=self.boxes.to(device), grid=grid)
 

@@ -6,8 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision import tv_tensors
 
-from labelkit import boxes
+from labelkit import Priors, boxes
+from labelkit.assigners import ATSS
+from labelkit.detectors import retinanet
+from labelkit.evaluation import evaluate
 
 coordinates = st.floats(-1000, 1000, width=32)
 
@@ -118,6 +122,27 @@ def test_max_log_size_caps_what_is_above_it_in_both_directions():
     # The cap is on the logarithm itself, after the weights are taken out.
     weighted = boxes.decode_deltas(code * 5, anchor, (5.0, 5.0, 5.0, 5.0), max_log_size=math.log(8))
     assert boxes.sizes(weighted)[0].tolist() == pytest.approx([80, 30, 80], rel=1e-5)
+
+
+@pytest.mark.parametrize("stated", ["XYWH", "CXCYWH"])
+def test_boxes_that_state_another_format_are_no_xyxy(stated):
+    """As xyxy [5, 6, 30, 40] would be another box, and a sound one."""
+    row, size = torch.tensor([[5.0, 6, 30, 40]]), (64, 64)
+    wrapped = tv_tensors.BoundingBoxes(row, format=stated, canvas_size=size)
+    sound = tv_tensors.BoundingBoxes(row, format="XYXY", canvas_size=size)
+    target = {"labels": torch.tensor([0])}
+    images, anchors = [torch.rand(3, 64, 64)], Priors.anchors((64, 64), (8,), ((16,),))
+    detected = target | {"boxes": row, "scores": torch.ones(1)}
+    for look in (
+        lambda given: boxes.check_boxes(given, "gt"),
+        lambda given: ATSS()(anchors, target | {"boxes": given}),
+        lambda given: retinanet(1).train()(images, [target | {"boxes": given}]),
+        lambda given: evaluate([detected], [target | {"boxes": given}]),
+    ):
+        with pytest.raises(ValueError, match=rf"(boxes'\]|gt) must be xyxy, got BoundingBoxes that are {stated}"):
+            look(wrapped)
+        look(sound)
+    assert type(boxes.check_boxes(sound, "gt")) is torch.Tensor
 
 
 def test_distances_round_trip_and_centerness():

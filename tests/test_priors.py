@@ -119,6 +119,22 @@ def test_moving_to_a_device(device):
     assert all(part.device.type == device.type for part in parts)
 
 
+def test_what_is_kept_in_inference_mode_serves_a_gradient_later():
+    """Lightning validates in inference mode before it trains."""
+    points = Priors.points((16, 16), (4, 8))
+    with torch.inference_mode():
+        kept = points.centers, points.sides, points.strides, points.levels, points.rows
+    assert not [tensor for tensor in kept if tensor.is_inference()]
+    distances = torch.ones(len(points), requires_grad=True)
+    (distances * points.strides * points.centers[:, 0]).sum().backward()
+
+
+@pytest.mark.parametrize("other", [torch.float16, torch.zeros(2)])
+def test_priors_go_to_a_device_and_no_dtype(other, unchecked):
+    with pytest.raises(ValueError, match="device must be a device, got t.*: priors keep their dtype"):
+        Priors.points((16, 16), (4,)).to(other)
+
+
 def of_torchvision(image_size=(32, 32), feature_sizes=((4, 4),), strides=None):
     return Priors.from_torchvision(AnchorGenerator(((16,),), ((1.0,),)), image_size, feature_sizes, strides)
 

@@ -11,7 +11,7 @@ from labelkit_course.paths import ROOT
 
 # From the ground up. What stands on one line does not import its neighbours.
 FLOORS = (
-    ("checks", "counts", "cuts", "extras", "display", "devices", "modes", "once", "place", "tiling"),
+    ("checks", "counts", "cuts", "extras", "display", "devices", "modes", "once", "place", "tiling", "uncompiled"),
     ("lazy", "boxes", "grid", "neighbours", "network_input"),
     ("assignment", "losses", "priors", "similarity"),
     ("nms", "receptive_field", "scenes"),

@@ -20,6 +20,7 @@ from labelkit.assigners.predicted import check_predictions, check_scores
 from labelkit.assigners.regions import REGION_THRESH, covered_slots
 from labelkit.assignment import Assignment, Predictions
 from labelkit.priors import Priors
+from labelkit.uncompiled import uncompiled
 
 SLOTS = 1 << 20  # places of a batch that are labelled together on the CPU: 8 MiB of int64
 
@@ -40,6 +41,7 @@ class Assigner:
     # assign(priors, gts) for all images at once; methods that need predictions take them as a third argument.
     assign: Callable[..., Steps]
 
+    @uncompiled
     @torch.no_grad()
     def __call__(
         self,

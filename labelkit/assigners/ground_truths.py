@@ -234,7 +234,7 @@ def _checked(target: object, name: str, priors: Priors) -> _Checked:
     boxes, labels = target["boxes"], target.get("labels")
     if isinstance(boxes, Tensor) and boxes.numel() == 0:
         boxes = boxes.reshape(-1, 4)
-    boxes = shaped(boxes.as_subclass(Tensor) if isinstance(boxes, Tensor) else boxes, f"{name}['boxes']")
+    boxes = shaped(boxes, f"{name}['boxes']")
     if labels is not None:
         labels = _labels(labels, f"{name}['labels']", len(boxes))
     return _Checked(name, boxes, labels, _flags(target, name, boxes))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelkit.boxes import check_boxes
+from labelkit.boxes import check_boxes, plain
 
 
 @torch.compiler.disable
@@ -35,7 +35,7 @@ def _checked(target: Any, name: str, num_classes: int, assign_on: str | None) ->
             raise ValueError(
                 f"{name}['{key}'] is on {target[key].device}: with assign_on={assign_on!r} the targets stay on the CPU"
             )
-    boxes, labels = target["boxes"].as_subclass(Tensor), target["labels"].as_subclass(Tensor)
+    boxes, labels = plain(target["boxes"], f"{name}['boxes']"), target["labels"].as_subclass(Tensor)
     if boxes.numel() == 0:
         boxes = boxes.new_zeros((0, 4), dtype=torch.float32)
     no_numbers = boxes.dtype == torch.bool or boxes.is_complex()  # for check_boxes to refuse

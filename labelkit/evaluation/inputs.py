@@ -28,7 +28,7 @@ def read(one: Mapping[str, Any], name: str, *, scored: bool) -> Fields:
             raise ValueError(f"{name} must have {key!r}, got {[given for given in one if one[given] is not None]}")
     boxes = _tensor(one["boxes"], f"{name}['boxes']")
     boxes = boxes.reshape(-1, 4) if boxes.numel() == 0 else boxes
-    corners = _numbers(check_boxes(boxes.as_subclass(Tensor), f"{name}['boxes']", zero_size=scored), "")
+    corners = _numbers(check_boxes(boxes, f"{name}['boxes']", zero_size=scored), "")
     sides = corners[:, 2:] - corners[:, :2]
     fields = {"labels": _labels(one["labels"], f"{name}['labels']")}
     if scored:
