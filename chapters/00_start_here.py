@@ -304,10 +304,10 @@ chapters = {
     1: (0, 0, "boxes, IoU"), 3: (1, 0, "anchors"), 4: (2, 0, "why labels"),
     2: (0, 1, "NMS"), 6: (1, 1, "FCOS"), 5: (2, 1, "RetinaNet"),
     16: (0, 2, "small objects"), 7: (1, 2, "training"), 8: (2, 2, "TopK"),
-    17: (0, 3, "metrics"), 10: (1, 3, "HAMBox"), 9: (2, 3, "ATSS"),
+    17: (0, 3, "metrics"), 10: (1, 3, "HAMBox"), 9: (2.35, 3, "ATSS"),
     18: (0, 4, "RFLA"), 11: (1, 4, "noisy anchors"), 12: (1, 5, "soft labels"),
-    13: (2, 5, "mixtures"), 14: (1, 6, "alignment"), 15: (0, 6, "without NMS"),
-    19: (2, 4, "your own data"), 20: (0, 5, "all of them"),
+    13: (2.35, 5, "mixtures"), 14: (1, 6, "alignment"), 15: (0, 6, "without NMS"),
+    19: (1.95, 4, "own data"), 20: (0, 5, "all of them"),
 }
 needed_by = {
     1: (2, 3), 2: (7,), 3: (4,), 4: (5,), 5: (6,), 6: (7,), 7: (8, 16, 19), 8: (9, 17),
@@ -315,7 +315,7 @@ needed_by = {
     16: (17,), 17: (18,), 18: (20,),
 }
 fig, (ax,) = plot.figure(width=5.5, height=4.6)
-ax.set(xlim=(-0.5, 2.5), ylim=(6.5, -0.5))
+ax.set(xlim=(-0.5, 2.75), ylim=(6.5, -0.5))
 ax.set_axis_off()
 look = {"ha": "center", "va": "center", "fontsize": 12, "zorder": 3}
 frames = {}

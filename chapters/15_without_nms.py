@@ -184,7 +184,8 @@ assert abs(cost[0, 1] + cost[1, 0] - 0.35) < 1e-6
 # Greedy saves 0.05 on object 0 and pays 0.65 for it on object 1. Because one object takes
 # what another one needs, we have to choose the pairs together, as the **matching** of the
 # least sum. Kuhn's Hungarian algorithm of 1955 finds it without trying all pairings.
-# Published detectors call `scipy.optimize.linear_sum_assignment`, and so do we.
+# Published detectors call `scipy.optimize.linear_sum_assignment`, a later algorithm for
+# the same sum, and so do we.
 #
 # ### Exercise 15.1: the least sum
 # *Difficulty 2 of 5, 10 minutes.*
@@ -309,8 +310,10 @@ def three_terms():
     axes[0].legend(fontsize=plot.TYPE, frameon=False)
     plot.show(fig, alt=(
         "The cost of four predictions for two objects, stacked by term. For object 0 "
-        "prediction 3 is best in both box terms; prediction 0 is nearly as good there "
-        "and gains three times as much from its score."))
+        "prediction 3 is best in both box terms; prediction 0 is nearly as good there, "
+        "and its score takes 2.5 off the cost, where that of prediction 3 adds 0.3."))
+    worth = 2 * focal_cost(logits[[0, 3], 0].sigmoid())
+    assert torch.allclose(worth, torch.tensor([-2.5, 0.3]), atol=0.05)
 
 course.predict("15.4", my_matches, three_terms)
 
@@ -346,10 +349,10 @@ for name, weights, scores, sum_of_costs in (
 
 # %% [markdown]
 # A cost is only as good as the table it is kept in. Stable-DINO multiplies each score by
-# a power of the GIoU $u$, which it stores per query and *class*. If two objects of the
-# batch have the same class, the second overwrites the first. Here a query has $u = 1$
-# with object 0 and $u = 0.25$ with object 1, both of class 1, and it reads 0.25 for
-# both.
+# a power of $u$, the GIoU moved to the range from 0 to 1, which it stores per query and
+# *class*. If two objects of the batch have the same class, the second overwrites the
+# first. Here a query has $u = 1$ with object 0 and $u = 0.25$ with object 1, both of
+# class 1, and it reads 0.25 for both.
 
 # %%
 u, classes = torch.tensor([[1.0, 0.25]]), torch.tensor([1, 1])
@@ -955,9 +958,10 @@ assert coarse == {"best anchor": [0, 53], "nearest point": [57, 25]}
 #
 # | added positives | how | used by |
 # |---|---|---|
-# | a second head, one-to-many | dropped after training | YOLOv10, YOLO26, DeFCN's auxiliary loss |
+# | a second head, one-to-many | dropped after training | YOLOv10, YOLO26 |
+# | a second loss, one-to-many | on the same scores, in training only | DeFCN's auxiliary loss |
 # | a second set of queries | each object repeated $k$ = 6 times for 1,500 more queries | H-DETR |
-# | groups of queries | 13 groups, one matching each, blind to each other | Group DETR, RF-DETR |
+# | groups of queries | one matching each, blind to each other | Group DETR (11), RF-DETR (13) |
 # | denoising queries | made from an object by noise, so no matching is needed | DN-DETR, DINO |
 # | more objects per image | mosaic and mixup | DEIM |
 #
@@ -1228,8 +1232,9 @@ assert built == len(counts) * used
 #
 # ## The card
 #
-# On the map both rules of this chapter are dynamic and hard, beside PAA and OTA, with
-# which they share their question of which prior is cheapest for all objects together.
+# On the map both rules of this chapter are dynamic and hard, beside PAA and OTA. With OTA
+# they share the question of which prior is cheapest for all objects together, whereas
+# PAA judges each object by itself.
 
 # %%
 plot.show(course.method_map(up_to=15), alt=(

@@ -1208,8 +1208,8 @@ assert gains["dcfl"][0].startswith("**-4.3")
 # %%
 plot.show(course.method_map(up_to=18), alt=(
     "The map of methods with this chapter's two. RFLA compares priors and nothing else, "
-    "and DCFL asks the network as well. No mark is hollow any more, since each method on "
-    "the map has had its chapter."))
+    "and DCFL asks the network as well. The map is complete, since each method on it has "
+    "had its chapter."))
 
 # %% [markdown]
 # ## Do the squares decide?
@@ -1237,10 +1237,10 @@ plot.show(course.method_map(up_to=18), alt=(
 # priors where they are, whereas the authors' moves them first, by the offsets of a
 # deformable convolution.
 #
-# **Next.** Every method on the map has now had its chapter, and this is the last chapter
-# so far. If you want to know why objects in your own images are not found, `labelkit
-# audit` counts the causes for a folder in COCO's format, `labelkit train` teaches a
-# detector by the rule that you choose, and the card of each chapter says what to report.
+# **Next.** Every method on the map has now had its chapter. If the objects in your own
+# images are not found, the labels need not be the reason, and chapter 19 shows how you
+# can tell before you train. Chapter 20 then asks which of all these rules you should
+# take.
 #
 # ## Recap
 #

@@ -250,9 +250,9 @@ for row in ("topk, k=3", "rka", "rfla"):
 #   positives for training and no NMS afterwards, a second head that is taught
 #   one-to-one (`then poto`) has an AP without NMS that cannot be told from it, for half
 #   as much time again.
-# - **Cost.** The other rows take the same time to train here, within a few seconds.
-#   What the rules themselves cost stands on the page about speed (`docs/speed.md` in
-#   the repository).
+# - **Cost.** The other rows of the table take the same time to train here, within a few
+#   seconds. What the rules themselves cost stands on the page about speed
+#   (`docs/speed.md` in the repository).
 #
 # ## What to choose when
 #

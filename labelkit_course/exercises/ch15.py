@@ -57,6 +57,10 @@ def forbidden_everywhere(answer):
     _match("Object 1 is forbidden everywhere, object 0 is not", [[0.7, INF], [0.4, INF]], answer)
 
 
+def one_query_for_both(answer):
+    _match("Both objects may have query 0 only, so one of them has none", [[0.3, 0.2], [INF, INF], [INF, INF]], answer)
+
+
 def as_many_as_possible(answer):
     _match("Both objects can be served, if one of them pays 900", [[0.1, 0.2], [900.0, INF]], answer)
 
@@ -113,6 +117,15 @@ def _straight(cost):
     gt = torch.full((len(cost),), NEGATIVE)
     query, column = map(torch.as_tensor, linear_sum_assignment(cost))
     gt[query] = column
+    return gt
+
+
+def _without_lost_objects(cost):
+    """Objects that are forbidden everywhere are left out, and the rest is solved as it is."""
+    gt = torch.full((len(cost),), NEGATIVE)
+    kept = (cost < INF).any(dim=0).nonzero()[:, 0]
+    query, column = map(torch.as_tensor, linear_sum_assignment(cost[:, kept]))
+    gt[query] = kept[column]
     return gt
 
 
@@ -394,6 +407,7 @@ EXERCISES = (
             below_zero,
             some_are_forbidden,
             forbidden_everywhere,
+            one_query_for_both,
             as_many_as_possible,
             as_many_below_zero,
             too_many_objects,
@@ -405,6 +419,7 @@ EXERCISES = (
             "each query takes its cheapest": (_each_query_its_own, "Three queries and one object"),
             "the cheapest pair first": (_greedy, "least sum"),
             "inf goes in as it is": (_straight, "infeasible"),
+            "lost objects are left out, the rest goes in": (_without_lost_objects, "infeasible"),
             "the query of each object": (_queries_of_objects, "shape"),
             "forbidden is cheap": (lambda cost: _solved(cost, 10.0), "pays 900"),
             "the forbidden are kept": (lambda cost: _solved(cost, drop=False), "forbidden everywhere"),

@@ -48,7 +48,7 @@ def three_sizes(answer):
 
 
 def long_and_thin(answer):
-    _count("The class of a box of 30 by 2 px is decided by its area alone", [(30.0, 2.0)], AITOD, answer)
+    _count("The class of a box of 30 by 4 px is decided by its area alone", [(30.0, 4.0)], AITOD, answer)
 
 
 def on_the_border(answer):
@@ -513,9 +513,13 @@ EXERCISES = (
             "sides against areas": (_counted(_at_least, _at_most, power=1), "areas are compared"),
             "the longer side": (
                 _counted(_at_least, _at_most, lambda size: size.amax(dim=1) if len(size) else size[:, 0], power=1),
-                "30 by 2",
+                "30 by 4",
             ),
-            "the mean side": (_counted(_at_least, _at_most, lambda size: size.mean(dim=1), power=1), "30 by 2"),
+            "the shorter side": (
+                _counted(_at_least, _at_most, lambda size: size.amin(dim=1) if len(size) else size[:, 0], power=1),
+                "30 by 4",
+            ),
+            "the mean side": (_counted(_at_least, _at_most, lambda size: size.mean(dim=1), power=1), "30 by 4"),
         },
     ),
     Exercise(

@@ -123,7 +123,7 @@ INSIDE = ([12.0, 12, 20, 20], [0.0, 0, 32, 32])
 
 def _constant(number, name, boxes, wanted, why):
     def test(constant):
-        if isinstance(constant, str | list | tuple | dict | set):
+        if constant is None or isinstance(constant, str | list | tuple | dict | set):
             raise ValueError("C should be one number, in pixels.")
         value = _nwd_of(boxes, constant)
         if (value >= wanted) if number == "second" else (value < wanted):
@@ -461,6 +461,7 @@ EXERCISES = (
             "the authors' constant": (12.8, "third"),
             "the size of a large object": (64.0, "second"),
             "not positive": (0.0, "constant must be positive"),
+            "nothing": (None, "C should be one number"),
         },
         also_right=(15, 40.0),
     ),

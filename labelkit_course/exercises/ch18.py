@@ -201,6 +201,15 @@ def no_prior_left(answer):
     )
 
 
+def nothing_alike(answer):
+    _rescued(
+        "The only free prior is like no object, with a similarity of 0, and object 1 gets it all the same",
+        [0, -1],
+        [[0.9, 0.4], [0.0, 0.0]],
+        answer,
+    )
+
+
 def a_tie(answer):
     _rescued(
         "All similarities are equal, so the lower prior comes first, then the lower object",
@@ -221,6 +230,13 @@ def _in_order_of_objects(gt, table, take_taken=False, only_one=False, feed_all=F
             if only_one:
                 break
     return gt
+
+
+def _only_above_zero(gt, table):
+    """A pair of similarity 0 is no pair, as it is in RKA."""
+    rescued = _by_hand(gt, table)
+    pairs = table.gather(1, rescued.clamp(min=0)[:, None])[:, 0] > 0
+    return torch.where((gt < 0) & ~pairs, NEGATIVE, rescued)
 
 
 def _no_stop(gt, table):
@@ -450,7 +466,7 @@ EXERCISES = (
             "While there is an object without a positive and a free prior: int(open_pairs.flatten().argmax()), then "
             "divmod(that, G) gives prior and object. Set gt[prior] = g and empty[g] = False.",
         ),
-        tests=(one_is_empty, its_best_is_taken, two_want_one, nobody_is_empty, no_prior_left, a_tie),
+        tests=(one_is_empty, its_best_is_taken, two_want_one, nobody_is_empty, no_prior_left, nothing_alike, a_tie),
         mutants={
             "objects in their order": (_in_order_of_objects, "the most similar pair goes first"),
             "priors are taken away": (partial(_in_order_of_objects, take_taken=True), "keeps serving it"),
@@ -458,6 +474,7 @@ EXERCISES = (
             "everybody gets one more": (partial(_in_order_of_objects, feed_all=True), "Object 1 has no positive"),
             "all free priors given away": (_several_each, "Object 1 has no positive"),
             "no end when priors run out": (_no_stop, "one object stays without"),
+            "similarity 0 is nothing": (_only_above_zero, "gets it all the same"),
             "nothing done": (lambda gt, table: gt.clone(), "Object 1 has no positive"),
         },
     ),

@@ -93,12 +93,18 @@ ANCHOR_KEYS = {"strides", "sizes", "ratios"}
 def reaching_anchors(answer):
     if not isinstance(answer, dict) or set(answer) != ANCHOR_KEYS:
         raise ValueError(f"it should be a dict with the keys {', '.join(sorted(ANCHOR_KEYS))}.")
+    for key in ("strides", "sizes", "ratios"):
+        if not isinstance(answer[key], tuple | list):
+            raise ValueError(f"{key} should be a tuple, such as (1,).")
     levels = [level if isinstance(level, tuple | list) else (level,) for level in answer["sizes"]]
     if len(levels) != len(answer["strides"]):
         raise ValueError("sizes should hold one tuple for each stride.")
-    if not isinstance(answer["ratios"], tuple | list):
-        raise ValueError("ratios should be a tuple, such as (1,).")
     count = sum(n * n for n in (-(-128 // stride) for stride in answer["strides"]))
+    if count > MOST_ANCHORS:
+        raise Wrong(
+            f"Your levels have {count:,} cells, so that there are too many anchors even with one in each cell. "
+            "Which stride is too fine?"
+        )
     priors = Priors.anchors((128, 128), answer["strides"], levels, answer["ratios"])
     if len(priors) > MOST_ANCHORS:
         raise Wrong(
@@ -490,6 +496,8 @@ EXERCISES = (
                 {"strides": (4, 8), "sizes": ((8, 11), (16, 23)), "ratios": (0.5, 1, 2)},
                 "7,680 anchors",
             ),
+            "stride 2": ({"strides": (2,), "sizes": ((12,),), "ratios": (1,)}, "too fine"),
+            "a stride that is no tuple": ({"strides": 4, "sizes": ((8, 11),), "ratios": (1,)}, "strides should be"),
             "stride 8": ({"strides": (8, 16), "sizes": ((8, 11), (16, 23)), "ratios": (1,)}, "8 px apart"),
             "a little too small": ({"strides": (4, 8), "sizes": ((6, 9), (13, 19)), "ratios": (1,)}, "81%"),
         },

@@ -52,6 +52,17 @@ def test_no_arrow_is_drawn_that_others_imply():
         assert not any(one in after[other] for one in others for other in others), number
 
 
+def test_no_arrow_passes_over_another_chapter():
+    places = {number: complex(column, row) for number, (column, row, _) in literal("chapters").items()}
+    for number, others in literal("needed_by").items():
+        for other in others:
+            way = places[other] - places[number]
+            for third in places.keys() - {number, other}:
+                apart = (places[third] - places[number]) / way  # along the arrow from 0 to 1, and beside it
+                beside = apart - min(max(apart.real, 0), 1)
+                assert abs(beside * way) > 0.3, (number, other, third)
+
+
 def test_every_chapter_has_a_row():
     assert [int(number) for number in re.findall(r"^# \| \[(\d\d) ", START, re.MULTILINE)] == sorted(PATHS)[1:]
 
