@@ -552,13 +552,13 @@ plot.show(fig, alt=(
 assert [round(100 * for_k[k][0][3]) for k in (1, 3, 9)] == [98, 68, 31]
 
 # %% [markdown]
-# With a larger k the crowns buy worse anchors. From 8 px up you see it in the mean IoU,
-# which for crowns of 8 to 16 px falls from 0.56 at k = 1 to 0.51 at k = 3 and 0.40 at k =
-# 9. Under 8 px the mean IoU stays at 0.15 up to k = 9, because so many of these crowns'
-#    anchors tie. There the difference is where the anchors are. A crown under 8 px has
-#    room for few centres. At k = 3 the anchors centred inside are 68 % of its positives
-#    and at k = 9 they are 31 %, and the rest teach the network to report a crown where it
-#    looks at what is beside one.
+# With a larger k the crowns buy worse anchors. From 8 px up you see it in the mean IoU.
+# For crowns of 8 to 16 px it falls from 0.56 at k = 1 to 0.51 at k = 3, and to 0.40 at
+# k = 9. Under 8 px the mean IoU stays at 0.15 up to k = 9, because so many of these
+# crowns' anchors tie. There the difference is where the anchors are. A crown under 8 px
+# has room for few centres. At k = 3 the anchors centred inside are 68 % of its positives
+# and at k = 9 they are 31 %, and the rest teach the network to report a crown where it
+# looks at what is beside one.
 #
 # There is a second price. We count the crowns under 8 px that have no positive:
 

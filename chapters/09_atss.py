@@ -244,8 +244,8 @@ assert min(cuts.values()) == cuts["8 px"] > 0.185 and max(cuts.values()) < 0.485
 # %% [markdown]
 # The four objects have four cuts, between 0.19 and 0.48, and nobody had to choose them.
 # Four to eight of the 27 candidates pass. That number was not chosen either, although it
-# has an upper limit, because at most half of any list can be a whole deviation above its
-# mean.
+# has an upper limit, because at most half of a list can be a whole deviation above its
+# mean, unless all its values are equal.
 #
 # ### A cut, not a quantile
 #
@@ -528,7 +528,7 @@ for k in (3, 9, 15):
 # all candidates at once. `table` is the table of IoUs `[P, G]`, with one row per anchor
 # and one column per object, and `candidates` holds the indices of the candidates `[n,
 # G]`, one column per object. It returns their IoUs `[n, G]`. Its author tested it on an
-# image with one object, where it is right. Mend it.
+# image with one object, where it is right. Mend it. There may also be no objects.
 
 # %%
 # BEGIN GIVEN

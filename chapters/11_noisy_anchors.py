@@ -1037,7 +1037,7 @@ plot.show(course.method_map(up_to=11), alt=(
 #
 # | | |
 # |---|---|
-# | kind | soft labels, dynamic, by object; nothing is ignored |
+# | kind | soft labels, dynamic, by prior and by prediction; nothing is ignored |
 # | cost | the n best of each object, and one IoU of a predicted box per positive |
 # | fails when | good boxes come from anchors off the lists; neighbours own all of a small object; 0 / 0 |
 # | report | variant (paper or code), n, α, the focal α, whether the sum of the loss is kept |

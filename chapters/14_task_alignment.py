@@ -307,7 +307,7 @@ assert t[1].max() < 0.005 and torch.allclose(told[:, 0], torch.tensor([0.9, 0.5]
 # apart. With the same number TOOD weighs the box loss.
 #
 # ### Exercise 14.1: the whole rule
-# *Difficulty 4 of 5, 18 minutes.*
+# *Difficulty 4 of 5, 18 minutes. Implement.*
 #
 # Return two tensors: for every point the index of its object, or `NEGATIVE`, and its
 # target, which is 0 for negatives. You are given tables with one row per point and one
@@ -897,9 +897,12 @@ for ax, (name, answer) in zip(axes, both.items(), strict=True):
 plot.legend(axes[0], "gt", "positive", "negative")
 plot.show(fig, alt=(
     "Positives of two overlapping objects under the two implementations of "
-    "DynamicSoftLabel. Each has ten, and two of them are at other points."))
+    "DynamicSoftLabel. Each has ten, of which two are at other points. Eight dots show, "
+    "since two points of stride 16 coincide with positives of stride 8."))
 taken = [set(answer.positive.nonzero()[:, 0].tolist()) for answer in both.values()]
 assert taken[0] - taken[1] == {10, 83} and taken[1] - taken[0] == {26, 29}
+assert all(len(corner.centers[answer.positive].unique(dim=0)) == 8
+           for answer in both.values())
 
 # %% [markdown]
 # How often do they disagree? We draw 200 random scenes with four objects of three

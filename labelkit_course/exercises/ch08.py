@@ -196,6 +196,16 @@ def a_conflict(answer):
     _topk(case, boxes, 4, answer)
 
 
+def the_nearer_has_less(answer):
+    case = "Two objects want the same anchor: one has the nearer centre, the other the higher IoU, and that one wins"
+    _topk(case, [[8.0, 8.0, 16.0, 16.0], [5.0, 5.0, 23.0, 23.0]], 1, answer)
+
+
+def twins(answer):
+    case = "The same object is there twice, so all IoUs are equal, and the lower index gets the anchors"
+    _topk(case, [[6.0, 6.0, 20.0, 20.0]] * 2, 3, answer)
+
+
 def only_choosers_compete(answer):
     # The large object overlaps the small one's anchor more, but has better anchors of its own.
     priors = Priors.from_boxes(torch.tensor([[0.0, 0, 16, 16], [2.0, 2, 18, 18], [30.0, 30, 40, 40]]))
@@ -236,6 +246,11 @@ def _wrong_topk(tie="near", keep_zeros=False, compete="choosers", per_object=Tru
             chosen = best.view_as(table) > 0
         if compete == "last":
             winner = table.shape[1] - 1 - chosen.flip(1).long().argmax(dim=1)
+        elif compete == "last of equals":
+            winner = table.shape[1] - 1 - torch.where(chosen, table, -1.0).flip(1).argmax(dim=1)
+        elif compete == "nearest":
+            away = (priors.centers[:, None] - centers(gt_boxes)).square().sum(dim=-1)
+            winner = torch.where(chosen, away, torch.inf).argmin(dim=1)
         else:
             winner = (torch.where(chosen, table, -1.0) if compete == "choosers" else table).argmax(dim=1)
         return torch.where(chosen.any(dim=1), winner, NEGATIVE)
@@ -456,6 +471,8 @@ EXERCISES = (
             a_tie_at_the_kth_place,
             all_equal,
             a_conflict,
+            the_nearer_has_less,
+            twins,
             only_choosers_compete,
             more_than_overlap,
             k_above_all,
@@ -467,6 +484,8 @@ EXERCISES = (
             "ties to the farthest": (_wrong_topk(tie="far"), "taken by distance"),
             "the k best of the whole table": (_wrong_topk(per_object=False), "do not compete"),
             "the last object overwrites": (_wrong_topk(compete="last"), "the higher IoU wins"),
+            "the nearest object wins": (_wrong_topk(compete="nearest"), "the higher IoU, and that one wins"),
+            "equal IoUs to the later object": (_wrong_topk(compete="last of equals"), "is there twice"),
             "everybody competes": (_wrong_topk(compete="all"), "cannot win an anchor"),
             "anchors that overlap nothing": (_wrong_topk(keep_zeros=True), "only these are taken"),
             "no image without objects": (_wrong_topk(guard=False), "argmax"),

@@ -183,6 +183,11 @@ def neighbours_swapped(answer):
     _atss("Two objects choose the same anchors, and the first has the lower IoU with some of them", boxes, 9, answer)
 
 
+def the_nearer_has_less(answer):
+    case = "Two objects choose the same anchor: one has the nearer centre, the other the higher IoU, and that one wins"
+    _atss(case, [[8.0, 8.0, 16.0, 16.0], [5.0, 5.0, 23.0, 23.0]], 9, answer)
+
+
 def small_beside_large(answer):
     case = "A small object beside a large one: each has a cut of its own"
     _atss(case, [[2.0, 2.0, 10.0, 11.0], [14.0, 12.0, 46.0, 45.0]], 9, answer)
@@ -254,7 +259,9 @@ def _wrong_atss(
         for g, (box, own, value) in enumerate(zip(gt_boxes, near, values, strict=True)):
             keep = value >= cut(value, torch.cat(values)) - 1e-12
             keep &= encode_ltrb(box, priors.centers[own]).amin(dim=1) > inside
-            if compete == "chosen":
+            if compete == "nearest":
+                value = 1 / (1 + (priors.centers[own] - centers(box)).square().sum(dim=1).to(bits))
+            if compete in ("chosen", "nearest"):
                 keep &= value > best[own]
             elif compete == "first":
                 keep &= gt[own] == NEGATIVE
@@ -572,6 +579,7 @@ EXERCISES = (
             neighbours,
             neighbours_swapped,
             small_beside_large,
+            the_nearer_has_less,
             twins,
             one_level,
             four_levels,
@@ -595,6 +603,7 @@ EXERCISES = (
             "the edge is inside": (_wrong_atss(inside=-1e-9), "is not inside"),
             "a sliver is inside": (_wrong_atss(inside=1e-9), "0.005 px"),
             "the last object overwrites": (_wrong_atss(compete="nobody"), "the higher IoU wins"),
+            "the nearest object wins": (_wrong_atss(compete="nearest"), "the higher IoU, and that one wins"),
             "the first object keeps": (_wrong_atss(compete="first"), "the first has the lower IoU"),
             "not a number for one": (_wrong_atss(cut=lambda v, _: v.mean() + v.std()), "a single anchor"),
             "in 32 bits": (_wrong_atss(bits=torch.float32), "the same IoU"),

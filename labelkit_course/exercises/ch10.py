@@ -103,11 +103,11 @@ def _extra(case, decoded_iou, step_one, k, thresh, want, answer, g=0):
 def nobody_yet(answer):
     _extra(
         "An object without a match is compensated by its two best anchors, in descending order",
-        [0.55, 0.9, 0.2, 0.7],
+        [0.55, 0.7, 0.2, 0.9],
         [-1] * 4,
         2,
         0.5,
-        [1, 3],
+        [3, 1],
         answer,
     )
 
@@ -200,6 +200,7 @@ def perfect_network(guess):
     truth = {"negative": int(answer.negative.sum()), "% ignored": 100 * answer.ignored.float().mean().item()}
     no_band = "Step three asks where an anchor ends, and a box that is the box of a crown has an IoU above 0.5 with it."
     clues = [
+        (lambda got: 0 < got["% ignored"] <= 1, "% ignored is a percentage, from 0 to 100."),
         (
             lambda got: got["% ignored"] < 3 and got["negative"] <= 20,
             "A crown takes no more anchors once it has k, so most of the 1,344 cannot be positive.",
@@ -310,6 +311,17 @@ def the_best_pair_first(answer):
     )
 
 
+def left_over_by_the_second(answer):
+    _hambox(
+        "Two anchors that overlap no object end on the second, which needs one: the other is ignored (k = 1)",
+        [FAR, FAR],
+        [_strip(20.0, 40.0), _strip(18.0, 40.0)],
+        [OBJECT, SECOND],
+        answer,
+        k=1,
+    )
+
+
 def a_matched_anchor_stays(answer):
     anchors = [_strip(12.0), FAR]
     _hambox(
@@ -338,7 +350,9 @@ def no_objects(answer):
     )
 
 
-def _wrong_hambox(match=lambda v: v >= 0.35, forced=False, rank="pairs", free=True, room="missing", ignore=0.5):
+def _wrong_hambox(
+    match=lambda v: v >= 0.35, forced=False, rank="pairs", free=True, room="missing", ignore=0.5, ends="on any"
+):
     """HAMBox with one thing changed."""
 
     def answer(priors, gt_boxes, decoded, k, decoded_thresh):
@@ -358,7 +372,8 @@ def _wrong_hambox(match=lambda v: v >= 0.35, forced=False, rank="pairs", free=Tr
             if (gt[prior[i]] == NEGATIVE or not free or rank == "overwrite") and left[g[i]] > 0:
                 gt[prior[i]] = g[i]
                 left[g[i]] -= 1
-        gt[(gt == NEGATIVE) & (after.amax(dim=1) >= ignore)] = IGNORED
+        reached = after.amax(dim=1) if ends == "on any" else after.gather(1, owner[:, None])[:, 0]
+        gt[(gt == NEGATIVE) & (reached >= ignore)] = IGNORED
         return gt
 
     return answer
@@ -527,6 +542,10 @@ EXERCISES = (
             "above the threshold": (_wrong_extra(above=lambda v, t: v > t), "exactly at the threshold"),
             "last of equals": (_wrong_extra(stable=False), "lower index comes first"),
             "no threshold": (_wrong_extra(above=lambda v, t: v > 0), "exactly at the threshold"),
+            "in order of their index": (
+                lambda *given, **named: _wrong_extra()(*given, **named).sort().values,
+                "in descending order",
+            ),
         },
     ),
     Exercise(
@@ -566,6 +585,7 @@ EXERCISES = (
             below_the_threshold,
             enough_already,
             the_best_pair_first,
+            left_over_by_the_second,
             a_matched_anchor_stays,
             twin_objects,
             no_objects,
@@ -576,6 +596,7 @@ EXERCISES = (
             "a forced match": (_wrong_hambox(forced=True), "forces no match"),
             "k for everyone": (_wrong_hambox(room="k"), "only the better of two"),
             "nobody ignored": (_wrong_hambox(ignore=2.0), "only the better of two"),
+            "ignored by the object overlapped most": (_wrong_hambox(ends="on its own"), "end on the second"),
             "ignored from the threshold on": (_wrong_hambox(ignore=0.75), "its anchor is ignored"),
             "the last object overwrites": (_wrong_hambox(rank="overwrite"), "best pair of the image"),
             "object after object": (_wrong_hambox(rank="object after object"), "best pair of the image"),

@@ -3,6 +3,7 @@
 import torch
 
 from labelkit import NEGATIVE, Assignment, Priors, plot
+from labelkit.boxes import centers
 from labelkit.losses import focal_loss
 from labelkit.similarity import iou
 from labelkit_course import GIVEN, Exercise, Wrong, compare, expect
@@ -74,6 +75,16 @@ def equal_overlaps(answer):
         [[0.0, 0.0, 8.0, 8.0]] * 20,
         [[2.0, 0.0, 10.0, 8.0]],
         3,
+        answer,
+    )
+
+
+def a_nearer_equal(answer):
+    _positives(
+        "Three anchors contain the object and have the same IoU: the first is listed, although another one is nearer",
+        [[0.0, 0.0, 16.0, 16.0], [2.0, 2.0, 18.0, 18.0], [4.0, 4.0, 20.0, 20.0]],
+        [[8.0, 8.0, 12.0, 12.0]],
+        1,
         answer,
     )
 
@@ -152,6 +163,17 @@ def _wrong_positives(floor=0.0, inclusive=False, owner="best", together=False, l
         return gt
 
     return answer
+
+
+def _as_topk_lists(priors, gt_boxes, n=9):
+    """The lists of TopK, where the nearest of equals goes first."""
+    gt, value = torch.full((len(priors),), NEGATIVE), iou(priors.boxes[:, None], gt_boxes)
+    for g, column in enumerate(value.T):
+        order = (priors.centers - centers(gt_boxes[g])).square().sum(dim=1).argsort(stable=True)
+        best = order[column[order].argsort(descending=True, stable=True)][:n]
+        best = best[column[best] > 0]
+        gt[best] = value[best].argmax(dim=1)
+    return gt
 
 
 # --- 11.3 -----------------------------------------------------------------------------------------------------------
@@ -368,6 +390,7 @@ EXERCISES = (
             no_threshold,
             each_object_its_own,
             equal_overlaps,
+            a_nearer_equal,
             two_want_one,
             owned_by_another,
             no_overlap,
@@ -379,6 +402,7 @@ EXERCISES = (
             "a threshold of 0.3": (_wrong_positives(floor=0.3), "Poor anchors count too"),
             "n in all": (_wrong_positives(together=True), "has its own n"),
             "last of equals": (_wrong_positives(last=True), "lower index first"),
+            "the nearest of equals, as in TopK": (_as_topk_lists, "another one is nearer"),
             "the later object overwrites": (_wrong_positives(owner="last"), "it overlaps more"),
             "only listers compete, as in TopK": (_wrong_positives(owner="lister"), "the large one more"),
             "IoU 0 is listed": (_wrong_positives(none_left_out=True), "with IoU 0 is never listed"),

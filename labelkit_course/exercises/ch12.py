@@ -214,6 +214,7 @@ def four_minima(guess):
         least,
         within=0.02,
         clues=(
+            (lambda got: max(got.values()) > 1, "A score is a number from 0 to 1."),
             ({"MAL": 0.6}, "MAL does not aim at q: its label is q^1.5, which lies elsewhere."),
             ({"MAL": 0.36}, "MAL's exponent is 1.5. You have squared q."),
             ({"varifocal": 0.36}, "In the varifocal loss q stands twice, but as a weight q does not aim. What does?"),
