@@ -1149,9 +1149,10 @@ assert not any("**" in told("dcfl", "fcos", key) for key in leaderboard.COLUMNS)
 #   mean object, and its AP under 8 px is 0.0. With anchors of half the scale and
 #   nothing else changed it reaches 20.9, against 21.1 for RFLA.
 # - With FCOS the gain is 0.7 AP on AI-TOD and 2.2 on v2, with Faster R-CNN 10.0 and
-#   9.8. FCOS has no anchors that could be too large. (Its 12.6 is from RFLA's README,
-#   whereas the authors of SET, CVPR 2025, report 12.0.) RFLA's authors write that the
-#   method is not meant for generic data such as VOC and COCO.
+#   9.8. FCOS has no anchors that could be too large. (Its 12.6 is the paper's. The same
+#   README has 12.0 from a run of its own, as the authors of SET, CVPR 2025, report too,
+#   and from there the gain is 1.3.) RFLA's authors write that the method is not meant
+#   for generic data such as VOC and COCO.
 # - Sets and splits differ. AI-TOD-v2 is a relabelled AI-TOD, and some rows train on
 #   train and val, others on train alone.
 # - Reproductions are lower. A user's DetectoRS with NWD came to 18.7 where the paper
