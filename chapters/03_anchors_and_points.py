@@ -587,10 +587,11 @@ for offset in (0.5, 0.0):
 #
 # ## What torchvision's anchors do differently
 #
-# torchvision makes its anchors with an `AnchorGenerator`, which differs from the formulas
-# above in three ways. The first is the offset, which is 0 in all of torchvision's own
-# detectors. From chapter 7 on, this course trains small detectors that use the same class
-# and move its anchors by half a stride, into the middle of the cells:
+# torchvision makes the anchors of Faster R-CNN, RetinaNet and FCOS with an
+# `AnchorGenerator`, which differs from the formulas above in three ways. The first is the
+# offset, which is 0 in all three. (Its SSD has a generator of its own, with half a cell.)
+# From chapter 7 on, this course trains small detectors that use the same class and move
+# its anchors by half a stride, into the middle of the cells:
 
 # %% tags=["nbval-check-output"]
 ours = retinanet(1).anchor_generator.generator

@@ -470,13 +470,13 @@ for name, reached in {"luckiest": lucky, "unluckiest": unlucky}.items():
 assert sides[lucky < 0.5].max() == sides[unlucky < 0.5].max() == 11
 
 # %% [markdown]
-# Up to 11 px a square has no anchor at 0.5, however lucky its place. From 12 px up it has
-# one at every place, even in the valleys between two sizes of anchors, whose floor just
-# reaches 0.5. At 0.7, the number of Faster R-CNN, the place decides. If it is lucky, 37
-# of the 69 sizes reach the threshold, and none does if it is not, so the same object
-# gets other labels when it is a few pixels to the side. RetinaNet fills the valleys
-# with nine anchors per cell, of three sizes and three shapes. The cliff stays, since
-# none of the nine has a smaller area than the 16 px square.
+# Up to 11 px a square has no anchor at 0.5, however lucky its place. From 12 to 72 px it
+# has one at every place, even in the valleys between two sizes of anchors, whose floor
+# just reaches 0.5. At 0.7, the number of Faster R-CNN, the place decides. If it is lucky,
+# 37 of the 69 sizes reach the threshold, and none does if it is not, so the same object
+# gets other labels when it is a few pixels to the side. RetinaNet fills the valleys with
+# nine anchors per cell, of three sizes and three shapes. The cliff stays, since none of
+# the nine has a smaller area than the 16 px square.
 #
 # If an object was always labelled as background, can a detector still find it? The upper
 # row of chapter 4's tile of the sky, which we show again, answers it for a network that

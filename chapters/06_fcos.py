@@ -850,7 +850,8 @@ assert (every[:, 2:] - every[:, :2])[sides < 8].max() < 12
 # Does a detector pay for a coarse finest stride? On the stage, one small network has
 # learned from the labels of FCOS twice, once on our pyramid and once with the level of
 # stride 4 left unused. It is a RetinaNet both times, without centre-ness, so that
-# nothing but the labels differs.
+# nothing but the labels differs. Both rows have centre sampling with radius 1.5, as
+# every row of the stage that is called "fcos".
 
 # %%
 course.stage("fcos", "fcos, from stride 8", pictures=["digits"])
@@ -861,6 +862,11 @@ for row in ("fcos", "fcos, from stride 8"):
     print(f"{row:19}: {shown.with_positive} of {shown.objects} digits have a positive, "
           f"{shown.found} are found, {shown.false_alarms} false alarms")
 assert (shown.with_positive, shown.found, shown.false_alarms) == (8, 8, 5)
+coarse = on_stage.scene("fcos, from stride 8", "digits")
+smallest = area(coarse.boxes).argsort()[:4]
+assert coarse.taught[smallest].tolist() == [True, False, False, False]
+assert coarse.found[smallest].tolist() == [False, True, False, False]
+assert area(coarse.boxes)[smallest[1]].sqrt().round() == 7
 
 # %% [markdown]
 # From stride 4, all 11 digits have a positive and all are found. From stride 8, three

@@ -102,11 +102,16 @@ def several_objects(answer):
 
 
 def nothing_in_the_image(answer):
-    _class_targets("In an image without objects there are no labels to look up", [NEGATIVE, NEGATIVE], [], answer)
+    case = "In an image without objects there are no labels to look up, and an anchor may be ignored all the same"
+    _class_targets(case, [NEGATIVE, IGNORED], [], answer)
 
 
 def _wraps_around(gt, labels):
     return torch.where(gt == IGNORED, -1, labels[gt] + 1) if len(labels) else torch.zeros_like(gt)
+
+
+def _no_objects_no_ignored(gt, labels):
+    return _background(gt, labels, -1, 1) if len(labels) else torch.zeros_like(gt)
 
 
 def _looks_up_before_it_asks(gt, labels):
@@ -384,7 +389,7 @@ def a_gap_between_rows(answer):
 
 def padding_with_coordinates(answer):
     case = "A padding row still has coordinates, and an object is partly outside the image: the class alone decides"
-    _padded(case, [[[3.0, 3, 9, 9, -1], [-6.0, -8, 2, 1, 1]]], answer)
+    _padded(case, [[[3.0, 3, 9, 9, -1], [-6.0, -8, 2, 1, 1], [-1, 2, 6, 8, 0]]], answer)
 
 
 def an_empty_image_in_the_batch(answer):
@@ -450,6 +455,7 @@ EXERCISES = (
             "ignored keeps its code": (lambda gt, labels: _background(gt, labels, -2, 1), "ignored anchor"),
             "index for class": (lambda gt, labels: torch.where(gt >= 0, gt + 1, -1 - gt), "of class 4"),
             "looks up without labels": (_looks_up_before_it_asks, "index"),
+            "all background without labels": (_no_objects_no_ignored, "all the same"),
         },
     ),
     Exercise(
@@ -582,6 +588,7 @@ EXERCISES = (
             "drops an empty image": (lambda a: [t for t in _targets(a) if len(t["labels"])], "length B"),
             "keeps the padding": (lambda a: _targets(a, keep=lambda rows: rows[:, 4] > -2), "a padding row"),
             "judges by the coordinates": (lambda a: _targets(a, keep=lambda rows: rows.sum(dim=1) > 0), "class alone"),
+            "any -1 is padding": (lambda a: _targets(a, keep=lambda rows: (rows != -1).all(dim=1)), "class alone"),
             "five columns": (lambda a: _targets(a, columns=5), "a padding row"),
             "classes moved by one": (lambda a: _targets(a, label=lambda column: column.long() + 1), "a padding row"),
         },
