@@ -978,7 +978,7 @@ assert changed > 100
 # You can read the first picture off these rows. FCOS measures nothing, so that every
 # point inside an object whose level fits is as good as any other, and there are 95.
 # MaxIoU measures, and one threshold decides for all objects. A post on label assignment
-# from 2020, from which this course took its other half, raises three problems with one
+# from 2020, which lay before us when we began this course, raises three problems with one
 # such threshold. An anchor below it may end in a better box than one above it; anchors of
 # IoU 0.9 and 0.55 are both called 1; and some objects have many good anchors where others
 # have none. Chapter 8 shows each of the three on our data, and asks which of them TopK

@@ -361,8 +361,8 @@ course.check("05.2", my_class_targets)
 #
 # Why not the four coordinates themselves? Because the outputs come from convolutions,
 # which do not know where in the image they are. If we move the picture, the output of a
-# convolution moves along and holds the same numbers, a property that is called
-# **translation equivariance**:
+# convolution moves along and holds the same numbers, which chapter 3 called translation
+# equivariance:
 
 # %%
 torch.manual_seed(0)

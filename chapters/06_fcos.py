@@ -237,10 +237,10 @@ assert on_level == [84, 64, 0]
 #
 # ### A range of distances, not of sizes
 #
-# In the notes on small objects from which this course started, and in other summaries
-# too, you can read that a level of FCOS serves objects of a certain *size*. For a square
-# object that comes close, but what the rule asks is how far each point is from its
-# farthest side. We print how far the points inside the thin object are from their
+# In the private notes on small objects from which this course started, and in other
+# summaries too, you can read that a level of FCOS serves objects of a certain *size*. For
+# a square object that comes close, but what the rule asks is how far each point is from
+# its farthest side. We print how far the points inside the thin object are from their
 # farthest side, and the same for those of them that are positive:
 
 # %% tags=["nbval-check-output"]
@@ -470,8 +470,8 @@ assert area(crossing).argmin() == 0 and area_plus_one(crossing).argmin() == 1
 
 # %% [markdown]
 # The thin object covers less, so it should win the points that the two share. One pixel
-# more per side adds a quarter to its area and a seventh to the other's, which reverses
-# the order. Whenever a rule compares areas, the extra pixel is paid for by thin and
+# more per side adds more than a quarter to its area and a seventh to the other's, which
+# reverses the order. Whenever a rule compares areas, the extra pixel is paid for by thin and
 # small objects.
 #
 # Second, the listing does not survive an image without objects, whose table of areas

@@ -94,8 +94,9 @@ assert (-fits.values.diff()[10:]).max() < 0.02
 # where $s_a$ is the predicted class score, $b_a$ the predicted box, and $w$ a weight, 1
 # in the authors' code. Two numbers are called a score from now on. $s_a$ is what the
 # network says of an anchor, and $S$ is what PAA makes of it for one object. Candidates
-# are all anchors with IoU 0.1 or more (or the best one, if no anchor reaches that), and
-# of each level only the nine of least score stay.
+# are all anchors with IoU 0.1 or more (or the best one, if no anchor reaches that), each
+# for the object that it overlaps most, and of each level only the nine of least score
+# stay.
 
 # %%
 def focal(score):

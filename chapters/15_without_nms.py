@@ -1103,8 +1103,8 @@ Markdown(table_without)
 # anything.
 #
 # That one positive is too few to learn from is not what our rows show, however. TopK with
-# one anchor cannot be told from TopK with three as long as both have suppression (−0.5),
-# nor from the row of two heads when neither has it (−0.5). The second head mends what
+# one anchor cannot be told from TopK with three as long as both have suppression (it is
+# 0.5 behind), nor from the row of two heads when neither has it (0.5 ahead). The second head mends what
 # POTO loses here, and the best anchor loses nothing that would have to be mended.
 #
 # Task alignment followed by one point gains 15.8 AP on task alignment without

@@ -62,7 +62,7 @@ def _leaves(value: Any, where: str = "") -> list[tuple[str, Any]]:
         items = [(f"no. {number}", item) for number, item in enumerate(value, 1)]
     else:
         return [(where, value)]
-    return [leaf for key, item in items for leaf in _leaves(item, f"{where} {key}".strip())]
+    return [leaf for key, item in items for leaf in _leaves(item, f"{key} of {where}" if where else key)]
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,8 @@ def a_mended_detector(answer):
     for key, known in CHOICES.items():
         if answer[key] not in known:
             raise ValueError(f"it[{key!r}] should be one of {', '.join(map(str, known))}.")
+    if not isinstance(answer["detections"], int | float):
+        raise ValueError("it['detections'] should be a number.")
     enlarge, smaller, finer = answer["input"], 32 // answer["anchors from"], 8 // answer["stride"]
     if AS_IT_IS * (enlarge * finer) ** 2 > 1.05 * MOST:
         times = (enlarge * finer) ** 2
@@ -521,6 +523,7 @@ EXERCISES = (
             "twice the input": (_detector(2, 32, 8, 2500), "8.1%"),
             "both": (_detector(2, 8, 4, 2500), "2.23 million"),
             "far apart": (_detector(1, 8, 8, 2500), "14.0%"),
+            "a number in quotes": (_detector(detections="2023"), "should be a number"),
         },
     ),
     Exercise(

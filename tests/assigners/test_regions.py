@@ -138,6 +138,12 @@ def test_bad_flags_are_named(flags, words, unchecked):
         MaxIoU()(anchors(), target(GOOD, REGION) | {"iscrowd": flags})
 
 
+def test_half_of_a_prior_is_enough_by_default():
+    priors = Priors.from_boxes(torch.tensor([[0.0, 0, 100, 10], [1.0, 20, 101, 30]]))
+    region = {"boxes": torch.tensor([[0.0, 0, 50, 40]]), "labels": torch.tensor([0]), "iscrowd": torch.tensor([1])}
+    assert MaxIoU()(priors, region).gt.tolist() == [IGNORED, NEGATIVE]
+
+
 @pytest.mark.parametrize("thresh", [0.0, -1.0, 1.5])
 def test_a_share_of_nothing_or_of_more_than_all_is_refused(thresh):
     for wish in (with_regions(target(GOOD), REGION), target(GOOD)):

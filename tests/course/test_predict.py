@@ -62,7 +62,7 @@ def test_a_value_is_no_function_and_a_function_no_value(kind):
         ([..., ...], ""),
         ({"sky": ..., "stained": "rule"}, "Still blank: 'sky'."),
         ([1, ..., ...], "Still blank: no. 2, no. 3."),
-        ({"A": [1, ...], "B": 3}, "Still blank: 'A' no. 2."),
+        ({"A": [1, ...], "B": 3}, "Still blank: no. 2 of 'A'."),
         ({1, ...}, "Still blank"),
     ],
 )
