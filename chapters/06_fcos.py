@@ -471,8 +471,8 @@ assert area(crossing).argmin() == 0 and area_plus_one(crossing).argmin() == 1
 # %% [markdown]
 # The thin object covers less, so it should win the points that the two share. One pixel
 # more per side adds more than a quarter to its area and a seventh to the other's, which
-# reverses the order. Whenever a rule compares areas, the extra pixel is paid for by thin and
-# small objects.
+# reverses the order. Whenever a rule compares areas, the extra pixel is paid for by thin
+# and small objects.
 #
 # Second, the listing does not survive an image without objects, whose table of areas
 # has no column to take a minimum of.

@@ -665,10 +665,11 @@ assert [len(one["scores"]) for one in stored("max_iou, all ties")] == [300, 300]
 # %% [markdown]
 # You read such a curve from the left. High scores come first, and on the whole more of
 # these detections are right than of those that follow (FCOS's curve begins with some
-# wrong ones), so that further right the detector finds more and errs more. **Where the curve ends, the detector has nothing left to report.**
-# To the right of its end are the objects that it does not show at any score we stored.
-# (Under all ties both tiles reach the limit of 300 detections, the last hurdle of the
-# post-processing, which may have cut that curve.)
+# wrong ones), so that further right the detector finds more and errs more. **Where the
+# curve ends, the detector has nothing left to report.** To the right of its end are the
+# objects that it does not show at any score we stored. (Under all ties both tiles reach
+# the limit of 300 detections, the last hurdle of the post-processing, which may have cut
+# that curve.)
 #
 # ## Average precision
 #

@@ -158,7 +158,8 @@ five = thresholds_only(pyramid, one_crown)
 by_iou = five.similarity.argsort(descending=True)[:5]
 fig, axes = plot.figure(2, width=3.0, height=3.4)
 for ax, prior in zip(axes, by_iou[[0, 4]], strict=True):
-    plot.scene(ax, 0.5 + 0.5 * tile, one_crown["boxes"], title=f"IoU {five.similarity[prior]:.2f}")
+    title = f"IoU {five.similarity[prior]:.2f}"
+    plot.scene(ax, 0.5 + 0.5 * tile, one_crown["boxes"], title=title)
     plot.boxes(ax, pyramid.boxes[prior], "positive", fill=True)
     ax.set(xlim=(92, 128), ylim=(46, 10), xticks=[], yticks=[])
 plot.legend(axes[0], gt="crown", positive="positive anchor")

@@ -488,13 +488,13 @@ course.predict("10.5", my_labels, under_a_perfect_network)
 # *Difficulty 4 of 5, 20 minutes. Implement.*
 #
 # Return one whole number per anchor, the index of its object, `NEGATIVE` or `IGNORED`,
-# after all three steps. Step one matches at 0.35, an anchor of several objects with the one
-# it overlaps most, and step three ignores at 0.5 or more.
-# Step two takes the pairs of the *whole image* in descending order of their decoded IoU;
-# among equal ones the lower object comes first, then the lower anchor. You are given
-# `priors`, whose field `priors.boxes` holds the anchors `[P, 4]`, the boxes of the
-# objects and the box that the network predicts from each anchor. If a check fails,
-# `my_hambox(**course.case("10.3"))` repeats its call.
+# after all three steps. Step one matches at 0.35, an anchor of several objects with the
+# one it overlaps most, and step three ignores at 0.5 or more. Step two takes the pairs of
+# the *whole image* in descending order of their decoded IoU; among equal ones the lower
+# object comes first, then the lower anchor. You are given `priors`, whose field
+# `priors.boxes` holds the anchors `[P, 4]`, the boxes of the objects and the box that the
+# network predicts from each anchor. If a check fails, `my_hambox(**course.case("10.3"))`
+# repeats its call.
 
 # %%
 def my_hambox(priors, gt_boxes, decoded, k, decoded_thresh):

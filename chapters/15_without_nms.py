@@ -1104,8 +1104,9 @@ Markdown(table_without)
 #
 # That one positive is too few to learn from is not what our rows show, however. TopK with
 # one anchor cannot be told from TopK with three as long as both have suppression (it is
-# 0.5 behind), nor from the row of two heads when neither has it (0.5 ahead). The second head mends what
-# POTO loses here, and the best anchor loses nothing that would have to be mended.
+# 0.5 behind), nor from the row of two heads when neither has it (0.5 ahead). The second
+# head mends what POTO loses here, and the best anchor loses nothing that would have to be
+# mended.
 #
 # Task alignment followed by one point gains 15.8 AP on task alignment without
 # suppression, but it still loses 5.4 when suppression is left out, and is 7.4 behind the

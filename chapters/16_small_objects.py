@@ -47,9 +47,9 @@ course.stage("fcos, from stride 8", "fcos", pictures=["sky"])
 # ## How many does FCOS find?
 #
 # In the private notes on small objects from which this course started, you could read
-# that FCOS finds almost none of them. We count on the picture. As in chapter 6, the *side* of an
-# object is the root of the area of its box, and in this chapter we call an object *small*
-# if its side is under 8 px:
+# that FCOS finds almost none of them. We count on the picture. As in chapter 6, the
+# *side* of an object is the root of the area of its box, and in this chapter we call an
+# object *small* if its side is under 8 px:
 
 # %% tags=["nbval-check-output"]
 for row in ("fcos, from stride 8", "fcos"):

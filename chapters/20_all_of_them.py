@@ -62,7 +62,7 @@ plot.show(fig, alt=(
 # - choose a rule for your case, with the row of the board that speaks for it;
 # - place a method that you have never met, and design one yourself.
 #
-# **You need** chapters 15, 18 and 19; 20 minutes to read and 349 to solve the exercises,
+# **You need** chapters 15 and 18; 20 minutes to read and 349 to solve the exercises,
 # and a few seconds of CPU.
 #
 # ## The whole map
