@@ -1,10 +1,21 @@
-"""Checks of what a pyramid is described by: its errors name the argument, the place in it and the value."""
+"""Whether a value is a number, and checks of what a pyramid is described by: errors name argument, place and value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from numbers import Real
+from typing import Any, cast
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number, infinity among them; NaN, True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number, and not infinite."""
+    return is_number(value) and math.isfinite(cast(Real, value))
 
 
 def check_positive(values: Sequence[float], name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,11 @@ from labelkit.network_input import NetworkInput, Size
 Device = torch.device | str | None
 
 
+def _kept(work: Callable[[Any], Tensor]) -> cached_property[Tensor]:
+    """Worked out once, and outside of inference mode, in which a validation may ask first: a loss may need it later."""
+    return cached_property(torch.inference_mode(False)(work))
+
+
 @dataclass(frozen=True, eq=False)
 class Priors:
     """All priors of one network input. Build them with `anchors`, `points`, `from_boxes`, `from_torchvision` or
@@ -33,7 +38,6 @@ class Priors:
 
     boxes: [P, 4] xyxy in pixels, of size zero for points. level_sizes: how many priors each level has, in order.
     level_strides: the spacing of each level in pixels, or None where nobody said. grid: None where unknown.
-    What is worked out once and kept is made outside of inference mode: a loss may need it later.
     """
 
     boxes: Float[Tensor, "P 4"]
@@ -53,14 +57,12 @@ class Priors:
         """Where the boxes and the grid are."""
         return self.boxes.device
 
-    @cached_property
-    @torch.inference_mode(False)
+    @_kept
     def centers(self) -> Float[Tensor, "P 2"]:
         """(x, y) of every prior in pixels; in memory all x stand before all y, which is quicker to work on."""
         return centers(self.boxes).T.contiguous().T
 
-    @cached_property
-    @torch.inference_mode(False)
+    @_kept
     def sides(self) -> Float[Tensor, "4 P"]:
         """The boxes with each coordinate in a row of its own: the same numbers, quicker to gather."""
         return torch.stack(self.boxes.unbind(1))
@@ -70,8 +72,7 @@ class Priors:
         """Whether any of them is a point, a box of size zero."""
         return bool((self.boxes[:, :2] == self.boxes[:, 2:]).all(dim=1).any())
 
-    @cached_property
-    @torch.inference_mode(False)
+    @_kept
     def levels(self) -> Int[Tensor, "P"]:
         """Which pyramid level each prior belongs to, counted from 0."""
         return self._spread(torch.arange(len(self.level_sizes)))
@@ -81,8 +82,7 @@ class Priors:
         """The priors of every level by themselves, without a grid."""
         return tuple(Priors(boxes, (len(boxes),)) for boxes in self.boxes.split(self.level_sizes))
 
-    @cached_property
-    @torch.inference_mode(False)
+    @_kept
     def rows(self) -> Int[Tensor, "P"]:
         """Which row of the grid, that is which level and shape, each prior belongs to."""
         row, grid = torch.empty(len(self), dtype=torch.int64), self.known_grid()
@@ -91,8 +91,7 @@ class Priors:
             row[first : first + extent : step] = index
         return row.to(self.device)
 
-    @cached_property
-    @torch.inference_mode(False)
+    @_kept
     def strides(self) -> Float[Tensor, "P"]:
         """The stride of every prior's level in pixels."""
         return self._spread(torch.tensor(self.known_strides(), dtype=self.boxes.dtype))

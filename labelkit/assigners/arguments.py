@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
-from typing import cast
+from numbers import Integral
+
+from labelkit.checks import is_finite, is_number
 
 
 def check_count(name: str, value: int) -> None:
     """A whole number, at least 1; NumPy's and Python's alike."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a number, infinity among them; NaN, True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def is_finite(value: object) -> bool:
-    """Whether it is a number, and not infinite."""
-    return is_number(value) and math.isfinite(cast(Real, value))
 
 
 def check_number(name: str, value: float) -> None:

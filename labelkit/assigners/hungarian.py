@@ -10,13 +10,14 @@ from typing import Literal, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from labelkit.assigners.arguments import check_count, is_finite
+from labelkit.assigners.arguments import check_count
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import check_read, class_scores, overlaps
 from labelkit.assignment import Predictions
 from labelkit.boxes import centers, sizes
+from labelkit.checks import is_finite
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, cheapest, inside

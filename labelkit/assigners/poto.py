@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labelkit.assigners.arguments import check_min_side, check_share, is_finite
+from labelkit.assigners.arguments import check_min_side, check_share
 from labelkit.assigners.base import Assigner
 from labelkit.assigners.explanation import Steps
 from labelkit.assigners.ground_truths import GroundTruths
 from labelkit.assigners.predicted import class_scores, overlaps
 from labelkit.assignment import Predictions
+from labelkit.checks import is_finite
 from labelkit.devices import as_double
 from labelkit.priors import Priors
 from labelkit.search.candidates import Pairs, inside

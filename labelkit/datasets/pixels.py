@@ -6,12 +6,10 @@ EXIF, a microscope writes 12 bits into 16. Pillow's `convert("RGB")` clips the s
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +18,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
+
+from labelkit.checks import is_finite
 
 MAX_MEGAPIXELS = 500  # of one picture; in place of Pillow's guard, which warns at 89 and refuses from 179 on
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of the files that a listing takes for pictures
@@ -118,8 +118,7 @@ def read_picture(path: str | os.PathLike, size: Size | None = None, *, white: fl
 
 def check_white(white: Any, name: str = "white") -> None:
     """A `ValueError` for what is no value of white: a positive number, or None where nobody says."""
-    number = isinstance(white, Real) and not isinstance(white, bool)
-    if white is not None and not (number and 0 < white < math.inf):
+    if white is not None and not (is_finite(white) and white > 0):
         raise ValueError(f"{name} must be a positive number, got {white!r}")
 
 

@@ -515,10 +515,7 @@ EXERCISES = (
                 _counted(_at_least, _at_most, lambda size: size.amax(dim=1) if len(size) else size[:, 0], power=1),
                 "30 by 4",
             ),
-            "the shorter side": (
-                _counted(_at_least, _at_most, lambda size: size.amin(dim=1) if len(size) else size[:, 0], power=1),
-                "30 by 4",
-            ),
+            "the shorter side": (_counted(_at_least, _at_most, lambda size: size.amin(dim=1), power=1), "30 by 4"),
             "the mean side": (_counted(_at_least, _at_most, lambda size: size.mean(dim=1), power=1), "30 by 4"),
         },
     ),

@@ -87,13 +87,13 @@ def _divides_by_zero(counts, limit):
 # --- 19.3 -----------------------------------------------------------------------------------------------------------
 
 MOST_ANCHORS, REACH = 2600, 0.85
-ANCHOR_KEYS = {"strides", "sizes", "ratios"}
+ANCHOR_KEYS = ("strides", "sizes", "ratios")
 
 
 def reaching_anchors(answer):
-    if not isinstance(answer, dict) or set(answer) != ANCHOR_KEYS:
+    if not isinstance(answer, dict) or set(answer) != set(ANCHOR_KEYS):
         raise ValueError(f"it should be a dict with the keys {', '.join(sorted(ANCHOR_KEYS))}.")
-    for key in ("strides", "sizes", "ratios"):
+    for key in ANCHOR_KEYS:
         if not isinstance(answer[key], tuple | list):
             raise ValueError(f"{key} should be a tuple, such as (1,).")
     levels = [level if isinstance(level, tuple | list) else (level,) for level in answer["sizes"]]
